@@ -1,0 +1,16 @@
+/** Core: what every other room stands on. It imports nothing. */
+
+export * from "./addr.ts";
+export * from "./assert.ts";
+export * from "./bdf.ts";
+export * from "./bits.ts";
+export * from "./copy.hot.ts";
+export * from "./errors.ts";
+export * from "./limits.ts";
+export * from "./prng.ts";
+export * from "./reactor.ts";
+export * from "./registers.ts";
+export * from "./sparse-memory.hot.ts";
+export * from "./status.ts";
+export * from "./tree.ts";
+export * from "./wire.ts";

@@ -1,0 +1,18 @@
+/**
+ * Every limit of the project in one place: queue depths, list lengths, loop bounds, memory. Rooms
+ * import what they need; nobody writes a bound of their own. Relations between limits are asserted
+ * when the module loads.
+ */
+
+import { assert } from "./assert.ts";
+
+/** Bridges between a root bus and an endpoint. PCIe switches nest a handful deep; 256 buses bound it. */
+export const BRIDGE_DEPTH_MAX = 32;
+/** Functions in one machine. The largest dump known has about 1,500. */
+export const MACHINE_FUNCTIONS_MAX = 65_536;
+/** Bytes of one input file (dumps with 4 KiB hex run to a few MiB). */
+export const INPUT_FILE_BYTES_MAX = 256 * 1024 * 1024;
+/** Capabilities in one list: 256 bytes hold at most 48 of 4 bytes after the header. */
+export const CAPABILITIES_MAX = 48;
+/** Extended capabilities: (4096 - 256) / 4 is the hard bound on a list without loops. */
+export const EXTENDED_CAPABILITIES_MAX = 960;

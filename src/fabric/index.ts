@@ -1,0 +1,3 @@
+/** Fabric: the simulated machine. */
+
+export * from "./device.ts";

@@ -1,0 +1,3 @@
+/** Machine: a real machine as data, and what reads one. */
+
+export * from "./snapshot.ts";

@@ -1,0 +1,176 @@
+/**
+ * Files. Every read has a limit, so that a wrong path (a disk image, /dev/zero) fails with a
+ * sentence instead of filling memory, and every failure names the path and what to do about it.
+ *
+ * Leaves out: streaming. Inputs are dumps of a few MiB; whoever needs more adds it here.
+ */
+import type { Dirent } from "node:fs";
+import {
+  type FileHandle,
+  mkdir,
+  open,
+  readdir,
+  readlink,
+  rename,
+  rm,
+  writeFile,
+} from "node:fs/promises";
+import { dirname } from "node:path";
+import { PeerlaneError } from "../core/index.ts";
+
+export type EntryKind = "file" | "directory" | "symlink" | "other";
+
+export interface DirectoryEntry {
+  readonly name: string;
+  readonly kind: EntryKind;
+}
+
+export interface Files {
+  /** Whole file, or a `file-too-large` error when it holds more than `limit` bytes. */
+  readBytes(path: string, limit: number): Promise<Uint8Array>;
+  /** The same as UTF-8. Bytes that are not UTF-8 become U+FFFD; a leading BOM is dropped. */
+  readText(path: string, limit: number): Promise<string>;
+  /** Entries by name, in code-unit order: the host's order never reaches a report. */
+  list(path: string): Promise<DirectoryEntry[]>;
+  /** Where a symbolic link points, as written in it. */
+  readLink(path: string): Promise<string>;
+  /** Writes all or nothing; makes the folder when it is missing. */
+  write(path: string, data: string | Uint8Array): Promise<void>;
+}
+
+/** Read in pieces: `stat` says 0 for files of /proc and /sys, and files grow. */
+const CHUNK_BYTES = 64 * 1024;
+
+async function readWithLimit(path: string, limit: number): Promise<Uint8Array> {
+  let handle: FileHandle | undefined;
+  try {
+    handle = await open(path, "r");
+    const { size } = await handle.stat();
+    if (size > limit) throw tooLarge(path, limit);
+    let bytes = new Uint8Array(Math.min(limit, Math.max(size, CHUNK_BYTES)) + 1);
+    let length = 0;
+    for (;;) {
+      const { bytesRead } = await handle.read(bytes, length, bytes.length - length);
+      length += bytesRead;
+      if (length > limit) throw tooLarge(path, limit);
+      if (bytesRead === 0) return bytes.slice(0, length);
+      if (length === bytes.length) {
+        const larger = new Uint8Array(Math.min(limit + 1, bytes.length * 2));
+        larger.set(bytes);
+        bytes = larger;
+      }
+    }
+  } catch (cause) {
+    throw explain("read", path, cause);
+  } finally {
+    await handle?.close();
+  }
+}
+
+async function writeWhole(path: string, data: string | Uint8Array): Promise<void> {
+  // Beside the target, because a rename is atomic within one file system only.
+  const partial = `${path}.partial`;
+  try {
+    await mkdir(dirname(path), { recursive: true });
+    await writeFile(partial, data);
+    await rename(partial, path);
+  } catch (cause) {
+    await rm(partial, { force: true }).catch(() => undefined);
+    throw explain("write", path, cause);
+  }
+}
+
+async function listEntries(path: string): Promise<DirectoryEntry[]> {
+  try {
+    const entries = await readdir(path, { withFileTypes: true });
+    return entries
+      .map((entry) => ({ name: entry.name, kind: kindOf(entry) }))
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
+  } catch (cause) {
+    throw explain("list", path, cause);
+  }
+}
+
+function kindOf(entry: Dirent): EntryKind {
+  if (entry.isFile()) return "file";
+  if (entry.isDirectory()) return "directory";
+  return entry.isSymbolicLink() ? "symlink" : "other";
+}
+
+export const realFiles: Files = {
+  readBytes: readWithLimit,
+  readText: async (path, limit) => new TextDecoder().decode(await readWithLimit(path, limit)),
+  list: listEntries,
+  readLink: async (path) => {
+    try {
+      return await readlink(path);
+    } catch (cause) {
+      throw explain("read link", path, cause);
+    }
+  },
+  write: writeWhole,
+};
+
+function tooLarge(path: string, limit: number): PeerlaneError {
+  return new PeerlaneError("file-too-large", `${path} holds more than ${limit} bytes`, {
+    place: path,
+    remedy: "Check that the path names the file you meant; a dump of one machine is a few MiB.",
+    details: { path, limit },
+  });
+}
+
+interface Explanation {
+  readonly code: string;
+  readonly says: string;
+  readonly remedy: string;
+}
+
+/** What the host's error codes mean to the person who gave the path. */
+const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
+  ENOENT: {
+    code: "file-not-found",
+    says: "no such file or folder",
+    remedy: "Check the spelling; relative paths start at the current folder.",
+  },
+  ENOTDIR: {
+    code: "not-a-folder",
+    says: "part of the path is a file, not a folder",
+    remedy: "Check each folder of the path.",
+  },
+  EISDIR: {
+    code: "is-a-folder",
+    says: "it is a folder",
+    remedy: "Give the path of a file inside it.",
+  },
+  EACCES: {
+    code: "permission-denied",
+    says: "permission denied",
+    remedy: "Check who may read and write it with `ls -l`; device files often need root.",
+  },
+  EPERM: {
+    code: "permission-denied",
+    says: "operation not permitted",
+    remedy: "Run it as a user with the right to do so; device files often need root.",
+  },
+  ENOSPC: {
+    code: "disk-full",
+    says: "no space left on the device",
+    remedy: "Free some space or write elsewhere.",
+  },
+};
+
+function explain(verb: string, path: string, cause: unknown): PeerlaneError {
+  if (cause instanceof PeerlaneError) return cause;
+  const errno = (cause as NodeJS.ErrnoException).code ?? "unknown";
+  const known = EXPLANATIONS[errno];
+  return new PeerlaneError(
+    known?.code ?? "file-error",
+    `cannot ${verb} ${path}: ${known?.says ?? (cause as Error).message}`,
+    {
+      place: path,
+      remedy: known?.remedy ?? "Check the path and the file system it is on.",
+      details: { path, errno },
+      cause,
+    },
+  );
+}

@@ -1,0 +1,32 @@
+/**
+ * The closed list of trace events. An event that is not here cannot be emitted; an event that
+ * nobody emits fails a repository test. Arguments are numbers, named here for the exporters.
+ */
+
+export interface EventDef {
+  readonly name: string;
+  /** Names of the up to four numeric arguments. A name ending in `Bdf` or `Addr` is printed so. */
+  readonly args: readonly string[];
+  readonly text: string;
+}
+
+/** Event numbers. Add at the end; the order is the order in trace files. */
+export const Event = {
+  dmaRead: 0,
+  dmaWrite: 1,
+  dmaFailed: 2,
+} as const;
+export type Event = (typeof Event)[keyof typeof Event];
+
+const def = (name: string, args: readonly string[], text: string): EventDef => ({
+  name,
+  args,
+  text,
+});
+
+/** Indexed by event number. */
+export const EVENTS: readonly EventDef[] = [
+  def("fabric.dma_read", ["requesterBdf", "busAddr", "length"], "a DMA read was completed"),
+  def("fabric.dma_write", ["requesterBdf", "busAddr", "length"], "a DMA write reached its target"),
+  def("fabric.dma_failed", ["requesterBdf", "busAddr", "length", "status"], "a DMA failed"),
+];

@@ -1,0 +1,4 @@
+/** Trace: the closed event list, the tracer, exporters. */
+
+export * from "./events.ts";
+export * from "./tracer.ts";
