@@ -1,6 +1,6 @@
 /**
- * Time. The rest of the project takes a {@link Clock} as a parameter and never asks the host itself,
- * so one seed replays a run and a test decides what time it is. `realClock` is the host's;
+ * Time. The rest of the project takes a {@link Clock} as a parameter and never asks the host
+ * itself, so one seed replays a run and a test decides what time it is. `realClock` is the host's;
  * `ManualClock` moves only when told to.
  *
  * Leaves out: simulated time, which the fabric keeps for itself.

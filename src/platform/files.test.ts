@@ -27,7 +27,8 @@ describe("reading", () => {
   it("returns every byte, up to and including the limit", async () => {
     const bytes = Uint8Array.from({ length: 200_000 }, (_, i) => i % 251);
     await writeFile(at("dump"), bytes);
-    expect(await realFiles.readBytes(at("dump"), 200_000)).toEqual(bytes);
+    const read = await realFiles.readBytes(at("dump"), 200_000);
+    expect(Buffer.compare(read, bytes)).toBe(0);
   });
 
   it.each([0, 10, 65_536, 199_999])(
