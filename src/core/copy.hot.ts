@@ -53,7 +53,8 @@ export class Copier {
     assert(sourceOffset + length <= source.length, "a copy stays inside its source");
     assert(targetOffset + length <= target.length, "a copy stays inside its target");
     if (length <= LOOP_BYTES_MAX && target !== source) {
-      for (let i = 0; i < length; i++) target[targetOffset + i] = source[sourceOffset + i] as number;
+      for (let i = 0; i < length; i++)
+        target[targetOffset + i] = source[sourceOffset + i] as number;
       return;
     }
     if (target === source) {

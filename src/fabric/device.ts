@@ -8,7 +8,7 @@
  * is told when everything it issued since the last `settle` has landed.
  */
 
-import type { Bdf, Inspectable, SparseMemory, Span } from "../core/index.ts";
+import type { Bdf, Inspectable, Span, SparseMemory } from "../core/index.ts";
 
 /** Registers of a device: whole 32-bit accesses at 4-byte offsets. */
 export interface RegisterHandler {
