@@ -132,4 +132,14 @@ describe("packages", () => {
     const resolved = read("package-lock.json").match(/"resolved": "http[^"]*"/g) ?? [];
     expectNone(resolved, "Run `npm install` with this repository's .npmrc, and commit the lock.");
   });
+
+  it("are locked for every platform, or `npm ci` refuses the lock", () => {
+    const locked: Record<string, { optionalDependencies?: object }> = JSON.parse(
+      read("package-lock.json"),
+    ).packages;
+    const missing = Object.values(locked)
+      .flatMap(({ optionalDependencies }) => Object.keys(optionalDependencies ?? {}))
+      .filter((name) => locked[`node_modules/${name}`] === undefined);
+    expectNone(missing, "Run `npm run lock` after `npm install`.");
+  });
 });
