@@ -4,8 +4,6 @@
  * when the module loads.
  */
 
-import { assert } from "./assert.ts";
-
 /** Bridges between a root bus and an endpoint. PCIe switches nest a handful deep; 256 buses bound it. */
 export const BRIDGE_DEPTH_MAX = 32;
 /** Functions in one machine. The largest dump known has about 1,500. */
