@@ -64,7 +64,7 @@ export interface BackingFunction extends Inspectable {
   barAddress(index: number): BarAddress | null;
   /** Maps a memory BAR. Throws `no-bar` when {@link barAddress} is null. */
   mapBar(index: number): MappedRegion;
-  /** Enables MSI-X vectors 0..count-1, or MSI; throws `no-interrupts` when the function has neither. */
+  /** Enables MSI-X vectors 0..count-1, or MSI; throws `no-interrupts` when it has neither. */
   enableInterrupts(count: number, sink: InterruptSink): void;
   disableInterrupts(): void;
   /** Function level reset, or the best the function has. Configuration is restored. */
@@ -86,7 +86,7 @@ export type IommuDomainId = number;
 export interface IommuControl extends Inspectable {
   /** Functions that cannot be told apart share a group; a domain is attached to whole groups. */
   groupOf(bdf: Bdf): number;
-  /** `identity`: every address maps to itself (passthrough). `translated`: nothing is mapped yet. */
+  /** `identity`: each address maps to itself (passthrough). `translated`: nothing is mapped yet. */
   createDomain(kind: "identity" | "translated"): IommuDomainId;
   destroyDomain(domain: IommuDomainId): void;
   attach(domain: IommuDomainId, bdf: Bdf): void;

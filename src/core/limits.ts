@@ -4,7 +4,7 @@
  * when the module loads.
  */
 
-/** Bridges between a root bus and an endpoint. PCIe switches nest a handful deep; 256 buses bound it. */
+/** Bridges between a root bus and an endpoint. PCIe switches nest a handful deep. */
 export const BRIDGE_DEPTH_MAX = 32;
 /** Functions in one machine. The largest dump known has about 1,500. */
 export const MACHINE_FUNCTIONS_MAX = 65_536;

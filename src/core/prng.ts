@@ -1,5 +1,5 @@
 /**
- * Seeded randomness: xoshiro128** seeded through splitmix32 (Blackman and Vigna, 2018). Every random
+ * Seeded randomness: xoshiro128** (Blackman and Vigna, 2018) seeded through splitmix32. Every random
  * choice of a run draws from one of these, so one seed replays the run. Not for secrets.
  */
 

@@ -11,7 +11,7 @@ import { assert } from "./assert.ts";
 import type { Copier, Span } from "./copy.hot.ts";
 
 export const CHUNK_BYTES = 2 * 1024 * 1024;
-/** Shared by all memories for reads of untouched chunks. Never written: `borrow` lends it read-only. */
+/** What reads of untouched chunks see, in all memories. `borrow` lends it read-only. */
 const ZERO_CHUNK = new Uint8Array(CHUNK_BYTES);
 
 export class SparseMemory {

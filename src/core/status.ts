@@ -19,8 +19,10 @@ export const DmaStatus = {
   busMasterDisabled: 5,
   /** The completion never came: link down, root complex that drops peer reads. */
   completionTimeout: 6,
-  /** A posted write that the fabric dropped in silence. The initiator cannot see this: its status is
-   * for the trace and for tests; a device model must treat it as success. */
+  /**
+   * A posted write that the fabric dropped in silence. The initiator cannot see this: the status is
+   * for the trace and for tests; a device model must treat it as success.
+   */
   droppedSilently: 7,
 } as const;
 export type DmaStatus = (typeof DmaStatus)[keyof typeof DmaStatus];

@@ -41,11 +41,11 @@ export interface DevicePort {
   readonly bdf: Bdf;
   /** Memory write TLPs. Returns a `DmaStatus`. */
   write(address: number, source: Uint8Array, sourceOffset: number, length: number): number;
-  /** Memory read TLPs with their completions. Returns a `DmaStatus`; nothing is moved on failure. */
+  /** Memory read TLPs and their completions. Returns a `DmaStatus`; on failure nothing moved. */
   read(address: number, target: Uint8Array, targetOffset: number, length: number): number;
   /**
-   * A memory read whose data is lent instead of copied, for models that pass it straight on (a wire,
-   * a command fetch). `span.length` may be less than `length` where backing memory is not contiguous:
+   * A memory read whose data is lent instead of copied, for models that pass it straight on (wire,
+   * command fetch). `span.length` may be less than `length` where backing memory is not contiguous:
    * call again for the rest. Counted as a read. The loan ends when control returns to the fabric.
    */
   borrow(address: number, length: number, span: Span): number;

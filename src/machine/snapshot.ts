@@ -69,7 +69,7 @@ export const PortType = {
 } as const;
 export type PortType = (typeof PortType)[keyof typeof PortType];
 
-/** A link's speed and width. Generation 1 is 2.5 GT/s, 2 is 5, 3 is 8, 4 is 16, 5 is 32, 6 is 64. */
+/** A link's speed and width. Generation 1 is 2.5 GT/s, 2 is 5, 3 is 8, and so on to 6, 64. */
 export interface LinkFacts {
   /** 0 when the link is down or the register reads so. */
   readonly generation: number;
@@ -183,7 +183,7 @@ export interface PciFunction {
   readonly unknown: readonly Unknown[];
 }
 
-/** One aperture of a host bridge: CPU addresses [phys, phys+size) appear on the bus at [bus, ...). */
+/** An aperture of a host bridge: CPU addresses from `phys` appear on the bus from `bus`. */
 export interface Aperture {
   readonly phys: number;
   readonly bus: number;

@@ -3,6 +3,7 @@
  * with the real one and one for tests, so that everything above takes it as a parameter.
  */
 export { type CancelTimer, type Clock, ManualClock, realClock } from "./clock.ts";
+export { type Digest, sha256 } from "./digest.ts";
 export { type DirectoryEntry, type EntryKind, type Files, realFiles } from "./files.ts";
 export {
   type CpuTime,

@@ -1,0 +1,119 @@
+/**
+ * A scenario as data: which machine, which devices, what to write and read, and how the memory in
+ * between is described. One schema drives validation, the types and the documentation.
+ *
+ * Sizes are numbers of bytes or text such as `64M`; functions are BDFs or `auto`.
+ */
+
+import { z } from "zod";
+import { tryParseBdf } from "../core/index.ts";
+
+const UNITS: Readonly<Record<string, number>> = {
+  "": 1,
+  K: 2 ** 10,
+  M: 2 ** 20,
+  G: 2 ** 30,
+  T: 2 ** 40,
+};
+
+/** Parses `4096`, `64K`, `2MiB`, `1G`; null when the text is something else. */
+export function parseSize(text: string): number | null {
+  const match = /^(\d{1,15})\s*([KMGT]?)(?:i?B)?$/i.exec(text.trim());
+  if (match === null) return null;
+  const bytes = Number(match[1]) * (UNITS[(match[2] as string).toUpperCase()] as number);
+  return Number.isSafeInteger(bytes) ? bytes : null;
+}
+
+const size = z.union([z.number().int().positive(), z.string()]).transform((value, context) => {
+  const bytes = typeof value === "number" ? value : parseSize(value);
+  if (bytes !== null && bytes > 0) return bytes;
+  context.addIssue({ code: "custom", message: `"${value}" is no size: write 4096, 64K, 1G` });
+  return z.NEVER;
+});
+
+const bdf = z.string().transform((text, context) => {
+  const value = tryParseBdf(text);
+  if (value !== null) return value;
+  context.addIssue({
+    code: "custom",
+    message: `"${text}" is no PCI function: write domain:bus:device.function, as 0000:18:00.0`,
+  });
+  return z.NEVER;
+});
+
+const bdfOrAuto = z.union([z.literal("auto"), bdf]);
+
+const cpu = z
+  .string()
+  .regex(/^\w+:\d+$/, "write vendor:family as /proc/cpuinfo has them, for example GenuineIntel:6")
+  .transform((text) => {
+    const [vendor, family] = text.split(":") as [string, string];
+    return { vendor, family: Number(family) };
+  });
+
+/** Edits made to the machine before it runs, in order. Each is printed with the result. */
+const edit = z.union([
+  z.strictObject({
+    /** Gives a function a Controller Memory Buffer in a BAR of its own. */
+    addCmb: z.strictObject({ function: bdfOrAuto, size }),
+  }),
+  z.strictObject({
+    setAcs: z.strictObject({ function: bdf, control: z.number().int().min(0).max(0xffff) }),
+  }),
+]);
+
+export const DESCRIPTIONS = ["host-memory", "dma-address", "lease"] as const;
+export type DescriptionName = (typeof DESCRIPTIONS)[number];
+
+export const scenarioSchema = z.strictObject({
+  name: z.string().min(1),
+  /** What it shows, for the reader of the report. */
+  about: z.string().default(""),
+  machine: z.strictObject({
+    /** Dump, relative to the scenario file. */
+    file: z.string().min(1),
+    /** What the dump does not tell. */
+    cpu: cpu.optional(),
+    edits: z.array(edit).default([]),
+  }),
+  /** Mode of the IOMMU in front of the devices. */
+  iommu: z.enum(["off", "passthrough", "strict"]).default("off"),
+  /** What the root complex does with requests from one root port to another. */
+  rootComplex: z
+    .strictObject({
+      peerWrites: z.enum(["forward", "drop"]),
+      peerReads: z.enum(["forward", "drop"]),
+    })
+    .default({ peerWrites: "drop", peerReads: "drop" }),
+  target: z.strictObject({
+    nic: bdfOrAuto.default("auto"),
+    ssd: bdfOrAuto.default("auto"),
+    /**
+     * Where payload is staged. `auto` lets the orchestrator choose among all that is published: memory
+     * BARs of GPUs and CMBs. A BDF asks for that function's memory.
+     */
+    provider: bdfOrAuto.default("auto"),
+    /** Bytes of the provider's BAR that the target may use. */
+    providerBytes: size.default(64 * 2 ** 20),
+    /** When there is no provider, or its pool is exhausted. */
+    policy: z.enum(["fail", "host-memory"]).default("fail"),
+    /** Take the NIC and SSD that do NOT share a switch: to show a refusal. */
+    apart: z.boolean().default(false),
+  }),
+  namespace: z
+    .strictObject({ size, blockBytes: z.union([z.literal(512), z.literal(4096)]) })
+    .default({ size: 2 ** 30, blockBytes: 4096 }),
+  workload: z.strictObject({
+    seed: z.number().int().min(0).max(0xffffffff).default(1),
+    /** Each entry: that many writes of that size, then reads of the same blocks. */
+    operations: z
+      .array(z.strictObject({ count: z.number().int().min(1).max(10_000_000), size }))
+      .min(1),
+    queueDepth: z.number().int().min(1).max(1024).default(32),
+  }),
+  /** The descriptions of I/O memory to compare, in order. */
+  runs: z.array(z.enum(DESCRIPTIONS)).min(1).default(["host-memory", "dma-address", "lease"]),
+});
+
+export type Scenario = z.output<typeof scenarioSchema>;
+export type ScenarioEdit = z.output<typeof edit>;
