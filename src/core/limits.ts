@@ -14,3 +14,9 @@ export const INPUT_FILE_BYTES_MAX = 256 * 1024 * 1024;
 export const CAPABILITIES_MAX = 48;
 /** Extended capabilities: (4096 - 256) / 4 is the hard bound on a list without loops. */
 export const EXTENDED_CAPABILITIES_MAX = 960;
+/** Free runs of one allocator (IOVA space, peer memory pool): a bound on fragmentation. */
+export const FREE_RUNS_MAX = 1024 * 1024;
+/** Freed runs of one size that an allocator keeps ready, instead of joining them at once. */
+export const RECYCLED_RUNS_PER_SIZE = 64;
+/** Initiators of one DMA context: functions that a driver of ours opened. */
+export const INITIATORS_MAX = 4096;

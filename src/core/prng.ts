@@ -1,6 +1,6 @@
 /**
- * Seeded randomness: xoshiro128** (Blackman and Vigna, 2018) seeded through splitmix32. Every random
- * choice of a run draws from one of these, so one seed replays the run. Not for secrets.
+ * Seeded randomness: xoshiro128** (Blackman and Vigna, 2018) seeded through splitmix32. Every
+ * random choice of a run draws from one of these, so one seed replays the run. Not for secrets.
  */
 
 import { assert } from "./assert.ts";

@@ -74,7 +74,7 @@ export interface IoMemory extends Inspectable {
   /** True when `map` took something that `unmap` must give back. */
   readonly needsUnmap: boolean;
   /**
-   * DMA address for `initiator` of `length` bytes at `offset`, contiguous for that initiator, or the
+   * DMA address for `initiator` of `length` bytes at `offset`, contiguous for it, or the
    * negated {@link MapStatus}.
    */
   map(initiator: InitiatorId, offset: number, length: number, direction: Direction): number;

@@ -1,0 +1,53 @@
+/**
+ * What a command gets: the process, files, clock, and a way to print. Commands hold no logic: they
+ * turn options into a call, and its report into text or JSON.
+ */
+
+import pc from "picocolors";
+import { ExitStatus, PeerlaneError } from "../core/index.ts";
+import type { Clock, Files, Host } from "../platform/index.ts";
+
+type Colors = ReturnType<typeof pc.createColors>;
+
+export interface Context {
+  readonly host: Host;
+  readonly files: Files;
+  readonly clock: Clock;
+  /** Colours for standard output; plain when it is no terminal or NO_COLOR is set. */
+  readonly colors: Colors;
+}
+
+export function makeContext(host: Host, files: Files, clock: Clock): Context {
+  const wanted = host.env("FORCE_COLOR") !== undefined;
+  const refused = host.env("NO_COLOR") !== undefined || host.env("TERM") === "dumb";
+  const colors = pc.createColors(!refused && (wanted || host.stdout.isTTY));
+  return { host, files, clock, colors };
+}
+
+export function printJson(context: Context, value: unknown): void {
+  context.host.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
+}
+
+export function printText(context: Context, text: string): void {
+  context.host.stdout.write(text.endsWith("\n") ? text : `${text}\n`);
+}
+
+/** Prints an error for people on standard error, or for programs on standard output. */
+export function printError(context: Context, error: unknown, json: boolean): number {
+  const known = error instanceof PeerlaneError ? error : null;
+  if (json) {
+    const body = known?.toJSON() ?? { code: "internal", message: String(error), place: null };
+    printJson(context, { error: body });
+  } else {
+    const { stderr } = context.host;
+    const place = known?.place === undefined ? "" : `${known.place}: `;
+    stderr.write(`peerlane: ${place}${known?.message ?? describeUnknown(error)}\n`);
+    if (known?.remedy !== undefined) stderr.write(`  try: ${known.remedy}\n`);
+  }
+  return known?.exitStatus ?? ExitStatus.failure;
+}
+
+function describeUnknown(error: unknown): string {
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  return `internal error, please report it\n${text}`;
+}
