@@ -6,7 +6,7 @@ export * from "./bdf.ts";
 export * from "./bits.ts";
 export * from "./copy.hot.ts";
 export * from "./errors.ts";
-export * from "./extents.hot.ts";
+export * from "./layout.ts";
 export * from "./limits.ts";
 export * from "./prng.ts";
 export * from "./range-allocator.hot.ts";

@@ -33,7 +33,7 @@ export interface RangeOptions {
 class Ledger {
   private readonly chunks = new Map<number, Uint32Array>();
   private lastIndex = -1;
-  private last = new Uint32Array(0);
+  private last: Uint32Array = new Uint32Array(0);
 
   get(unit: number): number {
     return this.chunk(unit)[unit % LEDGER_CHUNK];
@@ -137,7 +137,7 @@ export class RangeAllocator {
     this.ledger.set(at, 0);
     const sizeClass = classOf(units);
     const depth = this.depths[sizeClass];
-    if (sizeClass === 0 || depth === RECYCLED_RUNS_PER_SIZE) {
+    if (sizeClass === 0 || depth === RECYCLED_RUNS_PER_SIZE || !this.isAligned(at, units)) {
       this.runs.give(at, units);
       return;
     }
@@ -154,11 +154,14 @@ export class RangeAllocator {
     return at >= this.base && at < this.base + this.units && this.ledger.get(at) === units;
   }
 
+  /** False for a run that `allocAt` placed where `alloc` may not. */
+  private isAligned(at: number, units: number): boolean {
+    return !this.natural || at % alignmentOf(units) === 0;
+  }
+
   private take(units: number): number {
-    const align = this.natural ? 2 ** Math.ceil(Math.log2(units)) : 1;
-    return this.highest
-      ? this.runs.takeHighest(units, align)
-      : this.runs.takeLowest(units, align);
+    const align = this.natural ? alignmentOf(units) : 1;
+    return this.highest ? this.runs.takeHighest(units, align) : this.runs.takeLowest(units, align);
   }
 
   /** Everything recycled goes back to the free runs. */
@@ -172,6 +175,11 @@ export class RangeAllocator {
     }
     this.recycled = 0;
   }
+}
+
+/** Natural alignment: the length rounded up to a power of two. */
+function alignmentOf(units: number): number {
+  return 2 ** Math.ceil(Math.log2(units));
 }
 
 /** Stack of a size: the size itself, or 256 + log2 for powers of two; 0: not recycled. */
