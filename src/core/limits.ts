@@ -20,3 +20,13 @@ export const FREE_RUNS_MAX = 1024 * 1024;
 export const RECYCLED_RUNS_PER_SIZE = 64;
 /** Initiators of one DMA context: functions that a driver of ours opened. */
 export const INITIATORS_MAX = 4096;
+/** Timers and transfers in flight in one simulation. */
+export const TIMERS_MAX = 1024 * 1024;
+/** Device models of one simulation that are ready at once. */
+export const READY_MAX = 1024 * 1024;
+/** Address ranges that a function's DMA port keeps decided, per direction. */
+export const ROUTE_CACHE_ENTRIES = 16;
+/** IOMMU faults that are kept; older ones are counted and overwritten. */
+export const IOMMU_FAULT_LOG_ENTRIES = 256;
+/** Message-signalled interrupts of one simulated machine: destinations times vectors. */
+export const INTERRUPTS_MAX = 256 * 224;
