@@ -1,0 +1,3 @@
+/** PCI Express as the specification has it: configuration space, capabilities, link throughput. */
+
+export * from "./throughput.ts";
