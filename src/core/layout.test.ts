@@ -15,6 +15,7 @@ const table = (endian: "little" | "big"): Layout =>
       { name: "d", offset: 6, kind: "u32", text: "" },
       { name: "e", offset: 10, kind: "u64", text: "" },
       { name: "f", offset: 20, kind: "ascii", bytes: 10, text: "" },
+      { name: "h", offset: 40, kind: "utf8", bytes: 24, text: "" },
       { name: "g", offset: 30, kind: "bytes", bytes: 4, text: "" },
     ],
   });
@@ -31,6 +32,7 @@ describe("layouts", () => {
           d: fc.nat(0xffffffff),
           e: fc.maxSafeNat(),
           f: fc.string({ unit: fc.constantFrom("a", "b", "-"), maxLength: 10 }),
+          h: fc.string({ unit: fc.constantFrom("a", "\u00e9", "\u{1f600}"), maxLength: 6 }),
           g: fc.uint8Array({ minLength: 4, maxLength: 4 }),
         }),
         (values) => {

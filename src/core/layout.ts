@@ -12,15 +12,18 @@
 import { assert } from "./assert.ts";
 import { getAscii, getU64BE, getU64LE, setAscii, setU64BE, setU64LE, viewOf } from "./wire.ts";
 
-/** `ascii` is padded with `pad`, a NUL unless said otherwise. `bytes` is opaque. */
-export type LayoutKind = "u8" | "u16" | "u24" | "u32" | "u64" | "ascii" | "bytes";
+/**
+ * `ascii` is padded with `pad`, a NUL unless said otherwise; `utf8` is NUL-terminated; `bytes` is
+ * opaque.
+ */
+export type LayoutKind = "u8" | "u16" | "u24" | "u32" | "u64" | "ascii" | "utf8" | "bytes";
 
 export interface LayoutField {
   readonly name: string;
   /** Bytes from the start of the structure. */
   readonly offset: number;
   readonly kind: LayoutKind;
-  /** Length in bytes of `ascii` and `bytes`; numbers have the length of their kind. */
+  /** Length in bytes of `ascii`, `utf8` and `bytes`; numbers have the length of their kind. */
   readonly bytes?: number;
   readonly pad?: number;
   readonly text: string;
@@ -106,6 +109,13 @@ function setNumber(
   }
 }
 
+function getUtf8(bytes: Uint8Array, at: number, length: number): string {
+  const end = bytes.indexOf(0, at);
+  return new TextDecoder().decode(
+    bytes.subarray(at, end < 0 ? at + length : Math.min(end, at + length)),
+  );
+}
+
 /** All fields of the structure at `offset`. `bytes` fields are copies. */
 export function decodeLayout(
   layout: Layout,
@@ -120,6 +130,7 @@ export function decodeLayout(
     const at = offset + field.offset;
     const length = layoutFieldBytes(field);
     if (field.kind === "ascii") values[field.name] = getAscii(bytes, at, length);
+    else if (field.kind === "utf8") values[field.name] = getUtf8(bytes, at, length);
     else if (field.kind === "bytes") values[field.name] = bytes.slice(at, at + length);
     else values[field.name] = getNumber(view, field, at, little);
   }
@@ -143,6 +154,9 @@ export function encodeLayout(
     const length = layoutFieldBytes(field);
     if (field.kind === "ascii") {
       setAscii(bytes, at, length, value === undefined ? "" : String(value), field.pad ?? 0);
+    } else if (field.kind === "utf8") {
+      const text = new TextEncoder().encode(value === undefined ? "" : String(value));
+      bytes.set(text.subarray(0, length), at);
     } else if (value instanceof Uint8Array) {
       assert(value.length <= length, "opaque bytes fit their field");
       bytes.set(value, at);
