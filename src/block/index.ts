@@ -1,0 +1,12 @@
+/** Block: bios over any description of I/O memory, limits, splitting, merging, request queues. */
+
+export * from "./bio.hot.ts";
+export * from "./counters.ts";
+export * from "./integrity.ts";
+export * from "./limits.ts";
+export * from "./operation.ts";
+export * from "./queue.hot.ts";
+export * from "./request.hot.ts";
+export * from "./segments.hot.ts";
+export * from "./split.hot.ts";
+export * from "./status.ts";

@@ -1,0 +1,316 @@
+/**
+ * The request queue: takes bios, splits and merges them into requests by the device's limits, maps
+ * them for the queue's initiator, feeds the driver in batches, and ends bios when the driver is
+ * done. It knows nothing of peer-to-peer rules.
+ *
+ * How a bio travels: `submit` checks and splits it and plugs requests; `kick` maps them, hands them
+ * to the driver and commits once; `poll` reaps. What finds no request or no slot waits, in order.
+ * Flushes are not ordered against writes: a flush covers what completed before it was submitted.
+ *
+ * Invariants: every submitted bio ends once; requests never outnumber `depth`; a mapped request is
+ * unmapped before its bios end.
+ */
+
+import { assert, type Tree } from "../core/index.ts";
+import type { InitiatorId } from "../memory/index.ts";
+import { type Bio, type BioOwner, BioPool } from "./bio.hot.ts";
+import { QueueCounters } from "./counters.ts";
+import { IntegrityPolicy, type IntegrityProfile } from "./integrity.ts";
+import type { QueueLimits } from "./limits.ts";
+import { mapRequest, unmapRequest } from "./map.hot.ts";
+import { tryMerge } from "./merge.hot.ts";
+import { BioFlag, BioOp, featuresNeeded, QueueFeature } from "./operation.ts";
+import { type BlockDriver, Request, type RequestOwner } from "./request.hot.ts";
+import { offsetIn } from "./segments.hot.ts";
+import { findSplit, SplitPoint } from "./split.hot.ts";
+import { BLOCK_BUSY, BlockStatus } from "./status.ts";
+
+/** Where bios go: a device's queue, or one stacked on others. */
+export interface BlockQueue {
+  readonly name: string;
+  readonly limits: QueueLimits;
+  /** `QueueFeature` bits. */
+  readonly features: number;
+  /** The device that will issue the DMA; 0 for a stacked queue, which has several. */
+  readonly initiator: InitiatorId;
+  /** Bytes on the device. */
+  readonly capacityBytes: number;
+  /** Takes the bio. `bio.owner.bioDone` is called once, perhaps before this returns. */
+  submit(bio: Bio): void;
+  /** Sends what was submitted: one doorbell per batch. */
+  kick(): void;
+  /** Reaps completions, and kicks. Returns how many things it did. */
+  poll(): number;
+  inspect(): Tree;
+}
+
+export interface RequestQueueOptions {
+  readonly name: string;
+  readonly limits: QueueLimits;
+  readonly initiator: InitiatorId;
+  readonly capacityBytes: number;
+  /** Requests in flight at most. */
+  readonly depth: number;
+  readonly integrity?: IntegrityProfile | null;
+  readonly integrityPolicy?: IntegrityPolicy;
+}
+
+/** Requests plugged before they are handed to the driver without being asked. */
+const PLUG_MAX = 32;
+
+export class RequestQueue implements BlockQueue, RequestOwner {
+  readonly name: string;
+  readonly limits: QueueLimits;
+  readonly features: number;
+  readonly initiator: InitiatorId;
+  readonly capacityBytes: number;
+  readonly depth: number;
+  readonly integrity: IntegrityProfile | null;
+  readonly integrityPolicy: IntegrityPolicy;
+  readonly counters = new QueueCounters();
+  private readonly driver: BlockDriver;
+  private readonly freeRequests: Request[] = [];
+  private freeCount: number;
+  private readonly fragments: BioPool;
+  private readonly point = new SplitPoint();
+  private plugHead: Request | null = null;
+  private plugTail: Request | null = null;
+  private plugCount = 0;
+  private waitHead: Bio | null = null;
+  private waitTail: Bio | null = null;
+  /** Requests that the driver has. */
+  private inFlight = 0;
+  private needsCommit = false;
+  private isDispatching = false;
+
+  constructor(driver: BlockDriver, options: RequestQueueOptions) {
+    assert(options.depth > 0, "a request queue has requests");
+    this.driver = driver;
+    this.name = options.name;
+    this.limits = options.limits;
+    this.features = options.limits.features;
+    this.initiator = options.initiator;
+    this.capacityBytes = options.capacityBytes;
+    this.depth = options.depth;
+    this.integrity = options.integrity ?? null;
+    this.integrityPolicy = options.integrityPolicy ?? IntegrityPolicy.controllerFirst;
+    this.fragments = new BioPool(options.depth, 0);
+    for (let tag = 0; tag < options.depth; tag++) {
+      this.freeRequests.push(new Request(this, tag, options.limits.maxSegments));
+    }
+    this.freeCount = options.depth;
+  }
+
+  submit(bio: Bio): void {
+    this.counters.bios++;
+    bio.begin();
+    const status = this.check(bio);
+    if (status !== BlockStatus.ok) {
+      this.reject(bio, status);
+      return;
+    }
+    bio.next = null;
+    if (this.waitHead !== null || !this.place(bio)) this.wait(bio);
+    if (this.plugCount >= PLUG_MAX) this.dispatch();
+  }
+
+  kick(): void {
+    this.dispatch();
+    if (this.needsCommit) {
+      this.needsCommit = false;
+      this.counters.commits++;
+      this.driver.commit();
+    }
+  }
+
+  poll(): number {
+    let done = this.driver.poll();
+    while (this.waitHead !== null && this.placeWaiting()) done++;
+    this.kick();
+    return done;
+  }
+
+  /** A driver's verdict on a request it accepted, or the queue's own on one it never handed over. */
+  requestDone(request: Request, status: number): void {
+    this.inFlight--;
+    this.finish(request, status);
+  }
+
+  /** What can be said before the bio is cut. */
+  private check(bio: Bio): number {
+    const needed = featuresNeeded(bio.op);
+    if ((this.features & needed) !== needed) return BlockStatus.notSupported;
+    if ((bio.flags & BioFlag.dmaDirect) !== 0 && (this.features & QueueFeature.dmaDirect) === 0) {
+      return BlockStatus.notSupported;
+    }
+    if (bio.op === BioOp.flush) {
+      return bio.sizeBytes === 0 ? BlockStatus.ok : BlockStatus.invalid;
+    }
+    const start = bio.sector * 512;
+    const block = this.limits.logicalBlockBytes;
+    if (
+      bio.sizeBytes === 0 ||
+      offsetIn(start, block) !== 0 ||
+      offsetIn(bio.sizeBytes, block) !== 0
+    ) {
+      return BlockStatus.invalid;
+    }
+    if (!(start >= 0 && start + bio.sizeBytes <= this.capacityBytes)) return BlockStatus.invalid;
+    return BlockStatus.ok;
+  }
+
+  /**
+   * Puts the bio into requests, the front parts as chained fragments. False when requests or
+   * fragments ran out; what is left of the bio is then still to be placed.
+   */
+  private place(bio: Bio): boolean {
+    const { point, limits } = this;
+    for (;;) {
+      if (bio.op !== BioOp.flush) {
+        const status = findSplit(bio, limits, point);
+        if (status !== BlockStatus.ok) {
+          this.reject(bio, status);
+          return true;
+        }
+      } else {
+        point.bytes = 0;
+        point.segments = 0;
+      }
+      const isWhole = point.bytes === bio.sizeBytes;
+      if (isWhole && this.plugTail !== null && tryMerge(this.plugTail, bio, point, limits)) {
+        this.counters.merges++;
+        return true;
+      }
+      if (this.freeCount === 0) break;
+      let part = bio;
+      if (!isWhole) {
+        const front = bio.splitFront(point.bytes, this.fragments);
+        if (front === null) break;
+        front.chainTo(bio);
+        this.counters.splits++;
+        part = front;
+      }
+      this.plug(part);
+      if (isWhole) return true;
+    }
+    this.counters.busy++;
+    return false;
+  }
+
+  private plug(bio: Bio): void {
+    const request = this.freeRequests[--this.freeCount];
+    const { point } = this;
+    request.isBusy = true;
+    request.op = bio.op;
+    request.flags = bio.flags;
+    request.sector = bio.sector;
+    request.sizeBytes = bio.sizeBytes;
+    request.segmentBound = point.segments;
+    request.firstAddress = point.firstAddress;
+    request.endAddress = point.endAddress;
+    request.head = bio;
+    request.tail = bio;
+    request.next = null;
+    request.segments.clear();
+    this.counters.requests++;
+    if (this.plugTail === null) this.plugHead = request;
+    else this.plugTail.next = request;
+    this.plugTail = request;
+    this.plugCount++;
+  }
+
+  private wait(bio: Bio): void {
+    if (this.waitTail === null) this.waitHead = bio;
+    else this.waitTail.next = bio;
+    this.waitTail = bio;
+  }
+
+  /** Places the first waiting bio. False when it has to wait on. */
+  private placeWaiting(): boolean {
+    const bio = this.waitHead as Bio;
+    const next = bio.next;
+    bio.next = null;
+    if (!this.place(bio)) {
+      bio.next = next;
+      return false;
+    }
+    this.waitHead = next;
+    if (next === null) this.waitTail = null;
+    return true;
+  }
+
+  /** Maps plugged requests and hands them to the driver until it is full. */
+  private dispatch(): void {
+    // A bio that ends in here may submit and kick; its requests are taken by this same loop.
+    if (this.isDispatching) return;
+    this.isDispatching = true;
+    while (this.plugHead !== null) {
+      const request: Request = this.plugHead;
+      let status: number = BlockStatus.ok;
+      if (!request.isMapped) status = mapRequest(request, this.initiator, this.limits);
+      if (status === BlockStatus.ok) status = this.driver.queueRequest(request);
+      if (status === BLOCK_BUSY || (status === BlockStatus.resource && this.inFlight > 0)) {
+        this.counters.busy++;
+        break;
+      }
+      this.plugHead = request.next;
+      if (this.plugHead === null) this.plugTail = null;
+      this.plugCount--;
+      request.next = null;
+      if (status === BlockStatus.ok) {
+        this.inFlight++;
+        this.needsCommit = true;
+      } else {
+        this.finish(request, status);
+      }
+    }
+    this.isDispatching = false;
+  }
+
+  /** Unmaps, frees the request, ends its bios: in this order, so that an owner may submit again. */
+  private finish(request: Request, status: number): void {
+    unmapRequest(request, this.initiator);
+    if (status === BlockStatus.ok) this.counters.completed++;
+    else this.counters.failed++;
+    if (status === BlockStatus.wrongInitiator) this.counters.wrongInitiator++;
+    let bio = request.head;
+    request.head = null;
+    request.tail = null;
+    request.isBusy = false;
+    this.freeRequests[this.freeCount++] = request;
+    while (bio !== null) {
+      const next: Bio | null = bio.next;
+      bio.next = null;
+      bio.end(status);
+      bio = next;
+    }
+  }
+
+  private reject(bio: Bio, status: number): void {
+    this.counters.rejected++;
+    bio.end(status);
+  }
+
+  inspect(): Tree {
+    return {
+      name: this.name,
+      initiator: this.initiator,
+      capacityBytes: this.capacityBytes,
+      depth: this.depth,
+      inFlight: this.inFlight,
+      plugged: this.plugCount,
+      limits: this.limits.inspect(),
+      counters: this.counters.inspect(),
+    };
+  }
+}
+
+/** A bio owner that remembers the last status: for tests and one-off I/O. */
+export class BioResult implements BioOwner {
+  done = 0;
+  status: number = BlockStatus.ok;
+  bioDone(bio: Bio): void {
+    this.done++;
+    this.status = bio.status;
+  }
+}
