@@ -30,3 +30,16 @@ export const ROUTE_CACHE_ENTRIES = 16;
 export const IOMMU_FAULT_LOG_ENTRIES = 256;
 /** Message-signalled interrupts of one simulated machine: destinations times vectors. */
 export const INTERRUPTS_MAX = 256 * 224;
+/** Bytes that a packed input may unpack to; a bug report or a gathered sysfs has 5 to 100 MiB. */
+export const UNPACKED_BYTES_MAX = 512 * 1024 * 1024;
+/** Files in one tar. A gathered sysfs has about 12,000, a sosreport some 100,000. */
+export const TAR_ENTRIES_MAX = 500_000;
+/** Characters of a path in a tar; Linux's PATH_MAX. */
+export const TAR_PATH_CHARS_MAX = 4096;
+/** Archives inside archives: `.tar.gz` is two. */
+export const ARCHIVE_DEPTH_MAX = 4;
+/** Symbolic links followed to reach one file, as Linux does. */
+export const SYMLINKS_MAX = 40;
+/** Smallest and largest granule of a provider's pool, in bytes. */
+export const POOL_GRANULE_MIN = 512;
+export const POOL_GRANULE_MAX = 2 * 1024 * 1024;

@@ -130,6 +130,12 @@ export class RangeAllocator {
     return taken;
   }
 
+  /** Takes [at, at + units) out of the space for good; false when a part of it is taken. */
+  reserve(at: number, units: number): boolean {
+    this.drain();
+    return this.runs.takeAt(at, units);
+  }
+
   /** Gives back one allocation, named by its first unit and its length. */
   release(at: number, units: number): void {
     assert(at >= this.base && at < this.base + this.units, "a free lies inside its space");

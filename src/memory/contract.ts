@@ -8,6 +8,10 @@
  */
 
 import type { Inspectable, Span } from "../core/index.ts";
+import type { Direction, InitiatorId } from "../dma/index.ts";
+
+// Defined below, in dma, since mapping is done there; part of this contract all the same.
+export { Direction, type InitiatorId, MAP_STATUS_NAMES, MapStatus } from "../dma/index.ts";
 
 /** The description, for counters, tables and the operation classes of the block room. */
 export const MemoryKind = {
@@ -28,44 +32,6 @@ export const MEMORY_KIND_NAMES: readonly string[] = [
   "phys",
   "lease",
 ];
-
-/** Why a mapping was refused. Returned negated by `map`. */
-export const MapStatus = {
-  ok: 0,
-  /** The address was derived for another initiator. */
-  wrongInitiator: 1,
-  /** The lease was revoked, or the provider is going away. */
-  revoked: 2,
-  /** Offset and length leave the described memory. */
-  outOfRange: 3,
-  /** No route from this initiator to this memory. */
-  noRoute: 4,
-  /** No IOVA space or page-table memory. */
-  noResources: 5,
-} as const;
-export type MapStatus = (typeof MapStatus)[keyof typeof MapStatus];
-
-export const MAP_STATUS_NAMES: readonly string[] = [
-  "ok",
-  "address of another initiator",
-  "lease revoked",
-  "out of range",
-  "no route",
-  "no resources",
-];
-
-/** Which way data moves, seen from the initiator. */
-export const Direction = {
-  /** The initiator reads the memory (a disk write, an RDMA send). */
-  fromMemory: 1,
-  /** The initiator writes the memory. */
-  toMemory: 2,
-  both: 3,
-} as const;
-export type Direction = (typeof Direction)[keyof typeof Direction];
-
-/** An initiator, as the dma room numbers it: a small integer, index of its `DmaDevice`. */
-export type InitiatorId = number;
 
 export interface IoMemory extends Inspectable {
   readonly kind: MemoryKind;

@@ -1,3 +1,6 @@
 /** Memory: the contract of the descriptions of I/O memory, and the descriptions. */
 
 export * from "./contract.ts";
+export * from "./dma-address/dma-address-memory.hot.ts";
+export * from "./host/index.ts";
+export * from "./lease/lease-memory.hot.ts";
