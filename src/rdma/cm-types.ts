@@ -7,7 +7,7 @@
  */
 
 import type { Inspectable } from "../core/index.ts";
-import type { Qp } from "./verbs.ts";
+import type { Qp, VerbsDevice } from "./verbs.ts";
 
 /** What a consumer may attach to a message, in bytes (IBA tables 106 to 113, less Annex A11's 36). */
 export const CmPrivateBytes = {
@@ -98,4 +98,9 @@ export interface ConnectionManager extends Inspectable {
    * is then as it was, in INIT.
    */
   connect(options: ConnectOptions): Promise<Connection>;
+}
+
+/** An RDMA device with its connection manager: what `attach` gives. */
+export interface RdmaDevice extends VerbsDevice {
+  readonly cm: ConnectionManager;
 }

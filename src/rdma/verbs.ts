@@ -15,7 +15,6 @@ import { assert, type Inspectable, type Poller } from "../core/index.ts";
 import type { DmaDevice } from "../dma/index.ts";
 import type { IoMemory } from "../memory/index.ts";
 import { WcStatus, WrOpcode } from "../spec/rdma/index.ts";
-import type { ConnectionManager } from "./cm-types.ts";
 
 /** What a data verb answers. */
 export const VerbsStatus = {
@@ -144,7 +143,7 @@ export interface DeviceAttributes {
 /** A protection domain: keys work only with queue pairs of the same one. */
 export interface Pd extends Inspectable {
   readonly number: number;
-  readonly device: RdmaDevice;
+  readonly device: VerbsDevice;
   /**
    * An L_Key under which SGEs carry this device's own DMA addresses (IBA "reserved L_Key"). Local
    * use only; for kernel-like users that map memory themselves, as rw contexts do.
@@ -250,7 +249,7 @@ export interface QpAttributes {
 /** A queue pair. Reliable connection unless the device made it for itself. */
 export interface Qp extends Inspectable {
   readonly number: number;
-  readonly device: RdmaDevice;
+  readonly device: VerbsDevice;
   readonly pd: Pd;
   readonly sendCq: Cq;
   readonly recvCq: Cq;
@@ -281,13 +280,12 @@ export interface AsyncEvent {
   readonly number: number;
 }
 
-/** An RDMA device and its one port. */
-export interface RdmaDevice extends Inspectable, Poller {
+/** The verbs of an RDMA device with one port; `RdmaDevice` adds the connection manager. */
+export interface VerbsDevice extends Inspectable, Poller {
   readonly dma: DmaDevice;
   readonly attributes: DeviceAttributes;
   /** Its address on the wire, as users write it: `10.0.0.1`. */
   readonly address: string;
-  readonly cm: ConnectionManager;
   allocPd(): Promise<Pd>;
   /** `depth`: completions it holds, rounded up to a power of two. */
   createCq(depth: number): Promise<Cq>;
