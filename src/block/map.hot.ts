@@ -13,6 +13,7 @@ import { type Bio, NO_MEMORY } from "./bio.hot.ts";
 import type { QueueLimits } from "./limits.ts";
 import { directionOf } from "./operation.ts";
 import type { Request } from "./request.hot.ts";
+import { addSegments } from "./segments.hot.ts";
 import { BlockStatus, blockStatusOfMap } from "./status.ts";
 
 /** Fills `request.segments`. Returns a {@link BlockStatus}. */
@@ -53,7 +54,7 @@ function mapBio(
       request.unmapAddresses[at] = dma;
       request.unmapLengths[at] = length;
     }
-    if (!request.segments.add(dma, length, limits)) return BlockStatus.invalid;
+    if (!addSegments(request.segments, dma, length, limits)) return BlockStatus.invalid;
     left -= length;
     index++;
     done = 0;

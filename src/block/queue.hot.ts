@@ -124,10 +124,15 @@ export class RequestQueue implements BlockQueue, RequestOwner {
   }
 
   poll(): number {
-    let done = this.driver.poll();
-    while (this.waitHead !== null && this.placeWaiting()) done++;
+    return this.driver.poll() + this.pump();
+  }
+
+  /** `poll` without the driver, for a driver that polls itself: what waited goes on. */
+  pump(): number {
+    let placed = 0;
+    while (this.waitHead !== null && this.placeWaiting()) placed++;
     this.kick();
-    return done;
+    return placed;
   }
 
   /** A driver's verdict on a request it accepted, or the queue's own on one it never handed over. */

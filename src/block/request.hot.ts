@@ -6,9 +6,9 @@
  */
 
 import { assert } from "../core/index.ts";
+import { SegmentList } from "../dma/index.ts";
 import type { IoMemory } from "../memory/index.ts";
 import { type Bio, NO_MEMORY } from "./bio.hot.ts";
-import { SegmentList } from "./segments.hot.ts";
 
 /** Told by {@link Request.complete}; the queue. */
 export interface RequestOwner {

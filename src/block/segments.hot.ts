@@ -1,13 +1,13 @@
 /**
  * Segment arithmetic on addresses of up to 52 bits: how long a segment may be at an address, whether
- * there is a gap between two, whether two may be one. The list of DMA segments that a driver gets.
+ * there is a gap between two; and how mapped bytes become segments of the list that a driver gets.
  *
  * Everything takes the whole address. A 32-bit offset would be enough for gaps but wrong for
  * boundaries and sums, and a rule applied to an offset inside a vector instead of the address it
  * stands for forgets the boundary at the segment's start.
  */
 
-import { assert } from "../core/index.ts";
+import type { SegmentList } from "../dma/index.ts";
 import type { QueueLimits } from "./limits.ts";
 
 /** `address` modulo `boundary`, a power of two up to 2^52. */
@@ -28,67 +28,36 @@ export function hasGap(virtBoundary: number, previousEnd: number, next: number):
   return virtBoundary > 0 && ((previousEnd | next) & (virtBoundary - 1)) !== 0;
 }
 
-/** True when (address1, length1) and (address2, length2) touch and no boundary lies in the sum. */
-export function isMergeable(
-  address1: number,
-  length1: number,
-  address2: number,
-  length2: number,
-  boundary: number,
+/**
+ * Appends mapped bytes to `list`: joined to the last segment where they touch and limits allow, cut
+ * where limits demand. The limits are applied to the real DMA addresses. False when the list is full;
+ * what was added before stays.
+ */
+export function addSegments(
+  list: SegmentList,
+  address: number,
+  length: number,
+  limits: QueueLimits,
 ): boolean {
-  if (address1 + length1 !== address2) return false;
-  return Math.floor(address1 / boundary) === Math.floor((address2 + length2 - 1) / boundary);
-}
-
-/** DMA segments of one request, in order: (address, length) in typed arrays. */
-export class SegmentList {
-  count = 0;
-  readonly addresses: Float64Array;
-  readonly lengths: Uint32Array;
-
-  constructor(capacity: number) {
-    assert(capacity > 0, "a segment list has room");
-    this.addresses = new Float64Array(capacity);
-    this.lengths = new Uint32Array(capacity);
-  }
-
-  get capacity(): number {
-    return this.lengths.length;
-  }
-
-  clear(): void {
-    this.count = 0;
-  }
-
-  /**
-   * Appends mapped bytes: joined to the last segment where they touch and limits allow, cut where
-   * limits demand. False when the list is full; what was added before stays.
-   */
-  add(address: number, length: number, limits: QueueLimits): boolean {
-    const { addresses, lengths } = this;
-    let at = address;
-    let left = length;
-    if (this.count > 0) {
-      const last = this.count - 1;
-      if (addresses[last] + lengths[last] === at) {
-        const grown = Math.min(lengths[last] + left, maxSegmentBytesAt(limits, addresses[last]));
-        const taken = grown - lengths[last];
-        if (taken > 0) {
-          lengths[last] = grown;
-          at += taken;
-          left -= taken;
-        }
-      }
+  const { addr, len } = list;
+  let at = address;
+  let left = length;
+  const last = list.count - 1;
+  if (last >= 0 && addr[last] + len[last] === at) {
+    const grown = Math.min(len[last] + left, maxSegmentBytesAt(limits, addr[last]));
+    const taken = grown - len[last];
+    if (taken > 0) {
+      len[last] = grown;
+      list.totalBytes += taken;
+      at += taken;
+      left -= taken;
     }
-    while (left > 0) {
-      if (this.count === lengths.length) return false;
-      const piece = Math.min(left, maxSegmentBytesAt(limits, at));
-      addresses[this.count] = at;
-      lengths[this.count] = piece;
-      this.count++;
-      at += piece;
-      left -= piece;
-    }
-    return true;
   }
+  while (left > 0) {
+    const piece = Math.min(left, maxSegmentBytesAt(limits, at));
+    if (!list.push(at, piece)) return false;
+    at += piece;
+    left -= piece;
+  }
+  return true;
 }
