@@ -2,9 +2,19 @@
  * The only door to the outside world: time, files, this process. Each part is an interface first,
  * with the real one and one for tests, so that everything above takes it as a parameter.
  */
+export {
+  bunzip2,
+  gunzip,
+  type Packing,
+  packingOf,
+  type Tar,
+  type TarEntry,
+  untar,
+} from "./archive.ts";
 export { type CancelTimer, type Clock, ManualClock, realClock } from "./clock.ts";
 export { type Digest, sha256 } from "./digest.ts";
 export { type DirectoryEntry, type EntryKind, type Files, realFiles } from "./files.ts";
+export { MemoryFiles } from "./memory-files.ts";
 export {
   type CpuTime,
   DEFAULT_COLUMNS,
