@@ -1,0 +1,60 @@
+/**
+ * The program behind the command line, with everything injected, so that tests run it in process.
+ */
+
+import { Command, CommanderError } from "commander";
+import { ExitStatus } from "../core/index.ts";
+import { COMMANDS } from "./commands/index.ts";
+import { type Context, printError } from "./context.ts";
+import { VERSION } from "./version.ts";
+
+/** What a command's file exports. */
+export interface CommandModule {
+  /** Adds the command; its action may throw, and returns the exit status. */
+  register(program: Command, run: (action: () => Promise<number>) => Promise<void>, context: Context): void;
+}
+
+const ABOUT = `Peer-to-peer DMA between SSD, NIC and GPU: can A reach B, by which route, why not, what
+fixes it; and the whole I/O stack on a fabric simulated from a machine's own dump.`;
+
+const EXAMPLES = `
+Examples:
+  peerlane demo                                     NVMe-oF, NIC to SSD, on a real HGX H100's topology
+  lspci -vvv -xxxx | peerlane topo -                the tree of this machine (root shows the most)
+  peerlane explain 18:00.0 1a:00.0 -m lspci.txt     may they, by which route, why not, what fixes it
+  peerlane run scenarios/nvmet-rdma.yaml --machine lspci.txt
+
+Exit status: 0 done, 1 failed or refused, 2 wrong usage. --json with every command.`;
+
+/** Runs the arguments of `context.host`; returns the exit status. */
+export async function runCli(context: Context): Promise<number> {
+  const { host } = context;
+  const json = host.args.includes("--json");
+  let status: number = ExitStatus.ok;
+  const run = async (action: () => Promise<number>): Promise<void> => {
+    status = await action();
+  };
+  const program = new Command("peerlane")
+    .description(ABOUT)
+    .version(VERSION)
+    .exitOverride()
+    .showHelpAfterError("(--help shows how it is used)")
+    .configureOutput({
+      writeOut: (text) => host.stdout.write(text),
+      writeErr: (text) => host.stderr.write(text),
+      getOutHelpWidth: () => Math.min(host.stdout.columns, 110),
+    })
+    .addHelpText("after", EXAMPLES);
+  for (const command of COMMANDS) command.register(program, run, context);
+  // Subcommands made above inherit neither setting from commander once they exist.
+  for (const command of program.commands) command.exitOverride().copyInheritedSettings(program);
+  try {
+    await program.parseAsync([...host.args], { from: "user" });
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      return error.exitCode === 0 ? ExitStatus.ok : ExitStatus.usage;
+    }
+    return printError(context, error, json);
+  }
+  return status;
+}
