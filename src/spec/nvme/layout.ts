@@ -1,14 +1,25 @@
 /**
- * How the NVMe structures in memory are described: each field knows its offset and width and reads
- * and writes itself in a DataView, little-endian (NVM Express Base 2.0, section 1.8 "Byte, Word, and
- * Dword Relationships"). A structure is a record of fields with its size, checked when the module
- * loads: every field inside, no two overlapping.
+ * How the NVMe structures in memory are written down: a record of fields, each of which knows its
+ * offset and width and reads and writes itself in a DataView, little-endian (NVM Express Base 2.0,
+ * section 1.8): `IdCtrl.MDTS.get(view)`, typed and checked by the compiler. The same record also
+ * makes the table (core/layout.ts) that prints, documents and fuzzes the structure.
  *
  * For the control plane: Identify data, log pages. The per-I/O structures (SQE, CQE, PRP, SGL) are
  * plain offset constants in entries.ts and dptr.ts.
  */
 
-import { assert, getAscii, getU64LE, setAscii, setU64LE, viewOf } from "../../core/index.ts";
+import {
+  assert,
+  defineLayout,
+  getAscii,
+  getU64LE,
+  type Layout,
+  type LayoutField,
+  type LayoutKind,
+  setAscii,
+  setU64LE,
+  viewOf,
+} from "../../core/index.ts";
 
 /** An unsigned little-endian integer of 1, 2, 3, 4, 8 or 16 bytes, as a number below 2^53. */
 export class UintField {
@@ -60,6 +71,11 @@ export class UintField {
         if (this.bytes === 16) setU64LE(view, at + 8, 0);
     }
   }
+
+  /** The low half stands for 16-byte fields: no machine has 2^64 bytes or commands. */
+  get kind(): LayoutKind {
+    return this.bytes >= 8 ? "u64" : (`u${this.bytes * 8}` as LayoutKind);
+  }
 }
 
 /** ASCII text, padded with spaces (SN, MN, FR) or NULs (SUBNQN). */
@@ -67,7 +83,8 @@ export class TextField {
   readonly offset: number;
   readonly bytes: number;
   readonly text: string;
-  private readonly pad: number;
+  readonly kind: LayoutKind = "ascii";
+  readonly pad: number;
 
   constructor(offset: number, bytes: number, text: string, pad: number) {
     this.offset = offset;
@@ -91,6 +108,7 @@ export class BytesField {
   readonly offset: number;
   readonly bytes: number;
   readonly text: string;
+  readonly kind: LayoutKind = "bytes";
 
   constructor(offset: number, bytes: number, text: string) {
     this.offset = offset;
@@ -126,13 +144,13 @@ export const cString = (offset: number, bytes: number, text: string): TextField 
 export const raw = (offset: number, bytes: number, text: string): BytesField =>
   new BytesField(offset, bytes, text);
 
-/** A structure as data, for printing and for tests over all of them. */
+/** A structure: its fields by name, and as a table. */
 export interface Struct<F extends Readonly<Record<string, StructField>>> {
   readonly name: string;
-  /** Document and section. */
-  readonly source: string;
   readonly sizeBytes: number;
   readonly fields: F;
+  /** For `decodeLayout`, documentation and fuzzing. */
+  readonly layout: Layout;
 }
 
 /** Checks that fields lie inside the structure, in order, without overlap. */
@@ -143,30 +161,17 @@ export function defineStruct<F extends Readonly<Record<string, StructField>>>(
   fields: F,
 ): Struct<F> {
   let end = 0;
-  for (const { offset, bytes } of Object.values(fields)) {
-    assert(offset >= end, "fields of a structure are in order and do not overlap");
-    end = offset + bytes;
+  const rows: LayoutField[] = [];
+  for (const [fieldName, field] of Object.entries(fields)) {
+    assert(field.offset >= end, "fields of a structure are in order and do not overlap");
+    end = field.offset + field.bytes;
+    const { offset, bytes, kind, text } = field;
+    const row = { name: fieldName, offset, kind, bytes, text };
+    rows.push(field instanceof TextField ? { ...row, pad: field.pad } : row);
   }
   assert(end <= sizeBytes, "the fields of a structure lie inside it");
-  return { name, source, sizeBytes, fields };
-}
-
-/** Every field of a structure in memory, for people and for `--json`. */
-export function decodeStruct(
-  struct: Struct<Readonly<Record<string, StructField>>>,
-  view: DataView,
-  base = 0,
-): Record<string, number | string> {
-  const decoded: Record<string, number | string> = {};
-  for (const [name, field] of Object.entries(struct.fields)) {
-    decoded[name] =
-      field instanceof BytesField ? toHex(field.get(view, base)) : field.get(view, base);
-  }
-  return decoded;
-}
-
-function toHex(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  const layout = defineLayout({ name, source, sizeBytes, endian: "little", fields: rows });
+  return { name, sizeBytes, fields, layout };
 }
 
 function bytesOf(view: DataView): Uint8Array {
