@@ -170,12 +170,16 @@ export interface PciFunction {
   readonly capabilities: readonly CapabilityRef[];
   readonly numaNode: number | null;
   readonly iommuGroup: number | null;
+  /** Type of the group's domain, as sysfs prints it: `identity`, `DMA`, `DMA-FQ`, `blocked`. */
+  readonly iommuDomain?: string | null;
   readonly driver: string | null;
   /** `Micron Technology Inc`, `Device 51c3`, as the source or pci.ids names them. */
   readonly vendorName: string | null;
   readonly deviceName: string | null;
   readonly className: string | null;
   readonly physicalSlot: string | null;
+  /** What Linux calls the devices it made of this function: `nvme0`, `mlx5_0`, `eth0`, `card1`. */
+  readonly kernelNames?: readonly string[];
   /** Peer memory the kernel publishes for it (sysfs p2pmem), in bytes. */
   readonly p2pmem: { readonly sizeBytes: number; readonly published: boolean } | null;
   /** Raw configuration space as dumped: 64, 256 or 4096 bytes; null when the source had none. */
