@@ -43,3 +43,24 @@ export const SYMLINKS_MAX = 40;
 /** Smallest and largest granule of a provider's pool, in bytes. */
 export const POOL_GRANULE_MIN = 512;
 export const POOL_GRANULE_MAX = 2 * 1024 * 1024;
+/** Lines of a kernel configuration; a distribution's has about 12,000. */
+export const KERNEL_CONFIG_LINES_MAX = 50_000;
+/** RAM ranges of one machine (hot-pluggable memory lists one per block in the worst case). */
+export const RAM_RANGES_MAX = 65_536;
+/** Bytes of one XML topology; the largest known have 0.3 MiB. */
+export const XML_BYTES_MAX = 32 * 1024 * 1024;
+/** Elements inside elements. hwloc nests memory, packages, caches, cores and bridges: under 40. */
+export const XML_DEPTH_MAX = 100;
+
+/** Commands that an NVMe controller model starts in one step, over all its queues. */
+export const NVME_STEP_COMMANDS_MAX = 64;
+/** I/O queue pairs of one NVMe controller model. */
+export const NVME_IO_QUEUES_MAX = 1024;
+/** Commands that an NVMe controller model has under way at once. */
+export const NVME_COMMANDS_MAX = 65_536;
+/** Namespaces of one NVMe controller model: one Identify list. */
+export const NVME_NAMESPACES_MAX = 1024;
+/** SGL descriptors of one command, all segments together: ends lists that point back at themselves. */
+export const NVME_SGL_DESCRIPTORS_MAX = 131_072;
+/** Asynchronous events waiting in an NVMe controller for a request to report them. */
+export const NVME_EVENTS_MAX = 64;
