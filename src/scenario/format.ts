@@ -1,0 +1,91 @@
+/**
+ * Numbers and tables for people: sizes, counts, aligned columns. Colours are injected, so that text
+ * without a terminal is plain; widths ignore them.
+ */
+
+/** What the renderer paints with; the command line gives terminal colours, tests identity. */
+export interface Paint {
+  readonly bold: (text: string) => string;
+  readonly dim: (text: string) => string;
+  readonly good: (text: string) => string;
+  readonly bad: (text: string) => string;
+  readonly warn: (text: string) => string;
+  readonly name: (text: string) => string;
+}
+
+const same = (text: string): string => text;
+export const PLAIN: Paint = {
+  bold: same,
+  dim: same,
+  good: same,
+  bad: same,
+  warn: same,
+  name: same,
+};
+
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
+
+/** `0 B`, `512 B`, `64 MiB`, `1.5 GiB`: at most one decimal, and only where it is not zero. */
+export function formatBytes(bytes: number): string {
+  let value = bytes;
+  let unit = 0;
+  while (value >= 1024 && unit < UNITS.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  const text = value >= 100 || Number.isInteger(value) ? value.toFixed(0) : value.toFixed(1);
+  return `${text} ${UNITS[unit]}`;
+}
+
+/** `1,048,576`. */
+export function formatCount(value: number): string {
+  return String(Math.round(value)).replace(/\B(?=(\d{3})+$)/g, ",");
+}
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: matches terminal escape sequences.
+const ESCAPES = /\u001b\[[0-9;]*m/g;
+
+/** Columns that a text takes on a terminal. */
+export const widthOf = (text: string): number => [...text.replace(ESCAPES, "")].length;
+
+export const padEnd = (text: string, width: number): string =>
+  text + " ".repeat(Math.max(0, width - widthOf(text)));
+
+export const padStart = (text: string, width: number): string =>
+  " ".repeat(Math.max(0, width - widthOf(text))) + text;
+
+/** Rows of cells as lines, columns aligned: to the left, or to the right where `right` says so. */
+export function alignColumns(
+  rows: readonly (readonly string[])[],
+  right: readonly boolean[] = [],
+): string[] {
+  const columns = Math.max(0, ...rows.map((row) => row.length));
+  const widths = Array.from({ length: columns }, (_, i) =>
+    Math.max(...rows.map((row) => widthOf(row[i] ?? ""))),
+  );
+  return rows.map((row) =>
+    row
+      .map((cell, i) => {
+        const width = widths[i] as number;
+        return right[i] === true ? padStart(cell, width) : padEnd(cell, width);
+      })
+      .join("  ")
+      .trimEnd(),
+  );
+}
+
+/** Wraps words to `width` columns. */
+export function wrap(text: string, width: number): string[] {
+  const lines: string[] = [];
+  let line = "";
+  for (const word of text.split(/\s+/)) {
+    if (line !== "" && line.length + 1 + word.length > width) {
+      lines.push(line);
+      line = word;
+    } else {
+      line = line === "" ? word : `${line} ${word}`;
+    }
+  }
+  if (line !== "") lines.push(line);
+  return lines;
+}
