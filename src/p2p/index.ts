@@ -1,9 +1,17 @@
 /** P2P: rules, providers, pools, leases. */
 
+export * from "./evaluate.ts";
 export * from "./lease.hot.ts";
 export * from "./lease.ts";
 export * from "./live-pool.hot.ts";
+export * from "./path-links.ts";
 export * from "./pool.hot.ts";
 export * from "./provider.ts";
+export * from "./registry.ts";
+export * from "./rules/host-bridge-list.ts";
+export * from "./rules/index.ts";
 export * from "./rules/reasons.ts";
+export * from "./rules/rule-set.ts";
 export * from "./rules/types.ts";
+export * from "./rules/version.ts";
+export * from "./topology.ts";

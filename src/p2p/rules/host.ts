@@ -1,0 +1,191 @@
+/**
+ * Does the root complex carry peer traffic? The CPU rule and the host bridge list of one kernel, made
+ * ready for one topology; evidence and remedies for the answer.
+ *
+ * Leaves out: what a root complex really does (data sheets rarely say; the list is what the kernel's
+ * developers were told).
+ */
+
+import { type Bdf, formatBdf } from "../../core/index.ts";
+import { isUnknown, PortType } from "../../machine/index.ts";
+import type { Topology } from "../topology.ts";
+import { findHostBridge, findLaterHostBridge, type HostBridgeEntry } from "./host-bridge-list.ts";
+import { Reason } from "./reasons.ts";
+import type { PairPath } from "./rule-set.ts";
+import type { Evidence, Remedy } from "./types.ts";
+import { compareVersions, formatVersion, type KernelVersion } from "./version.ts";
+
+/** AMD CPUs of this family and later forward (Zen; commit dea286bb71ba, Linux 5.9). */
+const AMD_FAMILY_MIN = 0x17;
+const CPU_RULE_SINCE: KernelVersion = { major: 5, minor: 9 };
+
+export interface HostFacts {
+  readonly version: KernelVersion;
+  readonly cpuForwards: boolean;
+  /** By root bus: 0 not listed, 1 listed for itself alone, 2 listed. */
+  readonly listed: Uint8Array;
+  readonly entries: readonly (HostBridgeEntry | null)[];
+  readonly assumptions: readonly string[];
+}
+
+export function hostFacts(topology: Topology, version: KernelVersion): HostFacts {
+  const entries = topology.rootBuses.map(({ representative }) =>
+    representative === null
+      ? null
+      : findHostBridge(representative.vendorId, representative.deviceId, version),
+  );
+  const listed = Uint8Array.from(entries, (entry) => {
+    if (entry === null) return 0;
+    return entry.sameHostBridge ? 1 : 2;
+  });
+  return {
+    version,
+    cpuForwards: cpuForwards(topology, version),
+    listed,
+    entries,
+    assumptions: hostAssumptions(topology),
+  };
+}
+
+function cpuForwards({ machine }: Topology, version: KernelVersion): boolean {
+  const { cpuVendor, cpuFamily, architecture } = machine.host;
+  // The test is compiled in on x86 alone; the vendor's name says so where the architecture is not told.
+  const isX86 = architecture === null || /^(x86|i.86|amd64)/i.test(architecture);
+  const isKnown = cpuVendor === "AuthenticAMD" && cpuFamily !== null && cpuFamily >= AMD_FAMILY_MIN;
+  return isX86 && isKnown && compareVersions(version, CPU_RULE_SINCE) >= 0;
+}
+
+function hostAssumptions(topology: Topology): string[] {
+  const { cpuVendor, cpuFamily } = topology.machine.host;
+  const assumptions: string[] = [];
+  if (cpuVendor === null || (cpuVendor === "AuthenticAMD" && cpuFamily === null)) {
+    assumptions.push(
+      "the CPU is not in the dump: taken as one that is not AMD family 17h or later",
+    );
+  }
+  for (const { first, representative } of topology.rootBuses) {
+    if (first === null || representative !== null || !isUnknown(first, "pcie")) continue;
+    const name = formatBdf(first.bdf);
+    assumptions.push(`the port type of ${name} is not in the dump: taken as no root port`);
+  }
+  return assumptions;
+}
+
+/** The CPU, and for each root bus what the list says of its first device. */
+export function explainHost(
+  topology: Topology,
+  host: HostFacts,
+  roots: readonly number[],
+): Evidence[] {
+  const { cpuVendor, cpuFamily } = topology.machine.host;
+  const family = cpuFamily === null ? "unknown" : `${cpuFamily.toString(16)}h`;
+  const verb = host.cpuForwards ? "forwards" : "is not known to forward";
+  const cpu: Evidence = {
+    bdf: null,
+    register: "CPU",
+    offset: null,
+    value: cpuFamily,
+    decoded: `${cpuVendor ?? "unknown vendor"} family ${family} ${verb}`,
+  };
+  if (host.cpuForwards) return [cpu];
+  return [...roots.map((root) => explainRoot(topology, host, root)), cpu];
+}
+
+function explainRoot(topology: Topology, host: HostFacts, index: number): Evidence {
+  const { domain, bus, first, representative } = topology.rootBuses[index];
+  const register = "Vendor and Device ID";
+  if (first === null) {
+    const decoded = `root bus ${domain.toString(16)}:${bus.toString(16)} has no device in the dump`;
+    return { bdf: null, register, offset: null, value: null, decoded };
+  }
+  const id = `${hex4(first.vendorId)}:${hex4(first.deviceId)}`;
+  const value = first.deviceId * 65536 + first.vendorId;
+  const list = `the host bridge list of Linux ${formatVersion(host.version)}`;
+  const entry = host.entries[index];
+  let decoded = `${id} is not in ${list}`;
+  if (entry !== null) {
+    const only = entry.sameHostBridge ? ", for devices below the same host bridge only" : "";
+    decoded = `${id} (${entry.text}) is in ${list}${only}`;
+  } else if (representative === null) {
+    decoded = `${id} is neither device 00.0 nor a root port, so the kernel does not look it up`;
+  }
+  return { bdf: first.bdf, register, offset: 0, value, decoded };
+}
+
+/** What helps against a root complex that does not carry it. */
+export function hostRemedies(
+  topology: Topology,
+  host: HostFacts,
+  path: PairPath,
+  reason: Reason,
+): Remedy[] {
+  const remedies: Remedy[] = [];
+  const newer = newerKernel(topology, host, path, reason);
+  if (newer !== null) remedies.push(newer);
+  if (path.common < 0) remedies.push(moveRemedy(topology, path));
+  remedies.push({
+    kind: "host-memory",
+    text: "Let this pair pass through host memory, if your policy allows it.",
+    command: null,
+    weakensIsolation: false,
+  });
+  return remedies;
+}
+
+/** A later kernel helps only if it lists every root bus that stands in the way. */
+function newerKernel(
+  topology: Topology,
+  host: HostFacts,
+  path: PairPath,
+  reason: Reason,
+): Remedy | null {
+  if (reason === Reason.hostBridgesDiffer) return null;
+  const roots = [...new Set([topology.rootBus[path.provider], topology.rootBus[path.client]])];
+  let needed: KernelVersion | null = null;
+  for (const root of roots) {
+    if (host.listed[root] !== 0) continue;
+    const { representative } = topology.rootBuses[root];
+    if (representative === null) return null;
+    const { vendorId, deviceId } = representative;
+    const later = findLaterHostBridge(vendorId, deviceId, host.version);
+    if (later === null || (later.sameHostBridge && roots.length > 1)) return null;
+    if (needed === null || compareVersions(later.since, needed) > 0) needed = later.since;
+  }
+  if (needed === null) return null;
+  return {
+    kind: "kernel-version",
+    text: `Run Linux ${formatVersion(needed)} or later, which lists this host bridge.`,
+    command: null,
+    weakensIsolation: false,
+  };
+}
+
+/** Below one switch no root complex is asked. */
+function moveRemedy(topology: Topology, path: PairPath): Remedy {
+  const client = formatBdf(topology.bdfOf(path.client));
+  const provider = formatBdf(topology.bdfOf(path.provider));
+  const besideProvider = freePort(topology, path.provider);
+  const besideClient = freePort(topology, path.client);
+  let text = `Move ${client} and ${provider} below one PCIe switch; this machine has no free port for it.`;
+  if (besideProvider !== null) {
+    text = `Move ${client} to the free switch port ${formatBdf(besideProvider)}, beside ${provider}.`;
+  } else if (besideClient !== null) {
+    text = `Move ${provider} to the free switch port ${formatBdf(besideClient)}, beside ${client}.`;
+  }
+  return { kind: "move-slot", text, command: null, weakensIsolation: false };
+}
+
+/** A downstream port with nothing below it, of a switch above `node`. */
+function freePort(topology: Topology, node: number): Bdf | null {
+  const chain = topology.chainOf(node);
+  const isSwitchAbove = (at: number): boolean =>
+    topology.functions[at].pcie?.portType === PortType.switchUpstream && chain.includes(at);
+  for (let port = 0; port < topology.count; port++) {
+    const isPort = topology.functions[port].pcie?.portType === PortType.switchDownstream;
+    if (!isPort || topology.parent[port] < 0 || !isSwitchAbove(topology.parent[port])) continue;
+    if (!topology.parent.includes(port)) return topology.bdfOf(port);
+  }
+  return null;
+}
+
+const hex4 = (value: number): string => value.toString(16).padStart(4, "0");

@@ -1,0 +1,22 @@
+/**
+ * The rule sets there are, oldest first, and which one a kernel version has. A new one is a file in
+ * this folder and a line here.
+ */
+
+import { PeerlaneError } from "../../core/index.ts";
+import { CLASSIC } from "./classic.ts";
+import type { RuleSet } from "./rule-set.ts";
+import { formatVersion, isInForce, type KernelVersion } from "./version.ts";
+
+export const RULE_SETS: readonly RuleSet[] = [CLASSIC];
+
+/** The rule set that this kernel has. Throws `no-rule-set` for kernels without peer-to-peer DMA. */
+export function ruleSetFor(version: KernelVersion): RuleSet {
+  const found = RULE_SETS.find(
+    ({ since, until }) => since !== null && isInForce(version, since, until),
+  );
+  if (found !== undefined) return found;
+  throw new PeerlaneError("no-rule-set", `no rules known for Linux ${formatVersion(version)}`, {
+    remedy: `name one of: ${RULE_SETS.map(({ id }) => id).join(", ")}`,
+  });
+}
