@@ -8,6 +8,9 @@
  */
 
 import type { Bdf } from "../core/index.ts";
+import { PortType } from "../spec/pcie/index.ts";
+
+export { PortType };
 
 /** Where a fact came from, for error texts. */
 export interface Source {
@@ -54,20 +57,6 @@ export interface BridgeFacts {
   readonly prefetchable: Window | null;
   readonly bridgeControl: number;
 }
-
-/** PCI Express Device/Port Type, PCIe Base section 7.5.3.2. */
-export const PortType = {
-  endpoint: 0x0,
-  legacyEndpoint: 0x1,
-  rootPort: 0x4,
-  switchUpstream: 0x5,
-  switchDownstream: 0x6,
-  pcieToPciBridge: 0x7,
-  pciToPcieBridge: 0x8,
-  rootComplexEndpoint: 0x9,
-  rootComplexEventCollector: 0xa,
-} as const;
-export type PortType = (typeof PortType)[keyof typeof PortType];
 
 /** A link's speed and width. Generation 1 is 2.5 GT/s, 2 is 5, 3 is 8, and so on to 6, 64. */
 export interface LinkFacts {
