@@ -64,3 +64,13 @@ export const NVME_NAMESPACES_MAX = 1024;
 export const NVME_SGL_DESCRIPTORS_MAX = 131_072;
 /** Asynchronous events waiting in an NVMe controller for a request to report them. */
 export const NVME_EVENTS_MAX = 64;
+/** I/O queues of one NVMe-oF controller. */
+export const NVMET_QUEUES_MAX = 128;
+/** Entries of one NVMe-oF submission queue. */
+export const NVMET_QUEUE_DEPTH_MAX = 1024;
+/** Keyed SGL descriptors of one capsule (MSDBD). */
+export const NVMET_SGL_DESCRIPTORS_MAX = 16;
+/** Namespaces of one subsystem. */
+export const NVMET_NAMESPACES_MAX = 1024;
+/** Controllers of one subsystem at a time. */
+export const NVMET_CONTROLLERS_MAX = 4096;
