@@ -144,7 +144,7 @@ export class Rules implements RouteRules, Inspectable {
     above: Int32Array,
   ): void {
     const { topology, rule, path, decision } = this;
-    const { parent, chain, order, count } = topology;
+    const { parent, chain, count } = topology;
     above.fill(0);
     const NO_PORT = -1;
     for (let at = provider, below = NO_PORT; at >= 0; below = at, at = parent[at]) {
@@ -152,8 +152,7 @@ export class Rules implements RouteRules, Inspectable {
     }
     path.provider = provider;
     const row = provider * count;
-    for (let i = 0; i < count; i++) {
-      const client = order[i];
+    for (let client = 0; client < count; client++) {
       const up = parent[client];
       if (above[client] !== 0) {
         common[client] = client;

@@ -7,22 +7,18 @@
  * bridge: the bridge whose secondary bus the function is on, with a virtual function standing where
  * its physical function stands; -1 on a root bus.
  *
- * Invariants: `order` lists parents before children; chains are at most BRIDGE_DEPTH_MAX long.
- * Leaves out: live changes (make a new one).
+ * Invariant: a parent comes before its children (functions are sorted, and bus numbers grow downwards;
+ * MachineIndex sees to it). Leaves out: live changes (make a new one).
  */
 
+import { assert, type Bdf, bdfDevfn, busKey } from "../core/index.ts";
 import {
-  type Bdf,
-  BRIDGE_DEPTH_MAX,
-  bdfBus,
-  bdfDevfn,
-  bdfDomain,
-  busKey,
-  formatBdf,
-  PeerlaneError,
-  UsageError,
-} from "../core/index.ts";
-import { isUnknown, type Machine, type PciFunction, PortType } from "../machine/index.ts";
+  isUnknown,
+  type Machine,
+  MachineIndex,
+  type PciFunction,
+  PortType,
+} from "../machine/index.ts";
 import { linkBytesPerSecond } from "./links.ts";
 
 /** ACS Control bits, PCIe Base 6.x section 7.7.11.3. */
@@ -54,12 +50,10 @@ export class Topology {
   readonly machine: Machine;
   readonly count: number;
   readonly functions: readonly PciFunction[];
-  /** Position of the upstream bridge, or -1. */
+  /** Position of the upstream bridge, or -1; always smaller than the function's own. */
   readonly parent: Int32Array;
   /** Nodes from this one to its root bus, itself included. */
   readonly chain: Uint8Array;
-  /** Positions, parents before children. */
-  readonly order: Int32Array;
   /** ACS Control, 0 where there is no ACS. */
   readonly acsControl: Uint16Array;
   /** Redirecting nodes (see {@link ACS_REDIRECT}) from this one to its root bus, itself included. */
@@ -69,49 +63,41 @@ export class Topology {
   readonly rootBuses: readonly RootBus[];
   /** Payload rate of the link above the node, one direction; Infinity where there is none. */
   readonly linkAbove: Float64Array;
-  private readonly positions = new Map<Bdf, number>();
+  readonly index: MachineIndex;
 
-  /** Throws `bridge-loop` when bus numbers make a bridge its own ancestor. */
-  constructor(machine: Machine) {
+  /** Throws what {@link MachineIndex} throws on bus numbers that cannot be. */
+  constructor(machine: Machine, index = new MachineIndex(machine)) {
+    const { functions } = machine;
+    const count = functions.length;
     this.machine = machine;
-    this.functions = machine.functions;
-    const count = machine.functions.length;
+    this.index = index;
+    this.functions = functions;
     this.count = count;
-    this.parent = new Int32Array(count).fill(-1);
+    this.parent = Int32Array.from(functions, (_, node) => index.parentOf(standsFor(index, node)));
+    this.acsControl = Uint16Array.from(functions, ({ acs }) => acs?.control ?? 0);
+    this.linkAbove = Float64Array.from(functions, linkBytesPerSecond);
     this.chain = new Uint8Array(count);
-    this.order = new Int32Array(count);
-    this.acsControl = new Uint16Array(count);
     this.redirects = new Uint8Array(count);
-    this.rootBus = new Int32Array(count).fill(-1);
-    this.linkAbove = new Float64Array(count).fill(Number.POSITIVE_INFINITY);
-    machine.functions.forEach((fn, i) => {
-      this.positions.set(fn.bdf, i);
-    });
-    this.findParents();
-    this.measureChains();
-    this.rootBuses = this.findRootBuses();
-    machine.functions.forEach((fn, i) => {
-      this.acsControl[i] = fn.acs?.control ?? 0;
-      this.linkAbove[i] = linkBytesPerSecond(fn);
-    });
-    for (const node of this.order) {
-      const above = this.parent[node] < 0 ? 0 : this.redirects[this.parent[node]];
-      this.redirects[node] = above + (this.redirectsAt(node) ? 1 : 0);
+    for (let node = 0; node < count; node++) {
+      const above = this.parent[node];
+      assert(above < node, "a bridge is named before what is below it");
+      this.chain[node] = 1 + (above < 0 ? 0 : this.chain[above]);
+      this.redirects[node] =
+        (above < 0 ? 0 : this.redirects[above]) + (this.redirectsAt(node) ? 1 : 0);
     }
+    const roots = findRootBuses(index);
+    this.rootBus = roots.of;
+    this.rootBuses = roots.buses;
   }
 
   /** Position of a function; -1 when the machine has none of that name. */
   find(bdf: Bdf): number {
-    return this.positions.get(bdf) ?? -1;
+    return this.index.indexOf(bdf);
   }
 
-  /** Position of a function. Throws {@link UsageError} `no-such-function`. */
+  /** Position of a function. Throws {@link PeerlaneError} `no-such-function`. */
   at(bdf: Bdf): number {
-    const node = this.find(bdf);
-    if (node >= 0) return node;
-    throw new UsageError("no-such-function", `${this.machine.name} has no ${formatBdf(bdf)}`, {
-      remedy: "list the functions of the machine and name one of them",
-    });
+    return this.index.requireIndex(bdf);
   }
 
   bdfOf(node: number): Bdf {
@@ -127,6 +113,12 @@ export class Topology {
     return isUnknown(this.functions[node], "acs");
   }
 
+  /** True when the bridges above are missing in the dump, so that the way up is cut. */
+  isOrphan(node: number): boolean {
+    const root = this.rootBuses[this.rootBus[node]];
+    return this.index.rootBusOf(standsFor(this.index, node)).bus !== root.bus;
+  }
+
   /** From `node` up to its root bus, itself first. */
   chainOf(node: number): number[] {
     const chain: number[] = [];
@@ -140,101 +132,36 @@ export class Topology {
     const above = this.parent[common] < 0 ? 0 : this.redirects[this.parent[common]];
     return this.redirects[provider] - above + this.redirects[client] - this.redirects[common];
   }
-
-  private findParents(): void {
-    const bySecondary = new Map<number, number>();
-    this.functions.forEach(({ bdf, bridge }, i) => {
-      // A bridge nobody configured has secondary 0, or its own bus: nothing is below it.
-      if (bridge === null || bridge.secondary <= bdfBus(bdf)) return;
-      bySecondary.set(busKey(bdfDomain(bdf), bridge.secondary), i);
-    });
-    this.functions.forEach((fn, i) => {
-      const place = this.functions[this.standsFor(fn, i)].bdf;
-      const direct = bySecondary.get(busKey(bdfDomain(place), bdfBus(place)));
-      this.parent[i] = direct ?? this.innermostBridge(place);
-    });
-  }
-
-  /**
-   * For a function on a bus that no bridge leads to: a virtual function whose physical function the
-   * dump does not name sits on such a bus, inside the range of the bridge above both.
-   */
-  private innermostBridge(bdf: Bdf): number {
-    const domain = bdfDomain(bdf);
-    const bus = bdfBus(bdf);
-    if (this.machine.hostBridges.some((root) => root.domain === domain && root.bus === bus)) {
-      return -1;
-    }
-    let innermost = -1;
-    let secondary = -1;
-    this.functions.forEach(({ bdf: own, bridge }, i) => {
-      if (bridge === null || bdfDomain(own) !== domain || bridge.secondary <= bdfBus(own)) return;
-      const inside = bridge.secondary < bus && bus <= bridge.subordinate;
-      if (inside && bridge.secondary > secondary) {
-        innermost = i;
-        secondary = bridge.secondary;
-      }
-    });
-    return innermost;
-  }
-
-  /** A virtual function stands where its physical function stands. */
-  private standsFor(fn: PciFunction, position: number): number {
-    if (fn.physicalFunction === null) return position;
-    const physical = this.find(fn.physicalFunction);
-    return physical < 0 ? position : physical;
-  }
-
-  private measureChains(): void {
-    let filled = 0;
-    const place = (node: number): void => {
-      const path: number[] = [];
-      for (let at = node; at >= 0 && this.chain[at] === 0; at = this.parent[at]) {
-        path.push(at);
-        if (path.length > BRIDGE_DEPTH_MAX + 1) throw bridgeLoop(this.functions[node]);
-      }
-      for (const at of path.reverse()) {
-        this.chain[at] = 1 + (this.parent[at] < 0 ? 0 : this.chain[this.parent[at]]);
-        this.order[filled++] = at;
-      }
-    };
-    for (let node = 0; node < this.count; node++) place(node);
-  }
-
-  private findRootBuses(): RootBus[] {
-    const roots: RootBus[] = [];
-    const byBus = new Map<number, number>();
-    const add = (domain: number, bus: number): number => {
-      const key = busKey(domain, bus);
-      let index = byBus.get(key);
-      if (index === undefined) {
-        index = roots.push(this.describeRoot(domain, bus)) - 1;
-        byBus.set(key, index);
-      }
-      return index;
-    };
-    for (const node of this.order) {
-      const parent = this.parent[node];
-      const { bdf, physicalFunction } = this.functions[node];
-      const place = physicalFunction ?? bdf;
-      this.rootBus[node] = parent < 0 ? add(bdfDomain(place), bdfBus(place)) : this.rootBus[parent];
-    }
-    return roots;
-  }
-
-  private describeRoot(domain: number, bus: number): RootBus {
-    // Functions are sorted, so the first found is the first on the bus.
-    const first =
-      this.functions.find(({ bdf }) => bdfDomain(bdf) === domain && bdfBus(bdf) === bus) ?? null;
-    const isLookedUp =
-      first !== null && (bdfDevfn(first.bdf) === 0 || first.pcie?.portType === PortType.rootPort);
-    return { domain, bus, first, representative: isLookedUp ? first : null };
-  }
 }
 
-function bridgeLoop(fn: PciFunction): PeerlaneError {
-  return new PeerlaneError("bridge-loop", "bridges above this function never reach a root bus", {
-    place: formatBdf(fn.bdf),
-    remedy: "bus numbers in the dump contradict each other; take a new dump",
+/** A virtual function stands where its physical function stands. */
+function standsFor(index: MachineIndex, node: number): number {
+  const { physicalFunction } = index.functions[node];
+  const physical = physicalFunction === null ? -1 : index.indexOf(physicalFunction);
+  return physical < 0 ? node : physical;
+}
+
+/** The host bridge of every function: as the machine lists them, else by its root bus. */
+function findRootBuses(index: MachineIndex): { of: Int32Array; buses: RootBus[] } {
+  const buses: RootBus[] = [];
+  const known = new Map<number, number>();
+  const of = Int32Array.from(index.functions, (_, node) => {
+    const place = standsFor(index, node);
+    const { domain, bus } = index.hostBridgeOf(place) ?? index.rootBusOf(place);
+    const key = busKey(domain, bus);
+    let at = known.get(key);
+    if (at === undefined) {
+      at = buses.push(describeRoot(index, domain, bus)) - 1;
+      known.set(key, at);
+    }
+    return at;
   });
+  return { of, buses };
+}
+
+function describeRoot(index: MachineIndex, domain: number, bus: number): RootBus {
+  const first = index.functions[index.functionsOnBus(domain, bus)[0]] ?? null;
+  const isLookedUp =
+    first !== null && (bdfDevfn(first.bdf) === 0 || first.pcie?.portType === PortType.rootPort);
+  return { domain, bus, first, representative: isLookedUp ? first : null };
 }

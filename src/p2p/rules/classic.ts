@@ -67,7 +67,7 @@ class ClassicRule implements PairRule {
     const assumptions = unknownAcs(topology, path);
     if (decision.mapType !== MapType.busAddr) {
       evidence.push(...explainHost(topology, host, roots));
-      assumptions.push(...host.assumptions);
+      assumptions.push(...host.assumptions, ...orphans(topology, path));
     }
     if (decision.mapType === MapType.notSupported) {
       if (path.common >= 0) remedies.push(...redirectRemedies(topology, redirecting));
@@ -101,6 +101,15 @@ function unknownAcs(topology: Topology, path: PairPath): string[] {
     .map((node) => {
       const name = formatBdf(topology.bdfOf(node));
       return `ACS of ${name} is not in the dump: taken as absent, so nothing redirects there`;
+    });
+}
+
+function orphans(topology: Topology, path: PairPath): string[] {
+  return [path.provider, path.client]
+    .filter((node) => topology.isOrphan(node))
+    .map((node) => {
+      const name = formatBdf(topology.bdfOf(node));
+      return `no bridge in the dump leads to ${name}: taken as below no bridge that others share`;
     });
 }
 
