@@ -74,3 +74,17 @@ export const NVMET_SGL_DESCRIPTORS_MAX = 16;
 export const NVMET_NAMESPACES_MAX = 1024;
 /** Controllers of one subsystem at a time. */
 export const NVMET_CONTROLLERS_MAX = 4096;
+
+/** RDMA: SGEs, fragments and messages. A run of a message carries at most this many fragments. */
+export const WIRE_FRAGMENTS_MAX = 32;
+/** Messages under way to one port of an impaired wire; what comes on top is dropped, as a switch does. */
+export const WIRE_QUEUE_MAX = 4096;
+/** Objects of one model RNIC. */
+export const RNIC_QP_MAX = 4096;
+export const RNIC_CQ_MAX = 4096;
+export const RNIC_MR_MAX = 65_536;
+export const RNIC_PD_MAX = 1024;
+/** Work requests one queue pair starts before the next has its turn. */
+export const RNIC_BURST_MAX = 64;
+/** Ranges of one memory region: 2^16 of 4 KiB are 256 MiB in the worst case. */
+export const RNIC_MR_RANGES_MAX = 65_536;
