@@ -15,6 +15,13 @@ export const Event = {
   dmaRead: 0,
   dmaWrite: 1,
   dmaFailed: 2,
+  nvmetConnect: 3,
+  nvmetDisconnect: 4,
+  nvmetProvider: 5,
+  nvmetNoProvider: 6,
+  nvmetFallback: 7,
+  nvmetCommand: 8,
+  nvmetComplete: 9,
 } as const;
 export type Event = (typeof Event)[keyof typeof Event];
 
@@ -29,4 +36,19 @@ export const EVENTS: readonly EventDef[] = [
   def("fabric.dma_read", ["requesterBdf", "busAddr", "length"], "a DMA read was completed"),
   def("fabric.dma_write", ["requesterBdf", "busAddr", "length"], "a DMA write reached its target"),
   def("fabric.dma_failed", ["requesterBdf", "busAddr", "length", "status"], "a DMA failed"),
+  def("nvmet.connect", ["cntlid", "qid", "sqSize"], "a host connected a queue"),
+  def("nvmet.disconnect", ["cntlid", "qid"], "a queue of a host is gone"),
+  def("nvmet.provider", ["nsid", "providerBdf", "nicBdf", "distance"], "peer memory was chosen"),
+  def(
+    "nvmet.no_provider",
+    ["nsid", "nicBdf", "reason"],
+    "no peer memory for a namespace set to it",
+  ),
+  def(
+    "nvmet.fallback",
+    ["nsid", "cause", "length", "toHostMemory"],
+    "a request went without peer memory: refused, or served from host memory",
+  ),
+  def("nvmet.command", ["nsid", "opcode", "cid", "qid"], "a command arrived"),
+  def("nvmet.complete", ["nsid", "opcode", "cid", "status"], "a command was answered"),
 ];
