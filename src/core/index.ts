@@ -14,5 +14,6 @@ export * from "./reactor.ts";
 export * from "./registers.ts";
 export * from "./sparse-memory.hot.ts";
 export * from "./status.ts";
+export * from "./text.ts";
 export * from "./tree.ts";
 export * from "./wire.ts";

@@ -10,7 +10,7 @@ import {
   PLAIN,
   padEnd,
   wrap,
-} from "./format.ts";
+} from "../core/index.ts";
 import type {
   DigestReport,
   HopReport,
