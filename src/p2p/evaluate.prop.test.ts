@@ -1,0 +1,154 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { randomMachine } from "../../testing/random-machine.ts";
+import { bdfBus, bdfDomain, Prng } from "../core/index.ts";
+import type { Machine, PciFunction } from "../machine/index.ts";
+import {
+  findHostBridge,
+  HOST_BRIDGE_LIST,
+  LATEST_KERNEL,
+  MAP_TYPE_NAMES,
+  narrowestLink,
+  REASONS,
+  Rules,
+  Topology,
+} from "./index.ts";
+
+/** The classic rule said again, straight from the snapshot, list by list, with no index. */
+function naive(machine: Machine, a: PciFunction, b: PciFunction) {
+  const upstream = (fn: PciFunction): PciFunction | undefined => {
+    const physical = machine.functions.find(({ bdf }) => bdf === fn.physicalFunction) ?? fn;
+    return machine.functions.find(
+      ({ bdf, bridge }) =>
+        bridge?.secondary === bdfBus(physical.bdf) && bdfDomain(bdf) === bdfDomain(physical.bdf),
+    );
+  };
+  const redirects = (fn: PciFunction) => fn.acs !== null && (fn.acs.control & 0x2c) !== 0;
+  const top = (fn: PciFunction) => {
+    let at = fn;
+    for (let up = upstream(at); up !== undefined; up = upstream(at)) at = up;
+    return machine.functions.find(({ bdf }) => bdf === at.physicalFunction) ?? at;
+  };
+  const allowedByHost = () => {
+    const { cpuVendor, cpuFamily } = machine.host;
+    if (cpuVendor === "AuthenticAMD" && cpuFamily !== null && cpuFamily >= 0x17) return true;
+    const roots = [a, b].map((fn) => {
+      const { bdf } = top(fn);
+      const { hostBridges } = machine;
+      return hostBridges.find((h) => h.domain === bdfDomain(bdf) && h.bus === bdfBus(bdf));
+    });
+    return roots.every((root) => {
+      const first = machine.functions.find(
+        ({ bdf }) => bdfDomain(bdf) === root?.domain && bdfBus(bdf) === root.bus,
+      );
+      if (first === undefined || (first.bdf % 256 !== 0 && first.pcie?.portType !== 4))
+        return false;
+      const entry = findHostBridge(first.vendorId, first.deviceId, LATEST_KERNEL);
+      return entry !== null && (!entry.sameHostBridge || roots[0] === roots[1]);
+    });
+  };
+
+  let found = 0;
+  let distanceA = 0;
+  let distanceB = 0;
+  let shared = false;
+  for (let x: PciFunction | undefined = a; x !== undefined && !shared; x = upstream(x)) {
+    if (redirects(x)) found++;
+    distanceB = 0;
+    for (let y: PciFunction | undefined = b; y !== undefined; y = upstream(y)) {
+      if (x === y) {
+        shared = true;
+        for (let z = b; z !== x; z = upstream(z) as PciFunction) if (redirects(z)) found++;
+        break;
+      }
+      distanceB++;
+    }
+    if (!shared) distanceA++;
+  }
+  const rawDistance = distanceA + distanceB;
+  if (shared && found === 0) return { mapType: "BUS_ADDR", distance: rawDistance, rawDistance };
+  return allowedByHost()
+    ? { mapType: "THRU_HOST_BRIDGE", distance: rawDistance, rawDistance }
+    : { mapType: "NOT_SUPPORTED", distance: -1, rawDistance };
+}
+
+describe("the evaluator on random machines", () => {
+  it("gives the same from the matrix, from the verdict and from the rule said again", () => {
+    const seen = new Set<string>();
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: 2 ** 31 }), (seed) => {
+        const machine = randomMachine(new Prng(seed), { functions: 16 });
+        const rules = new Rules(new Topology(machine));
+        const matrix = rules.matrix();
+        machine.functions.forEach((a, i) => {
+          machine.functions.forEach((b, j) => {
+            const expected = naive(machine, a, b);
+            const at = matrix.at(i, j);
+            const compact = {
+              mapType: MAP_TYPE_NAMES[matrix.mapType[at]],
+              distance: matrix.distance[at],
+              rawDistance: matrix.rawDistance[at],
+            };
+            expect(compact).toEqual(expected);
+            const verdict = rules.verdict(a.bdf, b.bdf);
+            const { mapType, distance, rawDistance } = verdict;
+            expect({ mapType, distance, rawDistance }).toEqual(expected);
+            expect(verdict.reason).toBe(REASONS[matrix.reason[at]].code);
+            expect(rules.distance(i, j)).toBe(distance);
+            seen.add(verdict.reason);
+          });
+        });
+      }),
+      { seed: 91, numRuns: 50 },
+    );
+    // The generator reaches every reason that the classic rule has.
+    const classic = REASONS.slice(1, -1).map(({ code }) => code);
+    expect([...seen].sort()).toEqual([...classic].sort());
+  });
+
+  it("decides the same both ways, at the same distance, over the same links", () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: 2 ** 31 }), (seed) => {
+        const machine = randomMachine(new Prng(seed), { functions: 30 });
+        const topology = new Topology(machine);
+        const matrix = new Rules(topology).matrix();
+        for (let i = 0; i < topology.count; i++) {
+          for (let j = 0; j < topology.count; j++) {
+            expect(matrix.mapType[matrix.at(i, j)]).toBe(matrix.mapType[matrix.at(j, i)]);
+            expect(matrix.distance[matrix.at(i, j)]).toBe(matrix.distance[matrix.at(j, i)]);
+            expect(narrowestLink(topology, i, j)).toBe(narrowestLink(topology, j, i));
+          }
+        }
+      }),
+      { seed: 7, numRuns: 25 },
+    );
+  });
+
+  it("gives every refusal a place, evidence and something to do", () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: 2 ** 31 }), (seed) => {
+        const machine = randomMachine(new Prng(seed), { functions: 20 });
+        const rules = new Rules(new Topology(machine));
+        for (const a of machine.functions) {
+          for (const b of machine.functions) {
+            const verdict = rules.verdict(a.bdf, b.bdf);
+            if (verdict.route !== "none") continue;
+            expect(verdict.evidence.length).toBeGreaterThan(0);
+            expect(verdict.remedies.length).toBeGreaterThan(0);
+            expect(verdict.hop).not.toBeNull();
+          }
+        }
+      }),
+      { seed: 8, numRuns: 25 },
+    );
+  });
+
+  it("lists host bridges once per kernel", () => {
+    for (const entry of HOST_BRIDGE_LIST) {
+      const same = HOST_BRIDGE_LIST.filter(
+        ({ vendor, device }) => vendor === entry.vendor && device === entry.device,
+      );
+      expect(same).toHaveLength(1);
+    }
+  });
+});
