@@ -68,6 +68,7 @@ export class RangeAllocator {
   private readonly depths = new Int32Array(SIZE_CLASSES);
   /** Units in the stacks. */
   private recycled = 0;
+  private reserved = 0;
 
   constructor(options: RangeOptions) {
     assert(options.units > 0 && options.base >= 0, "a space has units");
@@ -83,6 +84,11 @@ export class RangeAllocator {
   /** Units free, recycled ones included. */
   get free(): number {
     return this.runs.free + this.recycled;
+  }
+
+  /** Units allocated; reserved ones do not count. */
+  get used(): number {
+    return this.units - this.reserved - this.free;
   }
 
   /** Free runs once everything recycled is joined: the fragmentation. Control plane. */
@@ -133,7 +139,9 @@ export class RangeAllocator {
   /** Takes [at, at + units) out of the space for good; false when a part of it is taken. */
   reserve(at: number, units: number): boolean {
     this.drain();
-    return this.runs.takeAt(at, units);
+    const taken = this.runs.takeAt(at, units);
+    if (taken) this.reserved += units;
+    return taken;
   }
 
   /** Gives back one allocation, named by its first unit and its length. */

@@ -135,7 +135,7 @@ export class DmaContext implements Inspectable {
       domain,
       mappings,
       flushes,
-      iovaBytesUsed: (space.units - space.free) * PAGE_SIZE,
+      iovaBytesUsed: space.used * PAGE_SIZE,
     }));
     return { mode: this.mode, devices: this.devices.map((d) => d.inspect()), domains };
   }
