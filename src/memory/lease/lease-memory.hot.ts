@@ -22,10 +22,10 @@ export class LeaseMemory implements IoMemory {
   private readonly lengthBytes: number;
   private readonly phys: number;
 
-  /** Memory of a live lease. */
+  /** Memory of a lease; of one that is revoked already, memory that maps nothing. */
   constructor(lease: Lease) {
     this.lease = lease;
-    this.epoch = lease.epoch;
+    this.epoch = lease.revoked ? -1 : lease.epoch;
     this.bases = lease.bases;
     this.lengthBytes = lease.lengthBytes;
     this.phys = lease.provider.physAt(lease.offset);
