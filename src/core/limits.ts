@@ -10,6 +10,8 @@ export const BRIDGE_DEPTH_MAX = 32;
 export const MACHINE_FUNCTIONS_MAX = 65_536;
 /** Bytes of one input file (dumps with 4 KiB hex run to a few MiB). */
 export const INPUT_FILE_BYTES_MAX = 256 * 1024 * 1024;
+/** Warnings that one import keeps; what comes on top is counted. */
+export const IMPORT_WARNINGS_MAX = 100;
 /** Capabilities in one list: 256 bytes hold at most 48 of 4 bytes after the header. */
 export const CAPABILITIES_MAX = 48;
 /** Extended capabilities: (4096 - 256) / 4 is the hard bound on a list without loops. */
@@ -24,8 +26,8 @@ export const INITIATORS_MAX = 4096;
 export const TIMERS_MAX = 1024 * 1024;
 /** Device models of one simulation that are ready at once. */
 export const READY_MAX = 1024 * 1024;
-/** Address ranges that a function's DMA port keeps decided, per direction. */
-export const ROUTE_CACHE_ENTRIES = 16;
+/** Address ranges that one function's DMA port keeps decided, per direction and epoch. */
+export const ROUTES_PER_PORT_MAX = 1024 * 1024;
 /** IOMMU faults that are kept; older ones are counted and overwritten. */
 export const IOMMU_FAULT_LOG_ENTRIES = 256;
 /** Message-signalled interrupts of one simulated machine: destinations times vectors. */
@@ -88,3 +90,5 @@ export const RNIC_PD_MAX = 1024;
 export const RNIC_BURST_MAX = 64;
 /** Ranges of one memory region: 2^16 of 4 KiB are 256 MiB in the worst case. */
 export const RNIC_MR_RANGES_MAX = 65_536;
+/** I/O queue pairs that the NVMe driver makes for one controller. One thread drives them. */
+export const NVME_DRIVER_QUEUES_MAX = 64;
