@@ -21,7 +21,7 @@ import {
   PeerlaneError,
 } from "../../core/index.ts";
 import { type Aperture, type HostBridge, type Machine, PortType } from "../snapshot.ts";
-import { completeFunction, type SparseFunction } from "./sparse.ts";
+import { type SparseFunction, sparseFunction } from "./sparse.ts";
 
 export interface ForestNode extends SparseFunction {
   readonly children: readonly ForestNode[];
@@ -40,7 +40,7 @@ export interface ForestRoot {
 /** Everything but the devices. */
 export type MachineFrame = Pick<Machine, "name" | "sources" | "host"> & {
   readonly warnings: readonly string[];
-  /** Why fields are unknown; see {@link completeFunction}. */
+  /** Why fields are unknown; see {@link sparseFunction}. */
   readonly because: string;
 };
 
@@ -53,7 +53,7 @@ const isBridge = (node: ForestNode): boolean =>
 export function machineFromForest(roots: readonly ForestRoot[], frame: MachineFrame): Machine {
   checkForest(roots, frame);
   const warnings = [...frame.warnings];
-  const functions = new Map<Bdf, ReturnType<typeof completeFunction>>();
+  const functions = new Map<Bdf, ReturnType<typeof sparseFunction>>();
   const hostBridges = new Map<string, HostBridge>();
 
   /** Adds a node and what is below it; answers the last bus number there. */
@@ -67,7 +67,7 @@ export function machineFromForest(roots: readonly ForestRoot[], frame: MachineFr
     const portTypeHere = node.portType ?? portType;
     functions.set(
       node.bdf,
-      completeFunction(
+      sparseFunction(
         {
           ...sparse,
           isBridge: isBridge(node),

@@ -74,7 +74,7 @@ const PARTS: Readonly<Record<string, string>> = {
  * The whole function. `because` says why fields are missing: `lspci -t tells places only`.
  * A bridge without `buses` has `bridge: null` and says so.
  */
-export function completeFunction(sparse: SparseFunction, because: string): PciFunction {
+export function sparseFunction(sparse: SparseFunction, because: string): PciFunction {
   const unknown: Unknown[] = [...(sparse.unknown ?? [])];
   const { isBridge: told, buses, portType, link, linkCapability, isInferred, ...given } = sparse;
   const miss = (field: string): void => {
