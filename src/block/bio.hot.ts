@@ -4,9 +4,9 @@
  * leases.
  *
  * Invariants: a submitted bio ends exactly once, through its owner's `bioDone`; the iterator
- * (sector, sizeBytes, vecIndex, vecDone) moves while the queue works on the bio and is back where it
- * was when the owner gets it; a clone shares the vectors of its origin, has its own iterator and
- * cannot grow. Bios come from a `BioPool` and are never allocated per I/O.
+ * (sector, sizeBytes, vecIndex, vecDone) moves while the queue works on the bio and is back where
+ * it was when the owner gets it; a clone shares the vectors of its origin, has its own iterator
+ * and cannot grow. Bios come from a `BioPool` and are never allocated per I/O.
  *
  * Leaves out: what limits allow (split.hot.ts), how addresses are made (map.hot.ts).
  */
@@ -17,8 +17,10 @@ import type { BioIntegrity } from "./integrity.ts";
 import { BioFlag, BioOp, carriesData, SECTOR_BYTES } from "./operation.ts";
 import { BlockStatus } from "./status.ts";
 
-/** Told that a bio ended: `bio.status` says how. Called once per submitted bio, from inside `submit`,
- * `kick` or `poll` of the queue; it may submit other bios. */
+/**
+ * Told that a bio ended: `bio.status` says how. Called once per submitted bio, from inside
+ * `submit`, `kick` or `poll` of the queue; it may submit other bios.
+ */
 export interface BioOwner {
   bioDone(bio: Bio): void;
 }
@@ -137,9 +139,10 @@ export class Bio {
   }
 
   /**
-   * Adds a vector. Contiguous with the last one in the same memory: extends that one. Limits are not
-   * checked here, since the queue may change; splitting enforces them. Returns a {@link BlockStatus}:
-   * `resource` when the vectors are used up, `invalid` for an empty vector or a clone.
+   * Adds a vector. Contiguous with the last one in the same memory: extends that one. Limits are
+   * not checked here, since the queue may change; splitting enforces them. Returns a {@link
+   * BlockStatus}: `resource` when the vectors are used up, `invalid` for an empty vector or a
+   * clone.
    */
   addMemory(memory: IoMemory, offset: number, length: number): number {
     if ((this.flags & BioFlag.clone) !== 0) {
@@ -171,7 +174,9 @@ export class Bio {
     return BlockStatus.ok;
   }
 
-  /** Size of an operation that carries a range instead of vectors (write zeroes, discard, verify). */
+  /**
+   * Size of an operation that carries a range instead of vectors (write zeroes, discard, verify).
+   */
   setRange(sector: number, sizeBytes: number): void {
     assert(!carriesData(this.op) && this.vecCount === 0, "only a bio without vectors has a range");
     this.sector = sector;
@@ -185,8 +190,8 @@ export class Bio {
   }
 
   /**
-   * Moves the iterator on by `bytes`. Beyond the end: counted, the rest becomes zero, and the answer
-   * is `invalid`.
+   * Moves the iterator on by `bytes`. Beyond the end: counted, the rest becomes zero, and the
+   * answer is `invalid`.
    */
   advance(bytes: number): number {
     let left = bytes;
@@ -220,8 +225,8 @@ export class Bio {
   }
 
   /**
-   * Makes `this`, fresh from a pool, a clone of `origin`: its vectors and iterator, not its owner or
-   * tag. The origin's vectors must not change while the clone lives.
+   * Makes `this`, fresh from a pool, a clone of `origin`: its vectors and iterator, not its owner
+   * or tag. The origin's vectors must not change while the clone lives.
    */
   cloneOf(origin: Bio): void {
     assert(this.vecCount === 0 && this.pending === 0, "a clone is made of a fresh bio");
@@ -239,8 +244,8 @@ export class Bio {
   }
 
   /**
-   * Cuts off the first `bytes` into a clone from `pool` and advances this bio over them. Null when the
-   * pool is empty; nothing has changed then. The caller chains the clone or owns it.
+   * Cuts off the first `bytes` into a clone from `pool` and advances this bio over them. Null
+   * when the pool is empty; nothing has changed then. The caller chains the clone or owns it.
    */
   splitFront(bytes: number, pool: BioPool): Bio | null {
     assert(bytes > 0 && bytes < this.sizeBytes, "a split leaves something on both sides");

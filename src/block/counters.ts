@@ -1,6 +1,6 @@
 /**
- * Counters of a request queue. Every fallback, refusal and wait of the data plane shows up in one of
- * these, so that nothing about a run is silent.
+ * Counters of a request queue. Every fallback, refusal and wait of the data plane shows up in one
+ * of these, so that nothing about a run is silent.
  */
 
 import type { Tree } from "../core/index.ts";

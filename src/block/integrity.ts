@@ -1,7 +1,7 @@
 /**
- * Protection information (T10 DIF as NVMe uses it): what a queue's namespace is formatted with, what a
- * bio asks for, and who does the work. The rule of the room: a bio for a protected namespace carries
- * protection information or is refused; it never travels without in silence.
+ * Protection information (T10 DIF as NVMe uses it): what a queue's namespace is formatted with,
+ * what a bio asks for, and who does the work. The rule of the room: a bio for a protected
+ * namespace carries protection information or is refused; it never travels without in silence.
  *
  * Field layout and check bits: NVM Express NVM Command Set, "End-to-end Data Protection".
  */
@@ -23,7 +23,10 @@ export const IntegrityFlag = {
 export const IntegrityPolicy = {
   /** The controller where it can, else the CPU where it may touch the data, else refuse. */
   controllerFirst: 0,
-  /** The CPU where it may touch the data, else the controller, else refuse. End to end for host data. */
+  /**
+   * The CPU where it may touch the data, else the controller, else refuse. End to end for host
+   * data.
+   */
   hostFirst: 1,
   /** Refuse bios that bring none. */
   callerOnly: 2,

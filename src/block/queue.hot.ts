@@ -135,7 +135,9 @@ export class RequestQueue implements BlockQueue, RequestOwner {
     return placed;
   }
 
-  /** A driver's verdict on a request it accepted, or the queue's own on one it never handed over. */
+  /**
+   * A driver's verdict on a request it accepted, or the queue's own on one it never handed over.
+   */
   requestDone(request: Request, status: number): void {
     this.inFlight--;
     this.finish(request, status);

@@ -75,9 +75,9 @@ export class Request {
  */
 export interface BlockDriver {
   /**
-   * Takes a mapped request: writes it to a ring, rings no doorbell. 0: accepted, and `complete` will
-   * be called from `poll`, once. `BLOCK_BUSY`: no slot, offer it again after a completion. Another
-   * `BlockStatus`: refused, the request fails with it.
+   * Takes a mapped request: writes it to a ring, rings no doorbell. 0: accepted, and `complete`
+   * will be called from `poll`, once. `BLOCK_BUSY`: no slot, offer it again after a completion.
+   * Another `BlockStatus`: refused, the request fails with it.
    */
   queueRequest(request: Request): number;
   /** Makes what was queued since the last commit visible to the device: one doorbell. */

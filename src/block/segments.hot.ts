@@ -1,6 +1,7 @@
 /**
- * Segment arithmetic on addresses of up to 52 bits: how long a segment may be at an address, whether
- * there is a gap between two; and how mapped bytes become segments of the list that a driver gets.
+ * Segment arithmetic on addresses of up to 52 bits: how long a segment may be at an address,
+ * whether there is a gap between two; and how mapped bytes become segments of the list that a
+ * driver gets.
  *
  * Everything takes the whole address. A 32-bit offset would be enough for gaps but wrong for
  * boundaries and sums, and a rule applied to an offset inside a vector instead of the address it
@@ -30,8 +31,8 @@ export function hasGap(virtBoundary: number, previousEnd: number, next: number):
 
 /**
  * Appends mapped bytes to `list`: joined to the last segment where they touch and limits allow, cut
- * where limits demand. The limits are applied to the real DMA addresses. False when the list is full;
- * what was added before stays.
+ * where limits demand. The limits are applied to the real DMA addresses. False when the list is
+ * full; what was added before stays.
  */
 export function addSegments(
   list: SegmentList,

@@ -3,8 +3,8 @@
  * compares them; zero is success. Below are the words for people, the classes that retrying layers
  * need, and the translation of the memory room's refusals.
  *
- * Invariant: a refusal keeps its reason on the way up. `wrongInitiator` and `revoked` never turn into
- * a general I/O error, since the remedy differs.
+ * Invariant: a refusal keeps its reason on the way up. `wrongInitiator` and `revoked` never turn
+ * into a general I/O error, since the remedy differs.
  */
 
 import { MapStatus } from "../memory/index.ts";

@@ -1,0 +1,528 @@
+/**
+ * An NVMe controller on PCIe: brought up, polled, reset, shut down (NVM Express Base 2.0, section
+ * 3.5 "Controller Initialization"; NVMe over PCIe Transport 1.0).
+ *
+ * `attach` waits; afterwards everything happens in `poll`, which never waits: completions,
+ * timeouts, asynchronous events, and a reset with everything in flight sent again.
+ *
+ * Invariants: a request is completed once, whatever happens to the controller; memory that the
+ * controller may still write is not freed before it is disabled. Leaves out: interrupts (polling
+ * only), power states, the keep-alive (PCIe needs none), namespace management.
+ */
+
+import type { BackingFunction } from "../backing/interface.ts";
+import { BLOCK_BUSY, BlockStatus } from "../block/index.ts";
+import {
+  assert,
+  formatBdf,
+  type Inspectable,
+  PeerlaneError,
+  type Poller,
+  type Tree,
+} from "../core/index.ts";
+import type { DmaDevice } from "../dma/index.ts";
+import {
+  ABORT_CID,
+  ABORT_SQID,
+  AdminOpcode,
+  DataDirection,
+  dataDirection,
+  Feature,
+  OAES_NAMESPACE_ATTRIBUTE,
+} from "../spec/nvme/index.ts";
+import { Command, Header } from "../spec/pcie/index.ts";
+import { AdminCommand, type AdminResult } from "./admin-queue.ts";
+import {
+  type AdminSite,
+  checkCapabilities,
+  createQueues,
+  deleteQueues,
+  enableController,
+  freeAdmin,
+  freeIoQueue,
+  type IoSite,
+  identifyController,
+  identifyNamespaces,
+  identifyNvmLimits,
+  makeAdmin,
+  makeIoQueue,
+  negotiateQueues,
+  type Site,
+} from "./bring-up.ts";
+import {
+  type Cmb,
+  type CmbAbsence,
+  enableCmb,
+  inspectCmb,
+  reenableCmb,
+} from "./cmb.ts";
+import { AsyncEvents } from "./events.ts";
+import type { ControllerInfo, NamespaceInfo } from "./identify.ts";
+import { type EngineControl, IoEngine } from "./io-engine.hot.ts";
+import type { IoQueue, IoQueueOwner } from "./io-queue.hot.ts";
+import {
+  limitsOf,
+  listPagesNeeded,
+  type NvmeNamespace,
+  openNamespace,
+  usesSgls,
+} from "./namespace.ts";
+import { type NvmeOptions, resolveOptions } from "./options.ts";
+import { ControllerRegisters } from "./registers.ts";
+import { runSteps, type Steps, waitForPromise, waitUntil } from "./steps.ts";
+
+export type NvmeState = "attaching" | "live" | "resetting" | "shutting-down" | "shut-down" | "dead";
+
+/** Time between two looks at CSTS while commands are in flight. */
+const HEALTH_INTERVAL_NS = 100e6;
+/** SMART critical warnings that are reported as events: all that version 1.4 defines. */
+const SMART_EVENTS = 0x3f;
+
+export class NvmeController implements Poller, Inspectable, EngineControl, IoQueueOwner {
+  readonly device: DmaDevice;
+  readonly counters = { resets: 0, abortsSent: 0, cmbSqFallbacks: 0 };
+  /** Namespaces that this driver can use. */
+  readonly namespaces: NvmeNamespace[] = [];
+  /** Namespaces that it cannot, each with the reason in `unsupported`. */
+  readonly unsupportedNamespaces: NamespaceInfo[] = [];
+  private readonly site: Site;
+  private readonly engine: IoEngine;
+  private readonly admin_: AdminSite;
+  private readonly events_: AsyncEvents;
+  private readonly ioSites: IoSite[] = [];
+  private state_: NvmeState = "attaching";
+  private info_: ControllerInfo | null = null;
+  private cmb_: Cmb | CmbAbsence = "not looked for";
+  private recovery: Steps<void> | null = null;
+  /** Why the controller is dead, or was reset last. */
+  private lastFailure: PeerlaneError | null = null;
+  private abortsInFlight = 0;
+  private nextHealthNs = 0;
+
+  private constructor(site: Site) {
+    this.site = site;
+    this.device = site.device;
+    this.engine = new IoEngine(site.device.fn.machine.clock, this);
+    this.admin_ = makeAdmin(site);
+    const { clock } = site.device.fn.machine;
+    this.events_ = new AsyncEvents(this.admin_.queue, this.admin_.log, () => clock.nowNs());
+  }
+
+  /**
+   * Takes over the controller and brings it up. Throws `nvme-unsupported`, `nvme-timeout`,
+   * `nvme-gone`, `nvme-fatal`, `nvme-admin-timeout` or `nvme-admin-failed`; then nothing stays
+   * allocated.
+   */
+  static async attach(device: DmaDevice, options: NvmeOptions = {}): Promise<NvmeController> {
+    const resolved = resolveOptions(options);
+    const { fn } = device;
+    const place = formatBdf(fn.bdf);
+    enableFunction(fn);
+    const registers = new ControllerRegisters(fn.mapBar(0), fn.machine.clock, place);
+    const site: Site = { device, registers, options: resolved, place };
+    checkCapabilities(site);
+    const controller = new NvmeController(site);
+    try {
+      await runSteps(fn.machine, controller.attachSteps());
+    } catch (error) {
+      await controller.abandon(error);
+    }
+    return controller;
+  }
+
+  get state(): NvmeState {
+    return this.state_;
+  }
+
+  /** What Identify Controller says. */
+  get info(): ControllerInfo {
+    assert(this.info_ !== null, "an attached controller has been identified");
+    return this.info_;
+  }
+
+  /** The Controller Memory Buffer, enabled; null when there is none (`inspect` says why). */
+  get cmb(): Cmb | null {
+    return typeof this.cmb_ === "string" ? null : this.cmb_;
+  }
+
+  /** Asynchronous events, oldest first. */
+  get events(): AsyncEvents {
+    return this.events_;
+  }
+
+  /** Why the controller is dead or was last reset; null when neither. */
+  get failure(): PeerlaneError | null {
+    return this.lastFailure;
+  }
+
+  get ioQueues(): readonly IoQueue[] {
+    return this.engine.queues;
+  }
+
+  private *attachSteps(): Steps<void> {
+    const { site } = this;
+    const { options, registers } = site;
+    yield* registers.disable();
+    if (options.useCmb) this.cmb_ = enableCmb(this.device.fn, registers);
+    yield* enableController(site, this.admin_);
+    const info = yield* identifyController(site, this.admin_);
+    this.info_ = info;
+    const count = yield* negotiateQueues(this.admin_, options.ioQueues);
+    const depth = Math.min(options.queueDepth, registers.capabilities.entriesMax);
+    for (let qid = 1; qid <= count; qid++) this.ioSites.push(this.makeQueue(qid, depth, info));
+    yield* createQueues(this.admin_, this.ioSites);
+    this.engine.queues = this.ioSites.map(({ queue }) => queue);
+    yield* this.openNamespaces(info, count * (depth - 1));
+    yield* this.armEvents(info);
+    this.goLive();
+  }
+
+  private goLive(): void {
+    this.state_ = "live";
+    this.engine.isRunning = true;
+    this.engine.gate = BlockStatus.ok;
+  }
+
+  private makeQueue(qid: number, depth: number, info: ControllerInfo): IoSite {
+    const { options } = this.site;
+    const { cmb } = this;
+    const wantsCmb = options.useCmbSqs && cmb?.holdsSqs === true;
+    const made = makeIoQueue(this.site, this, {
+      qid,
+      depth,
+      listPages: listPagesNeeded(info, options),
+      sglSupported: usesSgls(info, options),
+      cmb: wantsCmb ? cmb : null,
+    });
+    if (options.useCmbSqs && made.cmbOffset < 0) this.counters.cmbSqFallbacks++;
+    return made;
+  }
+
+  private *openNamespaces(info: ControllerInfo, depth: number): Steps<void> {
+    const { options, place } = this.site;
+    const nvm = yield* identifyNvmLimits(this.site, this.admin_);
+    for (const found of yield* identifyNamespaces(this.admin_)) {
+      if (found.unsupported !== null) {
+        this.unsupportedNamespaces.push(found);
+        continue;
+      }
+      const limits = limitsOf(info, found, nvm, options);
+      const context = {
+        engine: this.engine,
+        initiator: this.device.id,
+        name: `nvme ${place} `,
+        depth,
+      };
+      this.namespaces.push(openNamespace(found, limits, context));
+    }
+  }
+
+  private *armEvents(info: ControllerInfo): Steps<void> {
+    const enabled = SMART_EVENTS | (info.oaes & OAES_NAMESPACE_ATTRIBUTE);
+    // Optional: a controller that refuses reports what it reports by default.
+    yield* this.admin_.queue.execute(
+      new AdminCommand(AdminOpcode.setFeatures)
+        .cdw(10, Feature.asyncEventConfiguration)
+        .cdw(11, enabled),
+    );
+    this.events_.arm(info.asyncEventLimit);
+  }
+
+  /** Undoes what a failed attach did, and throws its error. */
+  private async abandon(error: unknown): Promise<never> {
+    const failure = asPeerlaneError(error, this.site.place);
+    this.die(failure);
+    try {
+      await runSteps(this.device.fn.machine, this.site.registers.disable());
+    } catch {
+      // It cannot be disabled; taking away its right to issue DMA stops it as well.
+      disableBusMaster(this.device.fn);
+    }
+    this.freeQueues();
+    freeAdmin(this.device, this.admin_);
+    throw failure;
+  }
+
+  /** Reaps completions and does what is due; pumps the queues of all namespaces. */
+  poll(): number {
+    let done = this.engine.poll();
+    for (let i = 0; i < this.namespaces.length; i++) done += this.namespaces[i].queue.pump();
+    return done;
+  }
+
+  pollControl(nowNs: number): number {
+    if (this.state_ === "resetting") return this.stepRecovery();
+    if (this.state_ !== "live" && this.state_ !== "shutting-down") return 0;
+    const done = this.admin_.queue.pair.poll();
+    if (nowNs >= this.nextHealthNs) {
+      this.nextHealthNs = nowNs + HEALTH_INTERVAL_NS;
+      this.checkHealth();
+    }
+    return done;
+  }
+
+  private checkHealth(): void {
+    const { registers, place } = this.site;
+    if (registers.isGone) {
+      const message = "the controller does not answer any more: surprise removal or link down";
+      const remedy = "check the device and its link, then attach it again";
+      this.die(new PeerlaneError("nvme-gone", message, { place, remedy }));
+    } else if (registers.hasFailed) {
+      this.startRecovery("the controller reports a fatal status (CSTS.CFS)");
+    }
+  }
+
+  commandTimedOut(queue: IoQueue, cid: number, isSecondTime: boolean): void {
+    this.checkHealth();
+    if (this.state_ !== "live") return;
+    const canAbort = !isSecondTime && this.abortsInFlight < this.info.abortLimit;
+    if (canAbort && this.sendAbort(queue.pair.qid, cid)) return;
+    this.startRecovery(`command ${cid} of queue ${queue.pair.qid} timed out`);
+  }
+
+  private sendAbort(qid: number, cid: number): boolean {
+    const command = new AdminCommand(AdminOpcode.abort).cdw(
+      10,
+      ABORT_CID.set(ABORT_SQID.set(0, qid), cid),
+    );
+    // Aborted or not, the command itself completes, or times out again and causes a reset.
+    const isSent = this.admin_.queue.send(command, () => {
+      this.abortsInFlight--;
+    });
+    if (!isSent) return false;
+    this.abortsInFlight++;
+    this.counters.abortsSent++;
+    return true;
+  }
+
+  /** Begins a reset; `poll` carries it on. Nothing happens when one is under way. */
+  private startRecovery(reason: string): void {
+    if (this.state_ !== "live") return;
+    this.state_ = "resetting";
+    this.engine.gate = BLOCK_BUSY;
+    this.engine.isRunning = false;
+    this.counters.resets++;
+    this.lastFailure = new PeerlaneError("nvme-reset", `controller reset: ${reason}`, {
+      place: this.site.place,
+      remedy: "commands in flight are sent again; look at the counters if it keeps happening",
+    });
+    this.recovery = this.recoverySteps();
+  }
+
+  private stepRecovery(): number {
+    assert(this.recovery !== null, "a resetting controller has steps to take");
+    try {
+      if (this.recovery.next().done === true) {
+        this.recovery = null;
+        return 1;
+      }
+    } catch (error) {
+      this.die(asPeerlaneError(error, this.site.place));
+      return 1;
+    }
+    return 0;
+  }
+
+  private *recoverySteps(): Steps<void> {
+    const { site, info } = this;
+    yield* this.disableOrReset();
+    // From here on the controller reads and writes nothing: rings may be reused.
+    this.abortsInFlight = 0;
+    for (const { queue } of this.ioSites) queue.restart();
+    if (this.cmb !== null) reenableCmb(site.registers, this.cmb);
+    yield* enableController(site, this.admin_);
+    const count = yield* negotiateQueues(this.admin_, this.ioSites.length);
+    if (count < this.ioSites.length) {
+      const { place } = site;
+      const message = `${count} of ${this.ioSites.length} queues granted after a reset`;
+      throw new PeerlaneError("nvme-queues", message, { place, remedy: "attach it again" });
+    }
+    yield* createQueues(this.admin_, this.ioSites);
+    yield* this.armEvents(info);
+    this.goLive();
+  }
+
+  /** Controller reset; when that hangs, a function level reset. */
+  private *disableOrReset(): Steps<void> {
+    const { registers } = this.site;
+    try {
+      yield* registers.disable();
+    } catch (error) {
+      if (registers.isGone) throw error;
+      yield* waitForPromise(this.device.fn.reset());
+      enableFunction(this.device.fn);
+      yield* registers.disable();
+    }
+  }
+
+  /** Nothing works any more: everything fails, the CMB's users lose it. */
+  private die(reason: PeerlaneError): void {
+    this.state_ = "dead";
+    this.recovery = null;
+    this.lastFailure = reason;
+    this.engine.gate = BlockStatus.offline;
+    this.engine.isRunning = false;
+    for (const { queue } of this.ioSites) queue.failAll(BlockStatus.offline);
+    this.admin_.queue.restart();
+    // The provider's holders let go on their own time; a failure to release changes nothing here.
+    this.cmb?.provider.teardown(reason.message).catch(() => undefined);
+  }
+
+  /** Controller reset with everything in flight sent again. Throws when it does not come back. */
+  async reset(reason = "asked for"): Promise<void> {
+    if (this.state_ === "live") this.startRecovery(reason);
+    const { machine } = this.device.fn;
+    await runSteps(
+      machine,
+      waitUntil(machine.clock, Number.POSITIVE_INFINITY, () => {
+        this.poll();
+        return this.state_ !== "resetting";
+      }),
+    );
+    if (this.state_ !== "live") throw this.lastFailure ?? this.notLive();
+  }
+
+  /**
+   * Waits for I/O in flight, deletes the queues, takes the CMB away from its users (and waits for
+   * them), tells the controller to shut down, and frees everything. New I/O fails with `offline`.
+   */
+  async shutdown(): Promise<void> {
+    if (this.state_ === "shut-down") return;
+    const { machine } = this.device.fn;
+    if (this.state_ === "resetting") await this.reset();
+    if (this.state_ === "live") {
+      this.state_ = "shutting-down";
+      this.engine.gate = BlockStatus.offline;
+      await this.stopping(this.drainSteps());
+      this.freeQueues();
+      if (this.cmb !== null) {
+        await runSteps(machine, waitForPromise(this.cmb.provider.teardown("controller shut down")));
+      }
+      await this.stopping(this.haltSteps());
+    }
+    this.freeQueues();
+    freeAdmin(this.device, this.admin_);
+    this.state_ = "shut-down";
+  }
+
+  /** Runs steps of a shutdown; a controller that does not follow loses its right to issue DMA. */
+  private async stopping(steps: Steps<void>): Promise<void> {
+    try {
+      await runSteps(this.device.fn.machine, steps);
+    } catch (error) {
+      disableBusMaster(this.device.fn);
+      this.lastFailure = asPeerlaneError(error, this.site.place);
+    }
+  }
+
+  private *drainSteps(): Steps<void> {
+    const { clock } = this.device.fn.machine;
+    yield* waitUntil(clock, this.site.options.ioTimeoutNs, () => {
+      this.poll();
+      return this.ioSites.every(({ queue }) => queue.pendingCount === 0);
+    });
+    yield* deleteQueues(this.admin_, this.ioSites);
+  }
+
+  private *haltSteps(): Steps<void> {
+    yield* this.site.registers.shutdown(this.info.shutdownNs);
+    yield* this.site.registers.disable();
+  }
+
+  /** Only once the controller cannot reach them any more. */
+  private freeQueues(): void {
+    this.engine.isRunning = false;
+    for (const site of this.ioSites) {
+      site.queue.failAll(BlockStatus.offline);
+      freeIoQueue(this.device, site, this.cmb);
+    }
+    this.ioSites.length = 0;
+    this.engine.queues = [];
+  }
+
+  /**
+   * A raw admin command of 64 bytes. Data goes through a buffer of the driver: into `data` or out
+   * of it, by the opcode's direction bits. The identifier and the data pointer are set by the
+   * driver. Throws `nvme-admin-timeout`; any status is an answer.
+   */
+  async admin(sqe: Uint8Array, data: Uint8Array | null = null): Promise<AdminResult> {
+    if (this.state_ !== "live") throw this.notLive();
+    assert(sqe.length === 64, "an admin command has 64 bytes");
+    const { machine } = this.device.fn;
+    const command = new AdminCommand(sqe[0]);
+    command.dwords.set(new Uint32Array(sqe.slice().buffer));
+    if (data === null || data.length === 0) {
+      return runSteps(machine, this.admin_.queue.execute(command));
+    }
+    const buffer = this.device.allocCoherent(data.length, this.site.options.pageBytes);
+    const { pageBytes } = this.site.options;
+    if (data.length > 2 * pageBytes) {
+      this.device.freeCoherent(buffer);
+      throw new PeerlaneError("nvme-admin-size", `admin data of ${data.length} bytes`, {
+        place: this.site.place,
+        remedy: `use at most ${2 * pageBytes} bytes, with an offset where the command has one`,
+      });
+    }
+    const direction = dataDirection(command.opcode);
+    if (direction === DataDirection.hostToController) buffer.bytes.set(data);
+    command.prps(buffer.dma, data.length > pageBytes ? buffer.dma + pageBytes : 0);
+    try {
+      const result = await runSteps(machine, this.admin_.queue.execute(command));
+      if (direction === DataDirection.controllerToHost) data.set(buffer.bytes);
+      return result;
+    } finally {
+      this.device.freeCoherent(buffer);
+    }
+  }
+
+  private notLive(): PeerlaneError {
+    return new PeerlaneError("nvme-not-live", `the controller is ${this.state_}`, {
+      place: this.site.place,
+      remedy: "attach it again",
+    });
+  }
+
+  inspect(): Tree {
+    const { site, info_ } = this;
+    return {
+      function: site.place,
+      state: this.state_,
+      failure: this.lastFailure?.message ?? null,
+      model: info_?.model ?? null,
+      serial: info_?.serial ?? null,
+      firmware: info_?.firmware ?? null,
+      registers: this.state_ === "shut-down" ? {} : site.registers.inspect(),
+      counters: { ...this.counters },
+      cmb: inspectCmb(this.cmb_),
+      admin: this.admin_.queue.inspect(),
+      queues: this.ioSites.map(({ queue }) => queue.inspect()),
+      events: this.events_.inspect(),
+      namespaces: this.namespaces.map(({ queue }) => queue.inspect()),
+      unsupportedNamespaces: this.unsupportedNamespaces.map(({ nsid, unsupported }) => ({
+        nsid,
+        reason: unsupported,
+      })),
+    };
+  }
+}
+
+/** Memory Space Enable and Bus Master Enable. */
+function enableFunction(fn: BackingFunction): void {
+  const command = fn.config.read16(Header.command);
+  const wanted = Command.memorySpaceEnable.bits | Command.busMasterEnable.bits;
+  fn.config.write16(Header.command, command | wanted);
+}
+
+function disableBusMaster(fn: BackingFunction): void {
+  const command = fn.config.read16(Header.command);
+  fn.config.write16(Header.command, command & ~Command.busMasterEnable.bits);
+}
+
+function asPeerlaneError(error: unknown, place: string): PeerlaneError {
+  if (error instanceof PeerlaneError) return error;
+  return new PeerlaneError("nvme-driver", `the driver failed: ${String(error)}`, {
+    place,
+    remedy: "this is a bug: report it with the stack of the cause",
+    cause: error,
+  });
+}
