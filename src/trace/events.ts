@@ -22,6 +22,11 @@ export const Event = {
   nvmetFallback: 7,
   nvmetCommand: 8,
   nvmetComplete: 9,
+  routeDecided: 10,
+  interruptSent: 11,
+  functionReset: 12,
+  linkChanged: 13,
+  iommuFault: 14,
 } as const;
 export type Event = (typeof Event)[keyof typeof Event];
 
@@ -51,4 +56,9 @@ export const EVENTS: readonly EventDef[] = [
   ),
   def("nvmet.command", ["nsid", "opcode", "cid", "qid"], "a command arrived"),
   def("nvmet.complete", ["nsid", "opcode", "cid", "status"], "a command was answered"),
+  def("fabric.route", ["requesterBdf", "busAddr", "status"], "a route was decided"),
+  def("fabric.interrupt", ["requesterBdf", "busAddr", "data"], "an interrupt message was sent"),
+  def("fabric.reset", ["functionBdf"], "a function level reset"),
+  def("fabric.link", ["upperBdf", "isUp"], "a link went down or came up"),
+  def("iommu.fault", ["requesterBdf", "dmaAddr", "isWrite", "reason"], "the IOMMU refused"),
 ];
