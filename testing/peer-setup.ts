@@ -6,49 +6,140 @@
  *       root port 1 - switch - provider (16 MiB BAR), near: reaches it by bus address
  *       root port 2 - far: reaches it through the host bridge
  *       root port 3 - stranger: could, but nothing is opened for it
+ *
+ * Over a fake backing (addresses alone), or over the simulated fabric (routes, ACS, a real IOMMU).
  */
 
-import { formatBdf } from "../src/core/index.ts";
+import type { BackingMachine } from "../src/backing/interface.ts";
+import { type Bdf, formatBdf, PeerlaneError } from "../src/core/index.ts";
 import { DmaContext } from "../src/dma/index.ts";
+import { buildFabric, DeviceMemory, type DevicePort, type Fabric } from "../src/fabric/index.ts";
 import type { IommuMode } from "../src/machine/index.ts";
 import { Provider, Rules, Topology } from "../src/p2p/index.ts";
 import { FakeBacking } from "./fake-backing.ts";
 import { MachineBuilder } from "./machine-builder.ts";
+import type { DmaPlane } from "./memory-contract.ts";
 
 export const PEER_BUS_OFFSET = -0x1000_0000;
 export const PEER_BYTES = 16 * 1024 * 1024;
+const PEER_BAR = 2;
 
-/** `cpuForwards`: the CPU is one that carries traffic between root ports. */
-export function peerSetup(iommu: IommuMode, options: { readonly cpuForwards?: boolean } = {}) {
+export interface PeerOptions {
+  /** The CPU is one that carries traffic between root ports. Default true. */
+  readonly cpuForwards?: boolean;
+  /** ACS Control of root ports and downstream ports (without UF at a root port nothing turns there). */
+  readonly acs?: number;
+}
+
+function peerMachine(options: PeerOptions) {
   const cpuFamily = (options.cpuForwards ?? true) ? 0x19 : 0x15;
   const host = { cpuVendor: "AuthenticAMD", cpuFamily, kernelVersion: "7.3.4" };
   const builder = new MachineBuilder("peers", host);
   const root = builder.root({ busOffset: PEER_BUS_OFFSET });
   builder.endpoint(root, { vendor: 0x8086, device: 0x29c0 });
-  const { ports } = builder.switch(builder.rootPort(root), 2);
+  const port = options.acs === undefined ? {} : { acs: options.acs };
+  const { ports } = builder.switch(builder.rootPort(root, port), 2, port);
   const owner = builder.endpoint(ports[0], { bars: [0x4000, PEER_BYTES] });
-  const nodes = {
-    near: builder.endpoint(ports[1], { bars: [0x4000] }),
-    far: builder.endpoint(builder.rootPort(root), { bars: [0x4000] }),
-    stranger: builder.endpoint(builder.rootPort(root), { bars: [0x4000] }),
-  };
-  const snapshot = builder.build();
-  const backing = new FakeBacking(snapshot, { iommu: iommu !== "off" });
+  const near = builder.endpoint(ports[1], { bars: [0x4000] });
+  const far = builder.endpoint(builder.rootPort(root, port), { bars: [0x4000] });
+  const stranger = builder.endpoint(builder.rootPort(root, port), { bars: [0x4000] });
+  return { snapshot: builder.build(), owner, near, far, stranger };
+}
+
+function onBacking<T extends BackingMachine>(
+  backing: T,
+  iommu: IommuMode,
+  { snapshot, owner, near, far, stranger }: ReturnType<typeof peerMachine>,
+) {
   const context = new DmaContext(backing, { iommu, snapshot });
-  const bar = backing.bars.find((b) => b.owner === owner.bdf && b.index === 2);
-  if (bar === undefined) throw new Error(`${formatBdf(owner.bdf)} has lost its BAR`);
   return {
     snapshot,
     backing,
     context,
     rules: new Rules(new Topology(snapshot)),
     owner: owner.bdf,
-    provider: Provider.fromBar(backing.open(owner.bdf), 2),
-    /** The provider's bytes as its owner sees them. */
-    peerBytes: bar.bytes,
-    near: context.device(nodes.near.bdf),
-    far: context.device(nodes.far.bdf),
-    stranger: context.device(nodes.stranger.bdf),
+    provider: Provider.fromBar(backing.open(owner.bdf), PEER_BAR),
+    near: context.device(near.bdf),
+    far: context.device(far.bdf),
+    stranger: context.device(stranger.bdf),
     self: context.device(owner.bdf),
   };
+}
+
+/** Over the fake backing. */
+export function peerSetup(iommu: IommuMode, options: PeerOptions = {}) {
+  const machine = peerMachine(options);
+  const backing = new FakeBacking(machine.snapshot, { iommu: iommu !== "off" });
+  const setup = onBacking(backing, iommu, machine);
+  const bar = backing.bars.find((b) => b.owner === setup.owner && b.index === PEER_BAR);
+  if (bar === undefined) throw new Error(`${formatBdf(setup.owner)} has lost its BAR`);
+  return {
+    ...setup,
+    plane: backing as DmaPlane,
+    /** The provider's bytes as its owner sees them. */
+    peek: (offset: number, length: number) => bar.bytes.slice(offset, offset + length),
+  };
+}
+
+/** Over the simulated fabric: every function has memory behind its BARs and can issue DMA. */
+export function fabricPeerSetup(iommu: IommuMode, options: PeerOptions = {}) {
+  const machine = peerMachine(options);
+  const ports = new Map<Bdf, DevicePort>();
+  const backing = buildFabric(machine.snapshot, {
+    iommu,
+    model: (fn, { copier, barSizes }) =>
+      fn.bridge === null ? new Initiator(ports, { copier, barSizes }) : null,
+  });
+  const setup = onBacking<Fabric>(backing, iommu, machine);
+  return {
+    ...setup,
+    plane: new PortPlane(ports) as DmaPlane,
+    peek: (offset: number, length: number) => {
+      const target = new Uint8Array(length);
+      backing.peek(setup.owner, PEER_BAR, offset, target);
+      return target;
+    },
+  };
+}
+
+/** Memory that lends its port to the test. */
+class Initiator extends DeviceMemory {
+  private readonly ports: Map<Bdf, DevicePort>;
+
+  constructor(ports: Map<Bdf, DevicePort>, options: ConstructorParameters<typeof DeviceMemory>[0]) {
+    super(options);
+    this.ports = ports;
+  }
+
+  override attach(port: DevicePort): void {
+    this.ports.set(port.bdf, port);
+  }
+}
+
+class PortPlane implements DmaPlane {
+  private readonly ports: ReadonlyMap<Bdf, DevicePort>;
+
+  constructor(ports: ReadonlyMap<Bdf, DevicePort>) {
+    this.ports = ports;
+  }
+
+  dmaWrite(bdf: Bdf, address: number, source: Uint8Array): void {
+    this.check(bdf, this.portOf(bdf).write(address, source, 0, source.length));
+  }
+
+  dmaRead(bdf: Bdf, address: number, length: number): Uint8Array {
+    const target = new Uint8Array(length);
+    this.check(bdf, this.portOf(bdf).read(address, target, 0, length));
+    return target;
+  }
+
+  private portOf(bdf: Bdf): DevicePort {
+    const port = this.ports.get(bdf);
+    if (port === undefined) throw new Error(`${formatBdf(bdf)} issues no DMA`);
+    return port;
+  }
+
+  private check(bdf: Bdf, status: number): void {
+    if (status !== 0) throw new PeerlaneError("dma-failed", `${formatBdf(bdf)} status ${status}`);
+  }
 }

@@ -1,60 +1,57 @@
 import { describe, expect, it } from "vitest";
 import { type MemoryFixture, memoryContract } from "../../testing/memory-contract.ts";
-import { PEER_BUS_OFFSET, peerSetup } from "../../testing/peer-setup.ts";
+import { fabricPeerSetup, PEER_BUS_OFFSET, peerSetup } from "../../testing/peer-setup.ts";
 import { PAGE_SIZE } from "../core/index.ts";
 import type { IommuMode } from "../machine/index.ts";
 import { openLease } from "../p2p/index.ts";
 import { Direction, DmaAddressMemory, LeaseMemory, MapStatus, mapHostMemory } from "./index.ts";
 
 const MODES: readonly IommuMode[] = ["off", "passthrough", "strict"];
+type Setup = ReturnType<typeof peerSetup> | ReturnType<typeof fabricPeerSetup>;
 
 /** A lease in the middle of the provider, for both clients and the owner itself. */
-function leaseFixture(mode: IommuMode): MemoryFixture {
-  const setup = peerSetup(mode);
-  const { provider, near, far, self, stranger, rules, backing, peerBytes } = setup;
+function leaseFixture({ provider, near, far, self, ...setup }: Setup): MemoryFixture {
   const range = { offset: 5 * PAGE_SIZE, length: 64 * 1024 };
-  const lease = openLease({ provider, range, rules, initiators: [near, far, self] });
+  const lease = openLease({ provider, range, rules: setup.rules, initiators: [near, far, self] });
   return {
     memory: new LeaseMemory(lease),
-    plane: backing,
+    plane: setup.plane,
     sizeBytes: range.length,
     offsetOf: (byte) => byte,
     initiators: [near, far, self],
-    stranger,
+    stranger: setup.stranger,
     ranged: true,
-    read: (byte, length) => peerBytes.subarray(range.offset + byte, range.offset + byte + length),
+    read: (byte, length) => setup.peek(range.offset + byte, length),
     revoke: () => lease.revoke("test"),
-    other: mapHostMemory(backing.allocateHost(8192), [near, far]),
+    other: mapHostMemory(setup.backing.allocateHost(8192), [near, far]),
   };
 }
 
-function dmaAddressFixture(mode: IommuMode): MemoryFixture {
-  const { provider, near, stranger, backing, peerBytes } = peerSetup(mode);
+function dmaAddressFixture({ provider, near, ...setup }: Setup): MemoryFixture {
   return {
     memory: new DmaAddressMemory(near.id),
-    plane: backing,
+    plane: setup.plane,
     sizeBytes: 64 * 1024,
     offsetOf: (byte) => provider.busAt(0) + byte,
     initiators: [near],
-    stranger,
+    stranger: setup.stranger,
     ranged: false,
-    read: (byte, length) => peerBytes.subarray(byte, byte + length),
+    read: setup.peek,
     revoke: null,
-    other: mapHostMemory(backing.allocateHost(8192), [near]),
+    other: mapHostMemory(setup.backing.allocateHost(8192), [near]),
   };
 }
 
-function hostFixture(mode: IommuMode): MemoryFixture {
-  const { near, far, stranger, backing } = peerSetup(mode);
+function hostFixture({ near, far, backing, ...setup }: Setup): MemoryFixture {
   const region = backing.allocateHost(64 * 1024);
   const memory = mapHostMemory(region, [near, far]);
   return {
     memory,
-    plane: backing,
+    plane: setup.plane,
     sizeBytes: 64 * 1024,
     offsetOf: (byte) => byte,
     initiators: [near, far],
-    stranger,
+    stranger: setup.stranger,
     ranged: true,
     read: (byte, length) => region.bytes.subarray(byte, byte + length),
     revoke: async () => memory.close(),
@@ -62,10 +59,17 @@ function hostFixture(mode: IommuMode): MemoryFixture {
   };
 }
 
+const FIXTURES = { lease: leaseFixture, "dma-address": dmaAddressFixture, host: hostFixture };
+
 for (const mode of MODES) {
-  memoryContract(`lease, IOMMU ${mode}`, () => leaseFixture(mode));
-  memoryContract(`dma-address, IOMMU ${mode}`, () => dmaAddressFixture(mode));
-  memoryContract(`host, IOMMU ${mode}`, () => hostFixture(mode));
+  for (const [kind, make] of Object.entries(FIXTURES)) {
+    memoryContract(`${kind}, IOMMU ${mode}, addresses alone`, () => make(peerSetup(mode)));
+    memoryContract(`${kind}, IOMMU ${mode}, on the fabric`, () => make(fabricPeerSetup(mode)));
+  }
+  // ACS sends everything up: no initiator uses the bus address, and a lease still works.
+  memoryContract(`lease, IOMMU ${mode}, ACS redirect, on the fabric`, () =>
+    leaseFixture(fabricPeerSetup(mode, { acs: 0x1d })),
+  );
 }
 
 describe("addresses of a lease", () => {
