@@ -10,7 +10,7 @@
 
 import type { Bdf, Inspectable, Span, SparseMemory } from "../core/index.ts";
 
-/** Registers of a device: whole 32-bit accesses at 4-byte offsets. */
+/** Registers of a device: whole 32-bit accesses at 4-byte offsets from the start of the region. */
 export interface RegisterHandler {
   read32(offset: number): number;
   write32(offset: number, value: number): void;

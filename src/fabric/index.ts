@@ -1,3 +1,23 @@
 /** Fabric: the simulated machine. */
 
+export type { ModelFactory, ModelTools } from "./core.ts";
 export * from "./device.ts";
+export { DeviceMemory, type DeviceMemoryOptions } from "./devices/memory.ts";
+export { buildFabric, Fabric, type FabricOptions } from "./fabric.ts";
+export { FaultPlan, type FaultRule } from "./faults.ts";
+export { FabricFunction } from "./function.ts";
+export type { IommuFault } from "./iommu.hot.ts";
+export { FabricIommu } from "./iommu-control.ts";
+export type { PeerPolicy, RootComplexPolicy } from "./resolve.ts";
+export {
+  DmaDirection,
+  dmaStatusName,
+  formatRoute,
+  type Hop,
+  type HopDecision,
+  type HopLink,
+  type RouteReport,
+  type RouteTarget,
+} from "./route.ts";
+export { type Runnable, Scheduler } from "./scheduler.ts";
+export type { HostMemoryTraffic, LinkTraffic, PeerTraffic } from "./traffic.ts";
