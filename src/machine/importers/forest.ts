@@ -42,6 +42,8 @@ export type MachineFrame = Pick<Machine, "name" | "sources" | "host"> & {
   readonly warnings: readonly string[];
   /** Why fields are unknown; see {@link sparseFunction}. */
   readonly because: string;
+  /** False for tools that list only devices of interest. */
+  readonly isComplete: boolean;
 };
 
 /** All physical addresses, unshifted: what is assumed where no source tells apertures. */
@@ -99,7 +101,7 @@ export function machineFromForest(roots: readonly ForestRoot[], frame: MachineFr
       numaNode: before?.numaNode ?? root.numaNode ?? null,
     });
   }
-  warnAboutHostBridges(roots, functions, warnings);
+  if (!frame.isComplete) warnAboutHostBridges(roots, functions, warnings);
   return {
     name: frame.name,
     sources: frame.sources,

@@ -77,6 +77,7 @@ export function parseHwloc(text: string, file: string): Machine {
     host: hostFrom(walk.facts, {}),
     warnings: walk.warnings,
     because: BECAUSE,
+    isComplete: false,
   });
 }
 

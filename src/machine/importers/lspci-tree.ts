@@ -186,5 +186,6 @@ export function parseLspciTree(text: string, file: string): Machine {
     host: hostFrom({}),
     warnings: [],
     because: BECAUSE,
+    isComplete: true,
   });
 }

@@ -64,6 +64,7 @@ export function parseNccl(text: string, file: string): Machine {
     host: hostFrom(facts),
     warnings,
     because: BECAUSE,
+    isComplete: false,
   });
 }
 
