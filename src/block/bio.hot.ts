@@ -88,6 +88,8 @@ export class Bio {
   next: Bio | null = null;
   /** The bio that this one is a part of; it ends when its parts have. */
   parent: Bio | null = null;
+  /** Bytes that the iterator has passed, a clone's origin included: where its metadata starts. */
+  doneBytes = 0;
   /** Parts not ended yet, itself included. 0: not submitted. */
   pending = 0;
   readonly pool: BioPool;
@@ -98,6 +100,7 @@ export class Bio {
   private startBytes = 0;
   private startIndex = 0;
   private startDone = 0;
+  private startDoneBytes = 0;
 
   constructor(pool: BioPool, vecsMax: number) {
     this.pool = pool;
@@ -135,6 +138,7 @@ export class Bio {
     this.integrity = null;
     this.next = null;
     this.parent = null;
+    this.doneBytes = 0;
     this.pending = 0;
   }
 
@@ -198,6 +202,7 @@ export class Bio {
     if (!carriesData(this.op)) {
       left = Math.min(bytes, this.sizeBytes);
       this.sizeBytes -= left;
+      this.doneBytes += left;
       this.sector += left / SECTOR_BYTES;
       return left === bytes ? BlockStatus.ok : this.overAdvance();
     }
@@ -207,6 +212,7 @@ export class Bio {
       const step = Math.min(left, this.sizeBytes, rest);
       left -= step;
       this.sizeBytes -= step;
+      this.doneBytes += step;
       this.sector += step / SECTOR_BYTES;
       if (step === rest) {
         this.vecIndex++;
@@ -241,6 +247,7 @@ export class Bio {
     this.vecIndex = origin.vecIndex;
     this.vecDone = origin.vecDone;
     this.integrity = origin.integrity;
+    this.doneBytes = origin.doneBytes;
   }
 
   /**
@@ -271,6 +278,7 @@ export class Bio {
     this.pending = 1;
     this.status = BlockStatus.ok;
     this.startSector = this.sector;
+    this.startDoneBytes = this.doneBytes;
     this.startBytes = this.sizeBytes;
     this.startIndex = this.vecIndex;
     this.startDone = this.vecDone;
@@ -297,6 +305,7 @@ export class Bio {
     bio.sizeBytes = bio.startBytes;
     bio.vecIndex = bio.startIndex;
     bio.vecDone = bio.startDone;
+    bio.doneBytes = bio.startDoneBytes;
     bio.owner.bioDone(bio);
   }
 }

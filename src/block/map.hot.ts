@@ -8,8 +8,9 @@
  * Invariant: on failure nothing stays mapped.
  */
 
-import type { Direction, InitiatorId } from "../memory/index.ts";
+import type { Direction, InitiatorId, IoMemory } from "../memory/index.ts";
 import { type Bio, NO_MEMORY } from "./bio.hot.ts";
+import { IntegrityFlag } from "./integrity.ts";
 import type { QueueLimits } from "./limits.ts";
 import { directionOf } from "./operation.ts";
 import type { Request } from "./request.hot.ts";
@@ -29,8 +30,31 @@ export function mapRequest(request: Request, initiator: InitiatorId, limits: Que
       }
     }
   }
+  if ((request.integrityFlags & IntegrityFlag.buffer) !== 0) {
+    const status = mapMetadata(request, initiator, direction as Direction);
+    if (status !== BlockStatus.ok) {
+      unmapRequest(request, initiator);
+      return status;
+    }
+  }
   request.isMapped = true;
   return BlockStatus.ok;
+}
+
+function mapMetadata(request: Request, initiator: InitiatorId, direction: Direction): number {
+  const { metadataMemory, metadataOffset, metadataBytes } = request;
+  const dma = metadataMemory.map(initiator, metadataOffset, metadataBytes, direction);
+  if (dma < 0) return blockStatusOfMap(-dma);
+  request.metadataAddress = dma;
+  if (metadataMemory.needsUnmap) remember(request, metadataMemory, dma, metadataBytes);
+  return BlockStatus.ok;
+}
+
+function remember(request: Request, memory: IoMemory, dma: number, length: number): void {
+  const at = request.unmapCount++;
+  request.unmapMemories[at] = memory;
+  request.unmapAddresses[at] = dma;
+  request.unmapLengths[at] = length;
 }
 
 function mapBio(
@@ -48,12 +72,7 @@ function mapBio(
     const memory = bio.memories[index];
     const dma = memory.map(initiator, bio.offsets[index] + done, length, direction);
     if (dma < 0) return blockStatusOfMap(-dma);
-    if (memory.needsUnmap) {
-      const at = request.unmapCount++;
-      request.unmapMemories[at] = memory;
-      request.unmapAddresses[at] = dma;
-      request.unmapLengths[at] = length;
-    }
+    if (memory.needsUnmap) remember(request, memory, dma, length);
     if (!addSegments(request.segments, dma, length, limits)) return BlockStatus.invalid;
     left -= length;
     index++;

@@ -12,10 +12,12 @@
  */
 
 import { assert, type Tree } from "../core/index.ts";
-import type { InitiatorId } from "../memory/index.ts";
+import type { InitiatorId, IoMemory } from "../memory/index.ts";
+import { Event, Tracer } from "../trace/index.ts";
 import { type Bio, type BioOwner, BioPool } from "./bio.hot.ts";
 import { QueueCounters } from "./counters.ts";
-import { IntegrityPolicy, type IntegrityProfile } from "./integrity.ts";
+import { Integrity, IntegrityMaker } from "./integrity.hot.ts";
+import { IntegrityFlag, IntegrityPolicy, type IntegrityProfile } from "./integrity.ts";
 import type { QueueLimits } from "./limits.ts";
 import { mapRequest, unmapRequest } from "./map.hot.ts";
 import { tryMerge } from "./merge.hot.ts";
@@ -53,7 +55,17 @@ export interface RequestQueueOptions {
   readonly depth: number;
   readonly integrity?: IntegrityProfile | null;
   readonly integrityPolicy?: IntegrityPolicy;
+  /** CPU-accessible memory for metadata: `metadataSlotBytes(limits, profile)` per request. */
+  readonly integrityBuffers?: IoMemory | null;
+  readonly tracer?: Tracer;
 }
+
+/** Bytes of metadata that the largest request of a queue has. */
+export function metadataSlotBytes(limits: QueueLimits, profile: IntegrityProfile): number {
+  return Math.floor(limits.maxBytes / profile.blockBytes) * profile.metadataBytes;
+}
+
+const SILENT = new Tracer(() => 0, 1);
 
 /** Requests plugged before they are handed to the driver without being asked. */
 const PLUG_MAX = 32;
@@ -65,10 +77,11 @@ export class RequestQueue implements BlockQueue, RequestOwner {
   readonly initiator: InitiatorId;
   readonly capacityBytes: number;
   readonly depth: number;
-  readonly integrity: IntegrityProfile | null;
-  readonly integrityPolicy: IntegrityPolicy;
+  /** How the device is protected; null: it is not. */
+  readonly integrity: Integrity | null;
   readonly counters = new QueueCounters();
   private readonly driver: BlockDriver;
+  private readonly tracer: Tracer;
   private readonly freeRequests: Request[] = [];
   private freeCount: number;
   private readonly fragments: BioPool;
@@ -92,8 +105,17 @@ export class RequestQueue implements BlockQueue, RequestOwner {
     this.initiator = options.initiator;
     this.capacityBytes = options.capacityBytes;
     this.depth = options.depth;
-    this.integrity = options.integrity ?? null;
-    this.integrityPolicy = options.integrityPolicy ?? IntegrityPolicy.controllerFirst;
+    this.tracer = options.tracer ?? SILENT;
+    const profile = options.integrity ?? null;
+    this.integrity =
+      profile === null
+        ? null
+        : new Integrity(
+            profile,
+            options.integrityPolicy ?? IntegrityPolicy.controllerFirst,
+            options.integrityBuffers ?? null,
+            metadataSlotBytes(options.limits, profile),
+          );
     this.fragments = new BioPool(options.depth, 0);
     for (let tag = 0; tag < options.depth; tag++) {
       this.freeRequests.push(new Request(this, tag, options.limits.maxSegments));
@@ -163,7 +185,20 @@ export class RequestQueue implements BlockQueue, RequestOwner {
       return BlockStatus.invalid;
     }
     if (!(start >= 0 && start + bio.sizeBytes <= this.capacityBytes)) return BlockStatus.invalid;
-    return BlockStatus.ok;
+    return this.checkIntegrity(bio);
+  }
+
+  private checkIntegrity(bio: Bio): number {
+    const { integrity } = this;
+    if (integrity === null) {
+      if (bio.integrity === null) return BlockStatus.ok;
+    } else {
+      const maker = integrity.makerFor(bio);
+      if (maker >= 0) return BlockStatus.ok;
+      if (maker !== -BlockStatus.protection) return -maker;
+    }
+    this.counters.integrityRefused++;
+    return BlockStatus.protection;
   }
 
   /**
@@ -218,7 +253,9 @@ export class RequestQueue implements BlockQueue, RequestOwner {
     request.head = bio;
     request.tail = bio;
     request.next = null;
+    request.attempts = 0;
     request.segments.clear();
+    if (this.integrity !== null) this.integrity.begin(request, bio);
     this.counters.requests++;
     if (this.plugTail === null) this.plugHead = request;
     else this.plugTail.next = request;
@@ -254,7 +291,7 @@ export class RequestQueue implements BlockQueue, RequestOwner {
     while (this.plugHead !== null) {
       const request: Request = this.plugHead;
       let status: number = BlockStatus.ok;
-      if (!request.isMapped) status = mapRequest(request, this.initiator, this.limits);
+      if (!request.isMapped) status = this.prepare(request);
       if (status === BlockStatus.ok) status = this.driver.queueRequest(request);
       if (status === BLOCK_BUSY || (status === BlockStatus.resource && this.inFlight > 0)) {
         this.counters.busy++;
@@ -264,6 +301,10 @@ export class RequestQueue implements BlockQueue, RequestOwner {
       if (this.plugHead === null) this.plugTail = null;
       this.plugCount--;
       request.next = null;
+      if (this.tracer.on) {
+        const { op, sector, sizeBytes } = request;
+        this.tracer.emit(Event.blockRequest, this.initiator, op, sector, sizeBytes);
+      }
       if (status === BlockStatus.ok) {
         this.inFlight++;
         this.needsCommit = true;
@@ -274,9 +315,30 @@ export class RequestQueue implements BlockQueue, RequestOwner {
     this.isDispatching = false;
   }
 
+  /** Makes protection information where that is the queue's work, and maps. */
+  private prepare(request: Request): number {
+    if ((request.integrityFlags & IntegrityFlag.buffer) !== 0) {
+      const integrity = this.integrity as Integrity;
+      integrity.locate(request);
+      const isOurs = request.integrityMaker === IntegrityMaker.queue;
+      if (isOurs && request.op !== BioOp.read) {
+        const status = integrity.generate(request);
+        if (status !== BlockStatus.ok) return status;
+      }
+    }
+    return mapRequest(request, this.initiator, this.limits);
+  }
+
   /** Unmaps, frees the request, ends its bios: in this order, so that an owner may submit again. */
-  private finish(request: Request, status: number): void {
+  private finish(request: Request, driverStatus: number): void {
     unmapRequest(request, this.initiator);
+    let status = driverStatus;
+    if (request.integrityMaker === IntegrityMaker.queue && request.op === BioOp.read) {
+      if (status === BlockStatus.ok) status = (this.integrity as Integrity).verify(request);
+    }
+    if (this.tracer.on) {
+      this.tracer.emit(Event.blockDone, this.initiator, request.op, request.sector, status);
+    }
     if (status === BlockStatus.ok) this.counters.completed++;
     else this.counters.failed++;
     if (status === BlockStatus.wrongInitiator) this.counters.wrongInitiator++;

@@ -24,22 +24,26 @@ export class Request {
   flags = 0;
   sector = 0;
   sizeBytes = 0;
-  /** DMA address of the metadata buffer, or -1. */
-  metadataAddress = -1;
-  /** `IntegrityCheck` bits, and whether the controller inserts and strips (`PRACT`). */
+  /** DMA address of the metadata buffer; meaningful with `IntegrityFlag.buffer`. */
+  metadataAddress = 0;
+  /** `IntegrityFlag` bits: what is checked, by whom, with which buffer. 0: no protection. */
   integrityFlags = 0;
   /** Expected or inserted initial reference tag and application tag with its mask. */
   refTag = 0;
   appTag = 0;
   appTagMask = 0;
-  /** For the driver's own bookkeeping: slot number, attempts. */
-  driverSlot = -1;
+  /** How often the driver sent it; the driver's to count, zeroed by the queue. */
   attempts = 0;
 
   /** Bios in order of sector. For the queue. */
   head: Bio | null = null;
   tail: Bio | null = null;
   next: Request | null = null;
+  /** `IntegrityMaker`, and where the metadata is. */
+  integrityMaker = 0;
+  metadataMemory: IoMemory = NO_MEMORY;
+  metadataOffset = 0;
+  metadataBytes = 0;
   /** Upper bound of segments, and the limit addresses of both ends (see split.hot.ts). */
   segmentBound = 0;
   firstAddress = 0;

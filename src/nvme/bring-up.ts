@@ -184,7 +184,7 @@ export function makeIoQueue(site: Site, owner: IoQueueOwner, options: IoSiteOpti
   const { device, registers } = site;
   const { qid, depth, cmb } = options;
   const { dstrd } = registers.capabilities;
-  const { pageBytes, sglThreshold, ioTimeoutNs, attemptsMax } = site.options;
+  const { pageBytes, sglThreshold, ioTimeoutNs, attemptsMax, tracer } = site.options;
   const sqBytes = depth * SQE_BYTES;
   const cmbOffset = cmb === null ? -1 : Math.max(-1, cmb.provider.alloc(sqBytes));
   const isInCmb = cmb !== null && cmbOffset >= 0;
@@ -211,6 +211,7 @@ export function makeIoQueue(site: Site, owner: IoQueueOwner, options: IoSiteOpti
     timeoutNs: ioTimeoutNs,
     attemptsMax,
     clock: device.fn.machine.clock,
+    tracer,
   };
   const queue = new IoQueue(rings, lists, ioOptions, owner);
   const sqAddress = isInCmb ? cmb.bus + cmbOffset : (sq as DmaBuffer).dma;

@@ -31,6 +31,7 @@ import {
   OAES_NAMESPACE_ATTRIBUTE,
 } from "../spec/nvme/index.ts";
 import { Command, Header } from "../spec/pcie/index.ts";
+import { Event } from "../trace/index.ts";
 import { AdminCommand, type AdminResult } from "./admin-queue.ts";
 import {
   type AdminSite,
@@ -49,13 +50,7 @@ import {
   negotiateQueues,
   type Site,
 } from "./bring-up.ts";
-import {
-  type Cmb,
-  type CmbAbsence,
-  enableCmb,
-  inspectCmb,
-  reenableCmb,
-} from "./cmb.ts";
+import { type Cmb, type CmbAbsence, enableCmb, inspectCmb, reenableCmb } from "./cmb.ts";
 import { AsyncEvents } from "./events.ts";
 import type { ControllerInfo, NamespaceInfo } from "./identify.ts";
 import { type EngineControl, IoEngine } from "./io-engine.hot.ts";
@@ -212,6 +207,7 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
         initiator: this.device.id,
         name: `nvme ${place} `,
         depth,
+        tracer: options.tracer,
       };
       this.namespaces.push(openNamespace(found, limits, context));
     }
@@ -302,6 +298,8 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
     this.engine.gate = BLOCK_BUSY;
     this.engine.isRunning = false;
     this.counters.resets++;
+    const { tracer } = this.site.options;
+    if (tracer.on) tracer.emit(Event.nvmeReset, this.device.bdf, this.counters.resets);
     this.lastFailure = new PeerlaneError("nvme-reset", `controller reset: ${reason}`, {
       place: this.site.place,
       remedy: "commands in flight are sent again; look at the counters if it keeps happening",

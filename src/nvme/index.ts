@@ -1,4 +1,4 @@
-/** NVMe: the host driver of controllers on PCIe. */
+/** NVMe: the host driver of controllers on PCIe, its queues, and the CMB as a provider. */
 
 export * from "./admin-queue.ts";
 export * from "./cmb.ts";

@@ -26,6 +26,7 @@ import {
   packCdw0,
   SqeDword,
 } from "../spec/nvme/index.ts";
+import { Event, type Tracer } from "../trace/index.ts";
 import type { ListPages } from "./list-pages.ts";
 import { buildPrps } from "./prp.hot.ts";
 import { type CommandSink, NO_CID, QueuePair, type QueueRings } from "./queue-pair.hot.ts";
@@ -68,6 +69,7 @@ export interface IoQueueOptions {
   /** Times that a command is sent at most. */
   readonly attemptsMax: number;
   readonly clock: DriverClock;
+  readonly tracer: Tracer;
 }
 
 const OPCODES = new Uint8Array(7);
@@ -86,6 +88,7 @@ export class IoQueue implements CommandSink {
   lastFailure = 0;
   private readonly owner: IoQueueOwner;
   private readonly options: IoQueueOptions;
+  private readonly tracer: Tracer;
   private readonly lists: ListPages;
   private readonly requests: (Request | null)[];
   private readonly formats: (NamespaceFormat | null)[];
@@ -101,6 +104,7 @@ export class IoQueue implements CommandSink {
     this.pair = new QueuePair(rings, this);
     this.lists = lists;
     this.options = options;
+    this.tracer = options.tracer;
     this.owner = owner;
     const { cidCount } = this.pair;
     this.requests = new Array(cidCount).fill(null);
@@ -127,6 +131,9 @@ export class IoQueue implements CommandSink {
     this.abortSent[cid] = 0;
     request.attempts++;
     pair.push(cid);
+    if (this.tracer.on) {
+      this.tracer.emit(Event.nvmeSubmit, format.nsid, pair.qid, cid, OPCODES[request.op]);
+    }
     return BlockStatus.ok;
   }
 
@@ -213,6 +220,10 @@ export class IoQueue implements CommandSink {
     const request = this.requests[cid];
     assert(request !== null, "a command in flight has a request");
     this.requests[cid] = null;
+    if (this.tracer.on) {
+      const nsid = this.formats[cid]?.nsid ?? 0;
+      this.tracer.emit(Event.nvmeComplete, nsid, this.pair.qid, cid, status);
+    }
     if (status === 0) {
       request.complete(BlockStatus.ok);
       return;

@@ -6,6 +6,7 @@
 import { NO_BOUNDARY, QueueFeature, QueueLimits, RequestQueue } from "../block/index.ts";
 import type { InitiatorId } from "../memory/index.ts";
 import { ONCS_COMPARE, ONCS_DSM, ONCS_VERIFY, ONCS_WRITE_ZEROES } from "../spec/nvme/index.ts";
+import type { Tracer } from "../trace/index.ts";
 import type { ControllerInfo, NamespaceInfo, NvmLimits } from "./identify.ts";
 import { type IoEngine, NamespaceDriver } from "./io-engine.hot.ts";
 import { NamespaceFormat } from "./io-queue.hot.ts";
@@ -90,6 +91,7 @@ export interface NamespaceContext {
   readonly name: string;
   /** Requests of one namespace in flight at most. */
   readonly depth: number;
+  readonly tracer: Tracer;
 }
 
 /** The block device of a namespace. */
@@ -107,6 +109,7 @@ export function openNamespace(
     capacityBytes: info.capacityBytes,
     depth: context.depth,
     integrity: info.integrity,
+    tracer: context.tracer,
   });
   return { info, queue };
 }

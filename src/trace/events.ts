@@ -27,6 +27,11 @@ export const Event = {
   functionReset: 12,
   linkChanged: 13,
   iommuFault: 14,
+  blockRequest: 15,
+  blockDone: 16,
+  nvmeSubmit: 17,
+  nvmeComplete: 18,
+  nvmeReset: 19,
 } as const;
 export type Event = (typeof Event)[keyof typeof Event];
 
@@ -61,4 +66,9 @@ export const EVENTS: readonly EventDef[] = [
   def("fabric.reset", ["functionBdf"], "a function level reset"),
   def("fabric.link", ["upperBdf", "isUp"], "a link went down or came up"),
   def("iommu.fault", ["requesterBdf", "dmaAddr", "isWrite", "reason"], "the IOMMU refused"),
+  def("block.request", ["initiator", "op", "sector", "bytes"], "a request went to its driver"),
+  def("block.done", ["initiator", "op", "sector", "status"], "a request ended"),
+  def("nvme.submit", ["nsid", "qid", "cid", "opcode"], "the driver wrote a command to a ring"),
+  def("nvme.complete", ["nsid", "qid", "cid", "status"], "the driver took a completion"),
+  def("nvme.reset", ["functionBdf", "attempt"], "the driver resets its controller"),
 ];
