@@ -1,4 +1,19 @@
 /** Machine: a real machine as data, and what reads one. */
 
+export type { ImportOptions, MachinePart } from "./assemble.ts";
+export { assembleMachine, IDENTITY_APERTURE } from "./assemble.ts";
+export { UNKNOWN_ID } from "./blank.ts";
+export { classNameOf, type DeviceKind, deviceKind } from "./classes.ts";
+export { factsFromConfig } from "./config-facts.ts";
+export type { HostFacts } from "./host-facts.ts";
+export {
+  IMPORTERS,
+  type Importer,
+  type InputFile,
+  importFile,
+  importMachine,
+  parseLspci,
+} from "./importers/registry.ts";
 export * from "./snapshot.ts";
 export { MachineIndex, NONE, PATH_MAX } from "./tree.ts";
+export { virtualFunctionBdf } from "./virtual-functions.ts";

@@ -64,7 +64,7 @@ const VENDORS: Readonly<Record<string, number>> = {
   "Google, Inc.": 0x1ae0,
   "Amazon.com, Inc.": 0x1d0f,
   "Microsoft Corporation": 0x1414,
-  "Red Hat, Inc.": 0x1af4,
+  "Red Hat, Inc.": 0x1b36,
   "Huawei Technologies Co., Ltd.": 0x19e5,
   Zhaoxin: 0x1d17,
   "Chengdu Haiguang IC Design Co., Ltd.": 0x1d94,
@@ -101,6 +101,10 @@ const DEVICES: Readonly<Record<string, readonly [number, number]>> = {
   "Renoir/Cezanne Root Complex": [0x1022, 0x1630],
   "Renoir Root Complex": [0x1022, 0x1630],
   "Starship/Matisse Root Complex": [0x1022, 0x1480],
+  "MT27800 Family [ConnectX-5]": [0x15b3, 0x1017],
+  "MT27800 Family [ConnectX-5 Virtual Function]": [0x15b3, 0x1018],
+  "MT2892 Family [ConnectX-6 Dx]": [0x15b3, 0x101d],
+  "MT2910 Family [ConnectX-7]": [0x15b3, 0x1021],
   "QEMU PCIe Root port": [0x1b36, 0x000c],
   "QEMU NVM Express Controller": [0x1b36, 0x0010],
   "QEMU PCIe Expander bridge": [0x1b36, 0x000b],
@@ -121,6 +125,15 @@ function vendorOf(text: string): string | null {
   return COMMON_VENDORS.find(isPrefix) ?? vendorsLongestFirst.find(isPrefix) ?? null;
 }
 
+/** Red Hat has two ids: virtio devices have the older one. */
+const RED_HAT_VIRTIO = 0x1af4;
+
+function vendorIdOf(vendorName: string | null, deviceName: string): number | null {
+  if (vendorName === null) return null;
+  const isVirtio = vendorName === "Red Hat, Inc." && deviceName.startsWith("Virtio");
+  return isVirtio ? RED_HAT_VIRTIO : (VENDORS[vendorName] as number);
+}
+
 /**
  * Splits `Intel Corporation Device 09a2` into vendor and device. Without a vendor that the table
  * knows, all of it is the device's name.
@@ -131,11 +144,12 @@ export function splitName(text: string): NamedDevice {
   const numbered = /^Device (?:([0-9a-f]{4}):)?([0-9a-f]{4})$/i.exec(deviceName);
   if (numbered !== null) {
     const vendor = numbered[1];
-    const vendorId = vendor !== undefined ? Number.parseInt(vendor, 16) : null;
+    const vendorId =
+      vendor === undefined ? vendorIdOf(vendorName, deviceName) : Number.parseInt(vendor, 16);
     return {
       vendorName,
       deviceName,
-      vendorId: vendorId ?? (vendorName === null ? null : (VENDORS[vendorName] as number)),
+      vendorId,
       deviceId: Number.parseInt(numbered[2] as string, 16),
     };
   }
@@ -143,7 +157,7 @@ export function splitName(text: string): NamedDevice {
   return {
     vendorName,
     deviceName: deviceName === "" ? null : deviceName,
-    vendorId: device?.[0] ?? (vendorName === null ? null : (VENDORS[vendorName] as number)),
+    vendorId: device?.[0] ?? vendorIdOf(vendorName, deviceName),
     deviceId: device?.[1] ?? null,
   };
 }

@@ -1,0 +1,224 @@
+/**
+ * From what importers read to one machine: the same function of several files joined, virtual
+ * functions given their physical ones, host bridges derived from root buses, gaps of the host named.
+ *
+ * Invariants: functions come out sorted and unique; every root bus has exactly one host bridge;
+ * nothing that an input told is replaced by something derived.
+ */
+
+import {
+  ADDRESS_LIMIT,
+  type Bdf,
+  bdfBus,
+  bdfDomain,
+  busKey,
+  IMPORT_WARNINGS_MAX,
+  MACHINE_FUNCTIONS_MAX,
+  PeerlaneError,
+} from "../core/index.ts";
+import { unknownField } from "./blank.ts";
+import { completeFunction } from "./complete.ts";
+import { buildHierarchy, type Hierarchy } from "./hierarchy.ts";
+import {
+  type HostFacts,
+  hostFrom,
+  iommuFromCommandLine,
+  mergeHostFacts,
+  type RootBusRange,
+} from "./host-facts.ts";
+import {
+  type Aperture,
+  type HostBridge,
+  isUnknown,
+  type Machine,
+  type PciFunction,
+  PortType,
+  type Source,
+} from "./snapshot.ts";
+import { attachVirtualFunctions } from "./virtual-functions.ts";
+
+/** What one input file told. */
+export interface MachinePart {
+  readonly source: Source;
+  readonly functions: readonly PciFunction[];
+  /** Host bridges that the input names itself; null when they are to be derived. */
+  readonly hostBridges: readonly HostBridge[] | null;
+  readonly host: HostFacts;
+  /** Address ranges of root buses, from iomem or a boot log. */
+  readonly rootBuses: readonly RootBusRange[];
+  readonly warnings: readonly string[];
+}
+
+/** What a dump does not tell and the user does. Told values win over the inputs'. */
+export interface ImportOptions {
+  readonly name?: string;
+  readonly cpu?: { readonly vendor: string; readonly family: number };
+  readonly host?: HostFacts;
+}
+
+/** Everything on the bus as the CPU sees it: what holds where no input tells apertures. */
+export const IDENTITY_APERTURE: Aperture = { phys: 0, bus: 0, sizeBytes: ADDRESS_LIMIT };
+
+function joinFunctions(parts: readonly MachinePart[]): PciFunction[] {
+  const joined = new Map<Bdf, { fn: PciFunction; file: string }>();
+  for (const { functions, source } of parts) {
+    for (const fn of functions) {
+      const before = joined.get(fn.bdf);
+      if (before === undefined) {
+        joined.set(fn.bdf, { fn, file: source.file });
+        continue;
+      }
+      // More configuration space decides; the rest completes.
+      const takesOver = (fn.config?.length ?? 0) > (before.fn.config?.length ?? 0);
+      const [base, other] = takesOver ? [fn, before.fn] : [before.fn, fn];
+      const files = takesOver ? [source.file, before.file] : [before.file, source.file];
+      const places = { base: files[0] as string, other: files[1] as string };
+      joined.set(fn.bdf, { fn: completeFunction(base, other, places), file: places.base });
+    }
+  }
+  if (joined.size > MACHINE_FUNCTIONS_MAX) {
+    throw new PeerlaneError("too-large", `more than ${MACHINE_FUNCTIONS_MAX} functions`, {
+      remedy: "give the dump of one machine",
+    });
+  }
+  return [...joined.values()].map(({ fn }) => fn).sort((a, b) => a.bdf - b.bdf);
+}
+
+/**
+ * True where a function's place cannot be known: its bus has no bridge in the input although it
+ * cannot be a root bus.
+ */
+function isMisplaced(fn: PciFunction, above: number, holes: ReadonlySet<number>): boolean {
+  if (above >= 0 || bdfBus(fn.bdf) === 0 || fn.physicalFunction !== null) return false;
+  const portType = fn.pcie?.portType;
+  const needsBridge =
+    portType === PortType.endpoint ||
+    portType === PortType.legacyEndpoint ||
+    portType === PortType.switchUpstream ||
+    portType === PortType.switchDownstream;
+  return needsBridge || holes.has(bdfDomain(fn.bdf));
+}
+
+/** Marks functions whose place in the tree the input does not tell. */
+function markMisplaced(
+  functions: PciFunction[],
+  { parent }: Hierarchy,
+  warnings: string[],
+): PciFunction[] {
+  const holes = new Set<number>();
+  const lowest = new Map<number, number>();
+  for (const fn of functions) {
+    const domain = bdfDomain(fn.bdf);
+    if (isUnknown(fn, "bridge")) holes.add(domain);
+    if (!lowest.has(domain)) lowest.set(domain, bdfBus(fn.bdf));
+  }
+  let count = 0;
+  const marked = functions.map((fn, i) => {
+    const isLowest = lowest.get(bdfDomain(fn.bdf)) === bdfBus(fn.bdf);
+    const noHoles = isLowest ? new Set<number>() : holes;
+    if (!isMisplaced(fn, parent[i] as number, noHoles)) return fn;
+    count++;
+    return { ...fn, unknown: [...fn.unknown, unknownField("parent")] };
+  });
+  if (holes.size > 0) {
+    warnings.push(
+      "bus numbers of bridges are not in the input: give lspci -vvv or -x of all of it",
+    );
+  }
+  if (count > 0) {
+    warnings.push(
+      `${count} functions are on buses that no bridge in the input leads to: each such bus is ` +
+        "treated as a root bus of its own",
+    );
+  }
+  return marked;
+}
+
+function aperturesOf(
+  ranges: readonly RootBusRange[],
+  domain: number,
+  bus: number,
+): readonly Aperture[] {
+  const found = ranges
+    .filter((range) => range.domain === domain && range.rootBus === bus)
+    .map(({ phys, bus: busAddress, sizeBytes }) => ({ phys, bus: busAddress ?? phys, sizeBytes }));
+  return found.length === 0 ? [IDENTITY_APERTURE] : found;
+}
+
+/** One host bridge per root bus, those that inputs name first. */
+function hostBridgesOf(
+  functions: readonly PciFunction[],
+  hierarchy: Hierarchy,
+  parts: readonly MachinePart[],
+): HostBridge[] {
+  const bridges: HostBridge[] = [];
+  for (const part of parts) {
+    for (const bridge of part.hostBridges ?? []) {
+      const isKnown = bridges.some((b) => b.domain === bridge.domain && b.bus === bridge.bus);
+      if (!isKnown) bridges.push(bridge);
+    }
+  }
+  const ranges = parts.flatMap((part) => part.rootBuses);
+  for (const { domain, bus, busEnd } of hierarchy.rootBuses) {
+    if (bridges.some((b) => b.domain === domain && b.bus <= bus && bus <= b.busEnd)) continue;
+    const key = busKey(domain, bus);
+    const onBus = functions.find(
+      ({ bdf, numaNode }) => numaNode !== null && busKey(bdfDomain(bdf), bdfBus(bdf)) === key,
+    );
+    const apertures = aperturesOf(ranges, domain, bus);
+    bridges.push({ domain, bus, busEnd, apertures, numaNode: onBus?.numaNode ?? null });
+  }
+  return bridges.sort((a, b) => a.domain - b.domain || a.bus - b.bus);
+}
+
+function hostFacts(parts: readonly MachinePart[], options: ImportOptions): HostFacts {
+  const told: HostFacts = {
+    ...options.host,
+    ...(options.cpu === undefined
+      ? {}
+      : { cpuVendor: options.cpu.vendor, cpuFamily: options.cpu.family }),
+  };
+  const facts = mergeHostFacts(told, ...parts.map((part) => part.host));
+  if (facts.iommu != null || facts.kernelCommandLine == null) return facts;
+  const iommu = iommuFromCommandLine(facts.kernelCommandLine, facts.cpuVendor ?? null);
+  return iommu === null ? facts : { ...facts, iommu };
+}
+
+/**
+ * Joins parts to a machine.
+ * @throws PeerlaneError `sources-disagree` when two inputs tell of different devices at one place,
+ * `no-functions` when no input has a PCI function, `too-large`, `bridge-depth`
+ */
+export function assembleMachine(
+  parts: readonly MachinePart[],
+  options: ImportOptions = {},
+): Machine {
+  const warnings = parts.flatMap((part) => part.warnings);
+  let functions = joinFunctions(parts);
+  const files = parts.map(({ source }) => source.file);
+  if (functions.length === 0) {
+    throw new PeerlaneError("no-functions", "there is no PCI function in the input", {
+      place: files.join(", "),
+      remedy: "give the output of lspci -nnvvvxxxx, taken as root on the machine",
+    });
+  }
+  functions = attachVirtualFunctions(functions, warnings);
+  const hierarchy = buildHierarchy(functions);
+  warnings.push(...hierarchy.problems);
+  functions = markMisplaced(functions, hierarchy, warnings);
+  return {
+    name: options.name ?? (files[0] as string),
+    sources: parts.map(({ source }) => source),
+    host: hostFrom(hostFacts(parts, options)),
+    hostBridges: hostBridgesOf(functions, hierarchy, parts),
+    functions,
+    warnings: bounded(warnings),
+  };
+}
+
+function bounded(warnings: readonly string[]): string[] {
+  const unique = [...new Set(warnings)];
+  if (unique.length <= IMPORT_WARNINGS_MAX) return unique;
+  const left = unique.length - IMPORT_WARNINGS_MAX;
+  return [...unique.slice(0, IMPORT_WARNINGS_MAX), `and ${left} more warnings`];
+}

@@ -1,0 +1,343 @@
+/**
+ * Capabilities as lspci -vv prints them: places and ids of all, registers of those that routing and
+ * timing need. Extended ones are here even when the hex part of a dump ends at 256 bytes, so ACS of
+ * such dumps comes from this file.
+ *
+ * Invariant: never throws on any text. Leaves out: registers that no room asks for.
+ */
+
+import {
+  AcsBit,
+  CapabilityId,
+  CONFIG_PCI_BYTES,
+  ExtendedId,
+  PORT_TYPE_NAMES,
+  PortType,
+} from "../../spec/pcie/index.ts";
+import { type FunctionDraft, unknownField } from "../blank.ts";
+import type {
+  AcsFacts,
+  Bar,
+  CapabilityRef,
+  LinkFacts,
+  MsixFacts,
+  PcieFacts,
+  ResizableBar,
+  SriovFacts,
+  Unknown,
+} from "../snapshot.ts";
+import { parseBarLine, parseSizeText } from "./lspci-values.ts";
+
+/** One `Capabilities:` line and the lines under it, without their first two tabs. */
+interface Block {
+  readonly offset: number;
+  readonly version: number;
+  readonly title: string;
+  readonly lines: readonly string[];
+}
+
+const CAPABILITY_LINE = /^\tCapabilities: \[([0-9a-f]{2,3})(?: v(\d{1,2}))?\] (.*)$/;
+
+function blocksOf(details: readonly string[]): Block[] {
+  const blocks: Block[] = [];
+  let lines: string[] | null = null;
+  for (const line of details) {
+    if (line.charCodeAt(1) !== 9) {
+      const match = CAPABILITY_LINE.exec(line);
+      lines = match === null ? null : [];
+      if (match === null || lines === null) continue;
+      const offset = Number.parseInt(match[1] as string, 16);
+      blocks.push({ offset, version: Number(match[2] ?? 0), title: match[3] as string, lines });
+    } else if (lines !== null) {
+      lines.push(line.slice(2));
+    }
+  }
+  return blocks;
+}
+
+/** Beginnings of titles; the longest that fits decides. */
+const TITLES: readonly (readonly [string, number])[] = [
+  ["Power Management", CapabilityId.powerManagement],
+  ["AGP", CapabilityId.agp],
+  ["Vital Product Data", CapabilityId.vitalProductData],
+  ["Slot ID", CapabilityId.slotId],
+  ["MSI-X:", CapabilityId.msiX],
+  ["MSI:", CapabilityId.msi],
+  ["PCI-X", CapabilityId.pciX],
+  ["HyperTransport", CapabilityId.hyperTransport],
+  ["Vendor Specific Information", CapabilityId.vendorSpecific],
+  ["VirtIO", CapabilityId.vendorSpecific],
+  ["Debug port", CapabilityId.debugPort],
+  ["Hot-plug capable", CapabilityId.hotPlug],
+  ["Subsystem:", CapabilityId.subsystem],
+  ["Secure device", CapabilityId.secureDevice],
+  ["Express", CapabilityId.express],
+  ["SATA HBA", CapabilityId.sataHba],
+  ["PCI Advanced Features", CapabilityId.advancedFeatures],
+  ["Enhanced Allocation", CapabilityId.enhancedAllocation],
+];
+
+const EXTENDED_TITLES: readonly (readonly [string, number])[] = [
+  ["Advanced Error Reporting", ExtendedId.aer],
+  ["Virtual Channel", ExtendedId.virtualChannel],
+  ["Device Serial Number", ExtendedId.deviceSerialNumber],
+  ["Power Budgeting", ExtendedId.powerBudgeting],
+  ["Root Complex Link", ExtendedId.rootComplexLink],
+  ["Root Complex Event Collector", ExtendedId.eventCollector],
+  ["Vendor Specific Information", ExtendedId.vendorSpecific],
+  ["Access Control Services", ExtendedId.acs],
+  ["Alternative Routing-ID Interpretation", ExtendedId.ari],
+  ["Address Translation Service", ExtendedId.ats],
+  ["Single Root I/O Virtualization", ExtendedId.sriov],
+  ["Multicast", ExtendedId.multicast],
+  ["Page Request Interface", ExtendedId.pageRequest],
+  ["Physical Resizable BAR", ExtendedId.resizableBar],
+  ["Resizable BAR", ExtendedId.resizableBar],
+  ["Virtual Resizable BAR", ExtendedId.vfResizableBar],
+  ["VF Resizable BAR", ExtendedId.vfResizableBar],
+  ["Transaction Processing Hints", ExtendedId.tph],
+  ["Latency Tolerance Reporting", ExtendedId.latencyTolerance],
+  ["Secondary PCI Express", ExtendedId.secondaryExpress],
+  ["Process Address Space ID", ExtendedId.pasid],
+  ["Downstream Port Containment", ExtendedId.downstreamPortContainment],
+  ["L1 PM Substates", ExtendedId.l1Substates],
+  ["Precision Time Measurement", ExtendedId.precisionTime],
+  ["Designated Vendor-Specific", ExtendedId.designatedVendor],
+  ["Data Link Feature", ExtendedId.dataLinkFeature],
+  ["Physical Layer 16.0 GT/s", ExtendedId.physicalLayer16],
+  ["Lane Margining at the Receiver", ExtendedId.laneMargining],
+  ["Native PCIe Enclosure Management", ExtendedId.nativeEnclosure],
+  ["Physical Layer 32.0 GT/s", ExtendedId.physicalLayer32],
+  ["Data Object Exchange", ExtendedId.dataObjectExchange],
+  ["Device 3", ExtendedId.device3],
+  ["Integrity & Data Encryption", ExtendedId.ide],
+  ["Physical Layer 64.0 GT/s", ExtendedId.physicalLayer64],
+];
+
+function idOf(title: string, isExtended: boolean): number {
+  const number = /^(?:#|(?:Extended )?Capability ID 0x)([0-9a-f]{2,4})\b/.exec(title);
+  if (number !== null) return Number.parseInt(number[1] as string, 16);
+  const table = isExtended ? EXTENDED_TITLES : TITLES;
+  return table.find(([start]) => title.startsWith(start))?.[1] ?? 0;
+}
+
+const hasFlag = (text: string, name: string): boolean => text.includes(`${name}+`);
+
+function numberAfter(text: string, pattern: RegExp, radix = 10): number | null {
+  const match = pattern.exec(text);
+  return match === null ? null : Number.parseInt(match[1] as string, radix);
+}
+
+/** Speeds in GT/s as printed, to generations. */
+const GENERATIONS: Readonly<Record<string, number>> = {
+  "2.5": 1,
+  "5": 2,
+  "8": 3,
+  "16": 4,
+  "32": 5,
+  "64": 6,
+};
+
+function linkFrom(text: string): LinkFacts {
+  const speed = /Speed (\d+(?:\.\d+)?)GT\/s/.exec(text)?.[1];
+  const generation = speed === undefined ? 0 : (GENERATIONS[speed.replace(/\.0$/, "")] ?? 0);
+  return { generation, width: numberAfter(text, /Width x(\d{1,2})\b/) ?? 0 };
+}
+
+/** Joins each register with its continuation lines: `DevCap:` to what stands before `DevCtl:`. */
+function registersOf(lines: readonly string[]): Map<string, string> {
+  const registers = new Map<string, string>();
+  let name = "";
+  for (const line of lines) {
+    const match = line.charCodeAt(0) === 9 ? null : /^([A-Za-z]\w*):\s*(.*)$/.exec(line);
+    if (match === null) {
+      if (name !== "") registers.set(name, `${registers.get(name)} ${line.trim()}`);
+      continue;
+    }
+    name = match[1] as string;
+    registers.set(name, match[2] as string);
+  }
+  return registers;
+}
+
+const PORT_TYPES = Object.entries(PORT_TYPE_NAMES)
+  .map(([code, name]) => [name, Number(code)] as const)
+  .sort(([a], [b]) => b.length - a.length);
+
+function portTypeFrom(title: string): PortType | null {
+  // `Express (v2) Root Port (Slot+), MSI 00`; before 2006 without the version.
+  const text = title.replace(/^Express (?:\(v\d+\) )?/, "");
+  const found = PORT_TYPES.find(([name]) => text.startsWith(name));
+  return found === undefined ? null : (found[1] as PortType);
+}
+
+function expressFrom(block: Block): PcieFacts | null {
+  const portType = portTypeFrom(block.title);
+  if (portType === null) return null;
+  const registers = registersOf(block.lines);
+  const text = (name: string): string => registers.get(name) ?? "";
+  const capability = text("DevCap");
+  const control = text("DevCtl");
+  const isLinked =
+    portType !== PortType.rootComplexEndpoint && portType !== PortType.rootComplexEventCollector;
+  const slot = numberAfter(text("SltCap"), /Slot #(\d+)/);
+  return {
+    portType,
+    offset: block.offset,
+    link: isLinked ? linkFrom(text("LnkSta")) : null,
+    linkCapability: isLinked ? linkFrom(text("LnkCap")) : null,
+    maxPayloadSupported: payload(numberAfter(capability, /MaxPayload (\d+) bytes/)),
+    maxPayload: payload(numberAfter(control, /MaxPayload (\d+) bytes/)),
+    maxReadRequest: payload(numberAfter(control, /MaxReadReq (\d+) bytes/)),
+    readCompletionBoundary: numberAfter(text("LnkCtl"), /RCB (\d+) bytes/) === 128 ? 128 : 64,
+    relaxedOrdering: hasFlag(control, "RlxdOrd"),
+    extendedTags: hasFlag(control, "ExtTag"),
+    functionLevelReset: hasFlag(capability, "FLReset"),
+    ariForwarding: hasFlag(text("DevCtl2"), "ARIFwd"),
+    slot: block.title.includes("(Slot+)") ? (slot ?? 0) : null,
+  };
+}
+
+/** Sizes that the registers can encode; anything else is a misprint and becomes the default. */
+function payload(bytes: number | null): number {
+  return bytes !== null && [128, 256, 512, 1024, 2048, 4096].includes(bytes) ? bytes : 128;
+}
+
+const ACS_FLAGS: readonly (readonly [string, number])[] = [
+  ["SrcValid", AcsBit.sourceValidation],
+  ["TransBlk", AcsBit.translationBlocking],
+  ["ReqRedir", AcsBit.requestRedirect],
+  ["CmpltRedir", AcsBit.completionRedirect],
+  ["UpstreamFwd", AcsBit.upstreamForwarding],
+  ["EgressCtrl", AcsBit.egressControl],
+  ["DirectTrans", AcsBit.directTranslated],
+];
+
+function acsFrom(block: Block, unknown: Unknown[]): AcsFacts | null {
+  const registers = registersOf(block.lines);
+  const capability = registers.get("ACSCap");
+  const control = registers.get("ACSCtl");
+  if (capability === undefined || control === undefined) return null;
+  const word = (text: string): number =>
+    ACS_FLAGS.reduce((bits, [name, bit]) => (hasFlag(text, name) ? bits | bit : bits), 0);
+  const capabilities = word(capability);
+  if ((capabilities & AcsBit.egressControl) !== 0) {
+    unknown.push(unknownField("acs.egressVector", "lspci does not print it"));
+  }
+  return { offset: block.offset, capabilities, control: word(control), egressVector: null };
+}
+
+function sriovFrom(block: Block, unknown: Unknown[]): SriovFacts {
+  const text = block.lines.join("\n");
+  const bars: Bar[] = [];
+  for (const line of block.lines) {
+    const match = /^Region ([0-5]): (.*)$/.exec(line);
+    if (match === null) continue;
+    const bar = parseBarLine(match[2] as string, Number(match[1]));
+    if (bar === null) continue;
+    bars.push(bar);
+    if (bar.sizeBytes === null) {
+      unknown.push(unknownField(`sriov.bars[${bar.index}].sizeBytes`));
+    }
+  }
+  const vfEnable = /IOVCtl:\s*Enable\+/.test(text);
+  return {
+    offset: block.offset,
+    totalVfs: numberAfter(text, /Total VFs: (\d+)/) ?? 0,
+    numVfs: numberAfter(text, /Number of VFs: (\d+)/) ?? 0,
+    firstVfOffset: numberAfter(text, /VF offset: (\d+)/) ?? 0,
+    vfStride: numberAfter(text, /stride: (\d+)/) ?? 0,
+    vfDeviceId: numberAfter(text, /Device ID: ([0-9a-f]{4})/, 16) ?? 0xffff,
+    vfEnable,
+    bars: bars.map((bar) => ({ ...bar, enabled: vfEnable && bar.address !== 0 })),
+  };
+}
+
+function resizableFrom(block: Block): ResizableBar[] {
+  const bars: ResizableBar[] = [];
+  for (const line of block.lines) {
+    const match = /^BAR ([0-5]): current size: (\w+), supported: (.*)$/.exec(line);
+    if (match === null) continue;
+    const currentBytes = parseSizeText(match[2] as string);
+    if (currentBytes === null) continue;
+    const supportedBytes = (match[3] as string)
+      .split(" ")
+      .map(parseSizeText)
+      .filter((size) => size !== null);
+    bars.push({ index: Number(match[1]), currentBytes, supportedBytes });
+  }
+  return bars;
+}
+
+function msixFrom(block: Block): MsixFacts {
+  const text = block.lines.join("\n");
+  const table = /Vector table: BAR=(\d) offset=([0-9a-f]+)/.exec(text);
+  const pba = /PBA: BAR=(\d) offset=([0-9a-f]+)/.exec(text);
+  const vectors = numberAfter(block.title, /(?:Count|TabSize)=(\d{1,4})/) ?? 1;
+  return {
+    offset: block.offset,
+    vectors: Math.min(Math.max(vectors, 1), 2048),
+    enabled: hasFlag(block.title, "Enable"),
+    tableBar: table === null ? 0 : Number(table[1]) & 7,
+    tableOffset: table === null ? 0 : Number.parseInt(table[2] as string, 16),
+    pbaBar: pba === null ? 0 : Number(pba[1]) & 7,
+    pbaOffset: pba === null ? 0 : Number.parseInt(pba[2] as string, 16),
+  };
+}
+
+/** Reads all capabilities of a record into the function. */
+export function parseCapabilities(
+  fn: FunctionDraft,
+  details: readonly string[],
+  unknown: Unknown[],
+): void {
+  const capabilities: CapabilityRef[] = [];
+  for (const block of blocksOf(details)) {
+    const extended = block.offset >= CONFIG_PCI_BYTES;
+    const id = idOf(block.title, extended);
+    if (id === 0) continue;
+    const version = extended ? block.version : 0;
+    capabilities.push({ id, offset: block.offset, extended, version });
+    if (extended) readExtended(fn, block, id, unknown);
+    else if (id === CapabilityId.express) fn.pcie ??= expressFrom(block);
+    else if (id === CapabilityId.msiX) fn.msix ??= msixFrom(block);
+  }
+  fn.capabilities = capabilities;
+  if (fn.pcie !== null && !capabilities.some(({ extended }) => extended)) {
+    markExtended(details, unknown);
+  }
+}
+
+/**
+ * A PCI Express function without one extended capability: either it has none, or lspci could not read
+ * beyond 256 bytes, which it does not say. Ports and endpoints since 2006 have at least AER or a
+ * serial number, so nothing is taken for known.
+ */
+function markExtended(details: readonly string[], unknown: Unknown[]): void {
+  if (details.length === 0) return;
+  const reason = "no extended capability is printed";
+  for (const field of ["acs", "sriov", "ats", "resizableBars", "aerOffset"]) {
+    unknown.push(unknownField(field, reason));
+  }
+}
+
+function readExtended(fn: FunctionDraft, block: Block, id: number, unknown: Unknown[]): void {
+  switch (id) {
+    case ExtendedId.acs:
+      fn.acs ??= acsFrom(block, unknown);
+      return;
+    case ExtendedId.aer:
+      fn.aerOffset ??= block.offset;
+      return;
+    case ExtendedId.sriov:
+      fn.sriov ??= sriovFrom(block, unknown);
+      return;
+    case ExtendedId.ats:
+      fn.ats ??= { enabled: /ATSCtl:\s*Enable\+/.test(block.lines.join("\n")) };
+      return;
+    case ExtendedId.resizableBar:
+      if (fn.resizableBars.length === 0) fn.resizableBars = resizableFrom(block);
+      return;
+    default:
+  }
+}

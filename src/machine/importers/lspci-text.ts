@@ -1,0 +1,306 @@
+/**
+ * What the text of an lspci record means: the header line and the lines under it that do not belong
+ * to a capability (those are lspci-capabilities.ts). Understands -v, -vv, -vvv, -n, -nn, -D and none
+ * of them, from lspci 3.1 (2010) to 3.13.
+ *
+ * Invariants: never throws on any text; a line that it does not understand is skipped. What a
+ * verbosity does not print is unknown, not absent.
+ */
+
+import { BridgeControl, barCount, Command, ROM_BAR } from "../../spec/pcie/index.ts";
+import { blankFunction, type FunctionDraft, UNKNOWN_ID, unknownField } from "../blank.ts";
+import { classCodeOf, classNameOf } from "../classes.ts";
+import type { Bar, BridgeFacts, PciFunction, Unknown } from "../snapshot.ts";
+import { parseCapabilities } from "./lspci-capabilities.ts";
+import type { LspciRecord } from "./lspci-records.ts";
+import { parseAddress, parseBarLine, parseSizeText, parseWindow } from "./lspci-values.ts";
+import { splitName } from "./names.ts";
+
+/** How much lspci was asked to print, as far as its lines show. */
+export type Verbosity = "plain" | "v" | "vv";
+
+const SUBCLASS_PCI_BRIDGE = 0x0604;
+const SUBCLASS_SEMI_TRANSPARENT = 0x0609;
+const SUBCLASS_CARDBUS = 0x0607;
+const SUBCLASS_NVM = 0x0108;
+const NVME_INTERFACE = 0x02;
+/** Value after `key` in the lines, trimmed; null when no line has it. */
+function lineValue(details: readonly string[], key: string): string | null {
+  const prefix = `\t${key}`;
+  const line = details.find((detail) => detail.startsWith(prefix));
+  return line === undefined ? null : line.slice(prefix.length).trim();
+}
+
+/** `I/O+ Mem- BusMaster+` into bits. */
+function flagsToBits(text: string, names: Readonly<Record<string, number>>): number {
+  let word = 0;
+  for (const flag of text.split(/[\s,]+/)) {
+    if (flag.endsWith("+")) word |= names[flag.slice(0, -1)] ?? 0;
+  }
+  return word;
+}
+
+const COMMAND_BITS: Readonly<Record<string, number>> = {
+  "I/O": Command.ioSpaceEnable.bits,
+  Mem: Command.memorySpaceEnable.bits,
+  BusMaster: Command.busMasterEnable.bits,
+  SpecCycle: Command.specialCycleEnable.bits,
+  MemWINV: Command.memoryWriteInvalidate.bits,
+  VGASnoop: Command.vgaPaletteSnoop.bits,
+  ParErr: Command.parityErrorResponse.bits,
+  Stepping: Command.idselStepping.bits,
+  SERR: Command.serrEnable.bits,
+  FastB2B: Command.fastBackToBack.bits,
+  DisINTx: Command.interruptDisable.bits,
+};
+
+const BRIDGE_CONTROL_BITS: Readonly<Record<string, number>> = {
+  Parity: BridgeControl.parityErrorResponse.bits,
+  SERR: BridgeControl.serrEnable.bits,
+  NoISA: BridgeControl.isaEnable.bits,
+  VGA: BridgeControl.vgaEnable.bits,
+  VGA16: BridgeControl.vga16Decode.bits,
+  MAbort: BridgeControl.masterAbortMode.bits,
+  ">Reset": BridgeControl.secondaryBusReset.bits,
+  FastB2B: BridgeControl.fastBackToBack.bits,
+};
+
+/** Header line: class, names or ids, revision, programming interface. */
+function parseHeader(
+  fn: FunctionDraft,
+  header: string,
+  unknown: Unknown[],
+  isPlain: boolean,
+): void {
+  // Suffixes in any order: (rev 01), (prog-if 02 [NVM Express]).
+  const revision = / \(rev ([0-9a-f]{2})\)/.exec(header);
+  const interfaceMatch = / \(prog-if ([0-9a-f]{2})/.exec(header);
+  const suffix = / \((?:rev|prog-if) [0-9a-f]{2}/.exec(header);
+  const body = suffix === null ? header : header.slice(0, suffix.index);
+  fn.revision = revision === null ? 0 : Number.parseInt(revision[1] as string, 16);
+
+  const colon = body.indexOf(": ");
+  const classText = colon < 0 ? body.replace(/:$/, "") : body.slice(0, colon);
+  const nameText = colon < 0 ? "" : body.slice(colon + 2).trim();
+  parseClass(fn, classText, interfaceMatch?.[1] ?? null, unknown, isPlain);
+  parseName(fn, nameText, unknown);
+}
+
+function parseClass(
+  fn: FunctionDraft,
+  text: string,
+  progIf: string | null,
+  unknown: Unknown[],
+  isPlain: boolean,
+): void {
+  const numeric = /(?:^| \[|^Class )\[?([0-9a-f]{4})\]?$/i.exec(text);
+  const named = numeric === null ? classCodeOf(text) : null;
+  if (numeric === null && named === null) {
+    unknown.push(unknownField("classCode", `class "${text.slice(0, 60)}" is in no table`));
+    fn.className = text;
+    return;
+  }
+  const base =
+    numeric === null ? (named as number) : Number.parseInt(numeric[1] as string, 16) * 256;
+  let low = progIf === null ? 0 : Number.parseInt(progIf, 16);
+  // Without -v no programming interface is printed, and every controller of this class in use
+  // speaks NVM Express.
+  if (progIf === null && isPlain && base >>> 8 === SUBCLASS_NVM) low = NVME_INTERFACE;
+  fn.classCode = base + low;
+  const plainName = text.replace(/ \[[0-9a-f]{4}\]$/i, "");
+  fn.className = /^(?:Class )?[0-9a-f]{4}$/i.test(plainName)
+    ? classNameOf(fn.classCode)
+    : plainName;
+}
+
+function parseName(fn: FunctionDraft, text: string, unknown: Unknown[]): void {
+  const ids = /(?:^|\[)([0-9a-f]{4}):([0-9a-f]{4})\]?$/i.exec(text);
+  const name = splitName(ids === null ? text : text.slice(0, ids.index).trim());
+  fn.vendorName = name.vendorName;
+  fn.deviceName = name.deviceName;
+  if (ids !== null) {
+    fn.vendorId = Number.parseInt(ids[1] as string, 16);
+    fn.deviceId = Number.parseInt(ids[2] as string, 16);
+    // `Intel Corporation Device [8086:1bca]`: there is no name, only the word.
+    if (fn.deviceName === "Device" || fn.deviceName === null) {
+      fn.deviceName = `Device ${(ids[2] as string).toLowerCase()}`;
+    }
+    return;
+  }
+  fn.vendorId = name.vendorId ?? UNKNOWN_ID;
+  fn.deviceId = name.deviceId ?? UNKNOWN_ID;
+  const reason = "printed without -nn";
+  if (name.vendorId === null) unknown.push(unknownField("vendorId", reason));
+  if (name.deviceId === null) unknown.push(unknownField("deviceId", reason));
+}
+
+function parseRom(text: string): Bar | null {
+  const match = /Expansion ROM at (\S+)/.exec(text);
+  if (match === null) return null;
+  const address = parseAddress(match[1] as string) ?? 0;
+  const size = /\[size=(\d+[KMGTP]?)\]/.exec(text);
+  const sizeBytes = size === null ? null : parseSizeText(size[1] as string);
+  if (address === 0 && sizeBytes === null) return null;
+  const enabled = address !== 0 && !/\[(?:disabled|virtual)/.test(text);
+  return {
+    index: ROM_BAR,
+    kind: "memory32",
+    prefetchable: false,
+    address,
+    sizeBytes,
+    enabled,
+  };
+}
+
+function parseBars(fn: FunctionDraft, details: readonly string[], unknown: Unknown[]): void {
+  const bars = new Map<number, Bar>();
+  const count = fn.bridge === null && fn.headerType === 0 ? barCount(0) : barCount(fn.headerType);
+  let next = 0;
+  for (const line of details) {
+    if (line.charCodeAt(1) === 9) continue;
+    const body = line.slice(1);
+    const numbered = /^(?:\[virtual\] )?Region (\d): (.*)$/.exec(body);
+    const isBare = /^(?:\[virtual\] )?(?:Memory|I\/O ports) at /.test(body);
+    if (numbered !== null || isBare) {
+      const index = numbered === null ? next : Number(numbered[1]);
+      const bar = parseBarLine(numbered?.[2] ?? body, index);
+      if (bar === null || index >= Math.max(count, 1)) continue;
+      bars.set(index, bar);
+      next = index + (bar.kind === "memory64" ? 2 : 1);
+      if (isBare) {
+        // At -v the registers are not numbered; holes between them do not show.
+        unknown.push(unknownField(`bars[${index}].index`, "printed with -v only"));
+      }
+      continue;
+    }
+    const rom = body.includes("Expansion ROM at") ? parseRom(body) : null;
+    if (rom !== null) bars.set(ROM_BAR, rom);
+  }
+  fn.bars = [...bars.values()].sort((a, b) => a.index - b.index);
+  for (const { index, sizeBytes } of fn.bars) {
+    if (sizeBytes === null) unknown.push(unknownField(`bars[${index}].sizeBytes`));
+  }
+}
+
+function parseBridge(details: readonly string[]): BridgeFacts | null {
+  const buses = lineValue(details, "Bus: ");
+  const match = /primary=([0-9a-f]{2}), secondary=([0-9a-f]{2}), subordinate=([0-9a-f]{2})/.exec(
+    buses ?? "",
+  );
+  if (match === null) return null;
+  const [primary, secondary, subordinate] = match
+    .slice(1, 4)
+    .map((bus) => Number.parseInt(bus, 16)) as [number, number, number];
+  const prefetchable = lineValue(details, "Prefetchable memory behind bridge:");
+  // What a bridge without that window reads: zeros in both registers.
+  const isAbsent = /^0+-0*fffff\b/.test(prefetchable ?? "");
+  return {
+    primary,
+    secondary,
+    subordinate,
+    io: parseWindow(lineValue(details, "I/O behind bridge:")),
+    memory: parseWindow(lineValue(details, "Memory behind bridge:")),
+    prefetchable: isAbsent ? null : parseWindow(prefetchable),
+    // Its second line has discard timers, which PCI Express does not use.
+    bridgeControl: flagsToBits(lineValue(details, "BridgeCtl:") ?? "", BRIDGE_CONTROL_BITS),
+  };
+}
+
+function parseCommand(
+  fn: FunctionDraft,
+  details: readonly string[],
+  verbosity: Verbosity,
+  unknown: Unknown[],
+): void {
+  if (verbosity === "vv") {
+    fn.command = flagsToBits(lineValue(details, "Control:") ?? "", COMMAND_BITS);
+    return;
+  }
+  if (verbosity === "plain") {
+    unknown.push(unknownField("command", "printed without -vv"));
+    return;
+  }
+  const isMaster = /(?:^|, )bus master(?:,|$)/.test(lineValue(details, "Flags:") ?? "");
+  const isOpen = (kind: "io" | "memory"): boolean =>
+    fn.bars.some((bar) => bar.enabled && (bar.kind === "io") === (kind === "io"));
+  fn.command =
+    (isMaster ? Command.busMasterEnable.bits : 0) |
+    (isOpen("memory") ? Command.memorySpaceEnable.bits : 0) |
+    (isOpen("io") ? Command.ioSpaceEnable.bits : 0);
+  unknown.push(unknownField("command", "printed with -v only, derived from flags and BARs"));
+}
+
+function verbosityOf(details: readonly string[]): Verbosity {
+  if (details.some((line) => line.startsWith("\tControl:"))) return "vv";
+  return details.some((line) => line.startsWith("\tFlags:")) ? "v" : "plain";
+}
+
+/** Lines that say where the function is and who drives it. */
+function parsePlacement(fn: FunctionDraft, details: readonly string[], unknown: Unknown[]): void {
+  const flags = lineValue(details, "Flags:") ?? "";
+  const node = lineValue(details, "NUMA node:") ?? /NUMA node (\d+)/.exec(flags)?.[1] ?? null;
+  const group = lineValue(details, "IOMMU group:") ?? /IOMMU group (\d+)/.exec(flags)?.[1] ?? null;
+  const reason = "no such line in the dump";
+  if (node !== null && /^\d{1,9}$/.test(node)) fn.numaNode = Number(node);
+  else unknown.push(unknownField("numaNode", reason));
+  if (group !== null && /^\d{1,9}$/.test(group)) fn.iommuGroup = Number(group);
+  else unknown.push(unknownField("iommuGroup", reason));
+  fn.driver = lineValue(details, "Kernel driver in use:");
+  fn.physicalSlot = lineValue(details, "Physical Slot:");
+  const subsystem = lineValue(details, "Subsystem:");
+  const ids = /\[?([0-9a-f]{4}):([0-9a-f]{4})\]?$/i.exec(subsystem ?? "");
+  if (ids !== null && fn.headerType === 0) {
+    fn.subsystemVendorId = Number.parseInt(ids[1] as string, 16);
+    fn.subsystemId = Number.parseInt(ids[2] as string, 16);
+  }
+}
+
+function headerTypeOf(fn: FunctionDraft, hasBuses: boolean): number {
+  const subClass = fn.classCode >>> 8;
+  if (subClass === SUBCLASS_CARDBUS) return 2;
+  const isBridge = subClass === SUBCLASS_PCI_BRIDGE || subClass === SUBCLASS_SEMI_TRANSPARENT;
+  return isBridge || hasBuses ? 1 : 0;
+}
+
+const ALL_CAPABILITIES = [
+  "pcie",
+  "msix",
+  "capabilities",
+  "acs",
+  "aerOffset",
+  "sriov",
+  "ats",
+  "resizableBars",
+];
+
+/** A function from its record's text alone; `config` stays null. */
+export function functionFromText(record: LspciRecord): PciFunction {
+  const { details } = record;
+  const verbosity = verbosityOf(details);
+  const fn = blankFunction(record.bdf);
+  const unknown: Unknown[] = [];
+  parseHeader(fn, record.header, unknown, verbosity === "plain");
+  fn.bridge = parseBridge(details);
+  fn.headerType = headerTypeOf(fn, fn.bridge !== null);
+  if (fn.headerType !== 0 && fn.bridge === null) {
+    unknown.push(unknownField("bridge", "printed without -v"));
+  }
+  if (verbosity === "plain") unknown.push(unknownField("bars", "printed without -v"));
+  else parseBars(fn, details, unknown);
+  parseCommand(fn, details, verbosity, unknown);
+  parsePlacement(fn, details, unknown);
+  if (verbosity === "plain") fn.driver = null;
+  if (verbosity === "plain" && details.length === 0) unknown.push(unknownField("driver"));
+  if (verbosity !== "vv") {
+    // At -v capabilities are named without their registers; what has registers is unknown.
+    const reason = "printed without -vv";
+    for (const field of ALL_CAPABILITIES) unknown.push(unknownField(field, reason));
+  } else if (details.some((line) => line.startsWith("\tCapabilities: <access denied>"))) {
+    const reason = "printed without root";
+    for (const field of ALL_CAPABILITIES) unknown.push(unknownField(field, reason));
+  } else {
+    parseCapabilities(fn, details, unknown);
+  }
+  fn.unknown = unknown;
+  return fn;
+}
