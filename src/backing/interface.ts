@@ -115,7 +115,10 @@ export interface BackingMachine extends Poller, Inspectable {
   readonly iommu: IommuControl | null;
   /** Throws `no-such-function` and lists what there is. */
   open(bdf: Bdf): BackingFunction;
-  /** Host memory for rings and buffers. `alignment` a power of two, at least 4096. */
-  allocateHost(sizeBytes: number, alignment?: number): HostRegion;
+  /**
+   * Host memory for rings and buffers. `alignment` a power of two, at least 4096. `purpose` is the
+   * name that traffic reports give it: `control`, `payload`, ...
+   */
+  allocateHost(sizeBytes: number, alignment?: number, purpose?: string): HostRegion;
   freeHost(region: HostRegion): void;
 }

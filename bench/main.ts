@@ -1,0 +1,32 @@
+/**
+ * Runs the benchmarks and prints a line for each; ends with 1 when one misses what it claims. Names
+ * after the command choose some: `npm run bench -- fabric-dma`.
+ */
+
+import { realClock } from "../src/platform/index.ts";
+import { fabricDma } from "./fabric-dma.ts";
+import { fabricBorrow64, fabricWrite4k } from "./fabric-small.ts";
+import { type Bench, isMet } from "./lib.ts";
+
+/** Add a benchmark here. */
+const BENCHES: readonly Bench[] = [fabricDma, fabricWrite4k, fabricBorrow64];
+
+const chosen = process.argv.slice(2);
+const missing = chosen.filter((name) => !BENCHES.some((bench) => bench.name === name));
+if (missing.length > 0) {
+  console.error(`no benchmark ${missing.join(", ")}; there are: ${BENCHES.map((b) => b.name)}`);
+  process.exit(2);
+}
+let missed = 0;
+for (const bench of BENCHES) {
+  if (chosen.length > 0 && !chosen.includes(bench.name)) continue;
+  const result = await bench.run(realClock);
+  const isGood = isMet(result);
+  if (!isGood) missed++;
+  const sign = result.bound === "at-least" ? ">=" : "<=";
+  const verdict = isGood ? "met" : "MISSED";
+  console.log(`${bench.name}: ${result.ratio.toFixed(3)} (${sign} ${result.limit}: ${verdict})`);
+  console.log(`  ${bench.claim}`);
+  console.log(`  ${result.figures}`);
+}
+process.exitCode = missed === 0 ? 0 : 1;
