@@ -7,7 +7,7 @@
  * written beyond what its consumer published: one completion too many puts it in overrun for good.
  */
 
-import { assert, isVisibleToInitiator, Span } from "../../../core/index.ts";
+import { assert, isVisibleToInitiator, Span, type Tree } from "../../../core/index.ts";
 import { CQE_LOG, Cqe, CqeFlag } from "../../../spec/rdma/index.ts";
 import type { DevicePort, SettleClient } from "../../device.ts";
 
@@ -43,6 +43,18 @@ export class RnicCq {
     this.mask = (1 << depthLog) - 1;
     this.record = record;
     this.vector = vector;
+  }
+
+  inspect(): Tree {
+    return {
+      number: this.number,
+      depth: this.mask + 1,
+      written: this.producer,
+      consumerAsRead: this.consumer,
+      overrun: this.overrun,
+      armed: this.armed !== 0,
+      queuePairs: this.users,
+    };
   }
 }
 

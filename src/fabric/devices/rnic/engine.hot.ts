@@ -166,6 +166,15 @@ export class Engine implements CqErrorSink {
     this.activate(qp);
   }
 
+  /** Reset: timers and completions of this engine find nothing any more. */
+  abandon(): void {
+    this.qps.fill(null);
+    this.cqs.fill(null);
+    this.active.fill(null);
+    this.activeCount = 0;
+    this.completions.clear();
+  }
+
   /** The responder failed without a RECV to report it in. IBA 11.6.3.2. */
   qpFatal(qp: RnicQp, detail: number): void {
     this.toError(qp);

@@ -239,7 +239,8 @@ export class InProcessWire implements Wire {
   loses(run: WireRun): boolean {
     const { lossProbability = 0, prng, lose } = this.conditions;
     const lost =
-      (prng !== undefined && lossProbability > 0 && prng.chance(lossProbability)) || lose?.(run);
+      (prng !== undefined && lossProbability > 0 && prng.chance(lossProbability)) ||
+      lose?.(run) === true;
     if (lost) this.lost++;
     return lost;
   }

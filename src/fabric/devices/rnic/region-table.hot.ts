@@ -9,7 +9,7 @@
  * order; `check` never gives a region that does not cover all of the access.
  */
 
-import { ADDRESS_LIMIT, assert } from "../../../core/index.ts";
+import { ADDRESS_LIMIT, assert, hex, type Tree } from "../../../core/index.ts";
 import { Access, Range } from "../../../spec/rdma/index.ts";
 import type { DevicePort } from "../../device.ts";
 
@@ -56,6 +56,18 @@ export class Region {
     this.rangeCount = 0;
     this.starts = new Float64Array(rangesMax);
     this.targets = new Float64Array(rangesMax);
+  }
+
+  inspect(): Tree {
+    return {
+      key: hex(this.key),
+      pd: this.pd,
+      valid: this.valid,
+      access: this.access,
+      address: hex(this.address),
+      length: this.length,
+      ranges: this.rangeCount,
+    };
   }
 
   /** Index of the range that holds `offset`. */
