@@ -20,7 +20,9 @@ import {
   makeBdf,
   PeerlaneError,
 } from "../../core/index.ts";
-import { type Aperture, type HostBridge, type Machine, PortType } from "../snapshot.ts";
+import { IDENTITY_APERTURE, type MachinePart } from "../assemble.ts";
+import type { HostFacts } from "../host-facts.ts";
+import { type HostBridge, PortType, type Source } from "../snapshot.ts";
 import { type SparseFunction, sparseFunction } from "./sparse.ts";
 
 export interface ForestNode extends SparseFunction {
@@ -38,21 +40,20 @@ export interface ForestRoot {
 }
 
 /** Everything but the devices. */
-export type MachineFrame = Pick<Machine, "name" | "sources" | "host"> & {
+export interface PartFrame {
+  readonly source: Source;
+  readonly host: HostFacts;
   readonly warnings: readonly string[];
   /** Why fields are unknown; see {@link sparseFunction}. */
   readonly because: string;
   /** False for tools that list only devices of interest. */
   readonly isComplete: boolean;
-};
-
-/** All physical addresses, unshifted: what is assumed where no source tells apertures. */
-export const IDENTITY_APERTURE: Aperture = { phys: 0, bus: 0, sizeBytes: 2 ** 52 };
+}
 
 const isBridge = (node: ForestNode): boolean =>
   node.isBridge === true || node.children.length > 0 || node.buses != null;
 
-export function machineFromForest(roots: readonly ForestRoot[], frame: MachineFrame): Machine {
+export function partFromForest(roots: readonly ForestRoot[], frame: PartFrame): MachinePart {
   checkForest(roots, frame);
   const warnings = [...frame.warnings];
   const functions = new Map<Bdf, ReturnType<typeof sparseFunction>>();
@@ -103,9 +104,9 @@ export function machineFromForest(roots: readonly ForestRoot[], frame: MachineFr
   }
   if (!frame.isComplete) warnAboutHostBridges(roots, functions, warnings);
   return {
-    name: frame.name,
-    sources: frame.sources,
+    source: frame.source,
     host: frame.host,
+    rootBuses: [],
     hostBridges: [...hostBridges.values()].sort((a, b) => a.domain - b.domain || a.bus - b.bus),
     functions: [...functions.values()].sort((a, b) => a.bdf - b.bdf),
     warnings,
@@ -131,14 +132,14 @@ function warnAboutHostBridges(
 }
 
 /** Counts and measures before anything recurses. */
-function checkForest(roots: readonly ForestRoot[], frame: MachineFrame): void {
+function checkForest(roots: readonly ForestRoot[], frame: PartFrame): void {
   let count = 0;
   let level: readonly ForestNode[] = roots.flatMap((root) => root.children);
   for (let depth = 0; level.length > 0; depth++) {
     count += level.length;
     if (depth > BRIDGE_DEPTH_MAX) {
       throw new PeerlaneError("bridge-depth", `more than ${BRIDGE_DEPTH_MAX} bridges are nested`, {
-        place: `${frame.sources[0]?.file ?? frame.name}: ${formatBdf((level[0] as ForestNode).bdf)}`,
+        place: `${frame.source.file}: ${formatBdf((level[0] as ForestNode).bdf)}`,
         remedy: "No machine nests that deep: check that the file is whole and unchanged.",
       });
     }
@@ -147,7 +148,7 @@ function checkForest(roots: readonly ForestRoot[], frame: MachineFrame): void {
         "too-many-functions",
         `more than ${MACHINE_FUNCTIONS_MAX} functions`,
         {
-          place: frame.sources[0]?.file ?? frame.name,
+          place: frame.source.file,
           remedy: "Give the dump of one machine.",
         },
       );

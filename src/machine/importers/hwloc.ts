@@ -16,9 +16,10 @@ import {
   PeerlaneError,
   tryParseBdf,
 } from "../../core/index.ts";
-import { type HostFacts, hostFrom } from "../host-facts.ts";
-import { type LinkFacts, type Machine, PortType } from "../snapshot.ts";
-import { type ForestNode, type ForestRoot, machineFromForest } from "./forest.ts";
+import type { MachinePart } from "../assemble.ts";
+import type { HostFacts } from "../host-facts.ts";
+import { type LinkFacts, PortType } from "../snapshot.ts";
+import { type ForestNode, type ForestRoot, partFromForest } from "./forest.ts";
 import { isKernelName } from "./kernel-names.ts";
 import { classOf } from "./sparse.ts";
 import { parseXml, type XmlElement } from "./xml.ts";
@@ -45,7 +46,7 @@ interface Walk {
   portsOnRootBus: number;
 }
 
-export function parseHwloc(text: string, file: string): Machine {
+export function parseHwloc(text: string, file: string): MachinePart {
   const topology = parseXml(text, file);
   if (topology.name !== "topology") {
     throw new PeerlaneError("not-hwloc", `${file} is XML, but not of hwloc`, { place: file });
@@ -70,26 +71,13 @@ export function parseHwloc(text: string, file: string): Machine {
         "their own, so that switches which devices share are not seen; use --filter io:all",
     );
   }
-  const vendorInfo = topologyInfo(infos, "DMIProductName") ?? topologyInfo(infos, "PlatformModel");
-  return machineFromForest(walk.roots, {
-    name: vendorInfo ?? file,
-    sources: [{ file, format: FORMAT }],
-    host: hostFrom(walk.facts, {}),
+  return partFromForest(walk.roots, {
+    source: { file, format: FORMAT },
+    host: walk.facts,
     warnings: walk.warnings,
     because: BECAUSE,
     isComplete: false,
   });
-}
-
-function topologyInfo(elements: readonly XmlElement[], name: string): string | null {
-  for (const element of elements) {
-    for (const child of element.children) {
-      if (child.name === "info" && child.attributes.get("name") === name) {
-        return child.attributes.get("value") ?? null;
-      }
-    }
-  }
-  return null;
 }
 
 function readHostInfos({ children }: XmlElement, { facts }: Walk): void {

@@ -10,10 +10,9 @@
  */
 
 import { type Bdf, MACHINE_FUNCTIONS_MAX, makeBdf, PeerlaneError } from "../../core/index.ts";
+import type { MachinePart } from "../assemble.ts";
 import { UNKNOWN_ID } from "../blank.ts";
-import { hostFrom } from "../host-facts.ts";
-import type { Machine } from "../snapshot.ts";
-import { type ForestNode, type ForestRoot, machineFromForest } from "./forest.ts";
+import { type ForestNode, type ForestRoot, partFromForest } from "./forest.ts";
 import { splitName } from "./names.ts";
 
 const FORMAT = "lspci-tree";
@@ -167,7 +166,7 @@ function describe(node: MutableNode, text: string): void {
 }
 
 /** Throws `dump-malformed` with file and line, or `no-pci-tree`. */
-export function parseLspciTree(text: string, file: string): Machine {
+export function parseLspciTree(text: string, file: string): MachinePart {
   const reader = new TreeReader(file);
   const lines = text.split("\n");
   const first = lines.findIndex((line) => FIRST.test(line));
@@ -180,10 +179,9 @@ export function parseLspciTree(text: string, file: string): Machine {
   for (let i = first; i < lines.length; i++) {
     if (!reader.take((lines[i] as string).replace(/\r$/, ""), i + 1)) break;
   }
-  return machineFromForest(reader.result(), {
-    name: file,
-    sources: [{ file, format: FORMAT }],
-    host: hostFrom({}),
+  return partFromForest(reader.result(), {
+    source: { file, format: FORMAT },
+    host: {},
     warnings: [],
     because: BECAUSE,
     isComplete: true,

@@ -11,9 +11,9 @@
  */
 
 import { PeerlaneError, tryParseBdf } from "../../core/index.ts";
-import { type HostFacts, hostFrom } from "../host-facts.ts";
-import type { Machine } from "../snapshot.ts";
-import { type ForestNode, machineFromForest } from "./forest.ts";
+import type { MachinePart } from "../assemble.ts";
+import type { HostFacts } from "../host-facts.ts";
+import { type ForestNode, partFromForest } from "./forest.ts";
 import { isKernelName } from "./kernel-names.ts";
 import { parseLink } from "./link-text.ts";
 import { type NcclTop, withPorts } from "./nccl-ports.ts";
@@ -27,7 +27,7 @@ export function isNcclXml(head: string): boolean {
   return /<system\s[^>]*version="/.test(head) && /<cpu\s/.test(head);
 }
 
-export function parseNccl(text: string, file: string): Machine {
+export function parseNccl(text: string, file: string): MachinePart {
   const system = parseXml(text, file);
   if (system.name !== "system") {
     throw new PeerlaneError("not-nccl", `${file} is XML, but not an NCCL topology`, {
@@ -58,10 +58,9 @@ export function parseNccl(text: string, file: string): Machine {
   if (outside > 0) warnings.push(`${outside} network interfaces of the file are not PCI devices`);
   const { roots, notes } = withPorts(tops);
   warnings.push(...notes);
-  return machineFromForest(roots, {
-    name: file,
-    sources: [{ file, format: FORMAT }],
-    host: hostFrom(facts),
+  return partFromForest(roots, {
+    source: { file, format: FORMAT },
+    host: facts,
     warnings,
     because: BECAUSE,
     isComplete: false,

@@ -7,10 +7,9 @@
  */
 
 import { PeerlaneError } from "../../core/index.ts";
-import { hostFrom } from "../host-facts.ts";
-import type { Machine } from "../snapshot.ts";
+import type { MachinePart } from "../assemble.ts";
 import { type DevicePath, PathForest, parseDevicePath } from "./device-path.ts";
-import { machineFromForest } from "./forest.ts";
+import { partFromForest } from "./forest.ts";
 import { isKernelName, KERNEL_NAMES_MAX } from "./kernel-names.ts";
 import type { SparseFunction } from "./sparse.ts";
 
@@ -40,7 +39,7 @@ const WANTED = new Set([
 /** Devices whose names people use for a function. */
 const NAMED_SUBSYSTEMS = new Set(["net", "nvme", "infiniband", "block", "drm", "dax", "accel"]);
 
-export function parseUdevDb(text: string, file: string): Machine {
+export function parseUdevDb(text: string, file: string): MachinePart {
   const forest = new PathForest();
   const names = new Map<number, string[]>();
   const facts: { path: DevicePath; sparse: SparseFunction }[] = [];
@@ -72,10 +71,9 @@ export function parseUdevDb(text: string, file: string): Machine {
       remedy: "Take it on the machine itself, outside of containers: udevadm info --export-db.",
     });
   }
-  return machineFromForest(forest.toRoots(), {
-    name: file,
-    sources: [{ file, format: FORMAT }],
-    host: hostFrom({}),
+  return partFromForest(forest.toRoots(), {
+    source: { file, format: FORMAT },
+    host: {},
     warnings: [],
     because: BECAUSE,
     isComplete: true,
