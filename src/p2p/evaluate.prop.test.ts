@@ -14,6 +14,14 @@ import {
   Topology,
 } from "./index.ts";
 
+/** A Zen root complex comes first on a root bus; 1480 is the one that the generator makes. */
+function hasZenRoot({ functions, hostBridges }: Machine): boolean {
+  return hostBridges.some(({ domain, bus }) => {
+    const first = functions.find(({ bdf }) => bdfDomain(bdf) === domain && bdfBus(bdf) === bus);
+    return first?.vendorId === 0x1022 && first.deviceId === 0x1480;
+  });
+}
+
 /** The classic rule said again, straight from the snapshot, list by list, with no index. */
 function naive(machine: Machine, a: PciFunction, b: PciFunction) {
   const upstream = (fn: PciFunction): PciFunction | undefined => {
@@ -32,6 +40,7 @@ function naive(machine: Machine, a: PciFunction, b: PciFunction) {
   const allowedByHost = () => {
     const { cpuVendor, cpuFamily } = machine.host;
     if (cpuVendor === "AuthenticAMD" && cpuFamily !== null && cpuFamily >= 0x17) return true;
+    if (cpuVendor === null && hasZenRoot(machine)) return true;
     const roots = [a, b].map((fn) => {
       const { bdf } = top(fn);
       const { hostBridges } = machine;

@@ -161,6 +161,20 @@ describe("verdicts of the classic rule", () => {
     expect(rules.verdict(a, pf).assumptions.join("; ")).toContain("the CPU is not in the dump");
   });
 
+  it("tells a Zen CPU by its root complex where the dump names no CPU, and says so", () => {
+    const { rules, a, pf } = machine({}, {}, { vendor: 0x1022, device: 0x1480 });
+    const verdict = rules.verdict(a, pf);
+    expect(verdict.reason).toBe("no-common-bridge-cpu-forwards");
+    expect(verdict.assumptions[0]).toContain("as 0000:00:00.0 tells");
+    const other = machine({}, {}, { vendor: 0x1022, device: 0x1510 });
+    const refused = other.rules.verdict(other.a, other.pf);
+    expect(refused.reason).toBe("no-common-bridge-unlisted");
+    expect(refused.remedies[0].kind).toBe("complete-dump");
+    // What the dump does tell is never overruled.
+    const told = machine({ cpuVendor: "GenuineIntel", cpuFamily: 6 }, {}, { vendor: 0x1022 });
+    expect(told.rules.verdict(told.a, told.pf).route).toBe("none");
+  });
+
   it("a client that is no PCI function is a verdict; a provider that is not there an error", () => {
     const { rules, a } = machine(INTEL);
     const nobody = parseBdf("ff:1f.7");

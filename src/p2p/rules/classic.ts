@@ -12,7 +12,7 @@
 
 import { formatBdf } from "../../core/index.ts";
 import type { Topology } from "../topology.ts";
-import { explainHost, type HostFacts, hostFacts, hostRemedies } from "./host.ts";
+import { explainHost, type HostFacts, hostAssumptions, hostFacts, hostRemedies } from "./host.ts";
 import { REASONS, Reason } from "./reasons.ts";
 import { explainRedirects, redirectRemedies } from "./redirect.ts";
 import type { Decision, Explanation, PairPath, PairRule, RuleSet } from "./rule-set.ts";
@@ -45,8 +45,8 @@ class ClassicRule implements PairRule {
 
   /** Whether the root complex carries it. `redirected`: there is a common bridge, and ACS. */
   private decideHost(provider: number, client: number, redirected: boolean): Reason {
-    const { cpuForwards, listed } = this.host;
-    if (cpuForwards) {
+    const { cpu, listed } = this.host;
+    if (cpu.forwards) {
       return redirected ? Reason.redirectCpuForwards : Reason.noCommonBridgeCpuForwards;
     }
     const a = this.topology.rootBus[provider];
@@ -66,8 +66,9 @@ class ClassicRule implements PairRule {
     const roots = [...new Set([topology.rootBus[path.provider], topology.rootBus[path.client]])];
     const assumptions = unknownAcs(topology, path);
     if (decision.mapType !== MapType.busAddr) {
-      evidence.push(...explainHost(topology, host, roots));
-      assumptions.push(...host.assumptions, ...orphans(topology, path));
+      const isAllowed = decision.mapType === MapType.thruHostBridge;
+      evidence.push(...explainHost(topology, host, roots, isAllowed));
+      assumptions.push(...hostAssumptions(topology, host, roots), ...orphans(topology, path));
     }
     if (decision.mapType === MapType.notSupported) {
       if (path.common >= 0) remedies.push(...redirectRemedies(topology, redirecting));

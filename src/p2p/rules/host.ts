@@ -9,23 +9,19 @@
 import { type Bdf, formatBdf } from "../../core/index.ts";
 import { isUnknown, PortType } from "../../machine/index.ts";
 import type { Topology } from "../topology.ts";
+import { type CpuFacts, cpuAssumptions, cpuFacts, explainCpu, tellCpu } from "./cpu.ts";
 import { findHostBridge, findLaterHostBridge, type HostBridgeEntry } from "./host-bridge-list.ts";
 import { Reason } from "./reasons.ts";
 import type { PairPath } from "./rule-set.ts";
 import type { Evidence, Remedy } from "./types.ts";
 import { compareVersions, formatVersion, type KernelVersion } from "./version.ts";
 
-/** AMD CPUs of this family and later forward (Zen; commit dea286bb71ba, Linux 5.9). */
-const AMD_FAMILY_MIN = 0x17;
-const CPU_RULE_SINCE: KernelVersion = { major: 5, minor: 9 };
-
 export interface HostFacts {
   readonly version: KernelVersion;
-  readonly cpuForwards: boolean;
+  readonly cpu: CpuFacts;
   /** By root bus: 0 not listed, 1 listed for itself alone, 2 listed. */
   readonly listed: Uint8Array;
   readonly entries: readonly (HostBridgeEntry | null)[];
-  readonly assumptions: readonly string[];
 }
 
 export function hostFacts(topology: Topology, version: KernelVersion): HostFacts {
@@ -38,32 +34,18 @@ export function hostFacts(topology: Topology, version: KernelVersion): HostFacts
     if (entry === null) return 0;
     return entry.sameHostBridge ? 1 : 2;
   });
-  return {
-    version,
-    cpuForwards: cpuForwards(topology, version),
-    listed,
-    entries,
-    assumptions: hostAssumptions(topology),
-  };
+  return { version, cpu: cpuFacts(topology, version), listed, entries };
 }
 
-function cpuForwards({ machine }: Topology, version: KernelVersion): boolean {
-  const { cpuVendor, cpuFamily, architecture } = machine.host;
-  // The test is compiled in on x86 alone; the vendor's name says so where the architecture is not told.
-  const isX86 = architecture === null || /^(x86|i.86|amd64)/i.test(architecture);
-  const isKnown = cpuVendor === "AuthenticAMD" && cpuFamily !== null && cpuFamily >= AMD_FAMILY_MIN;
-  return isX86 && isKnown && compareVersions(version, CPU_RULE_SINCE) >= 0;
-}
-
-function hostAssumptions(topology: Topology): string[] {
-  const { cpuVendor, cpuFamily } = topology.machine.host;
-  const assumptions: string[] = [];
-  if (cpuVendor === null || (cpuVendor === "AuthenticAMD" && cpuFamily === null)) {
-    assumptions.push(
-      "the CPU is not in the dump: taken as one that is not AMD family 17h or later",
-    );
-  }
-  for (const { first, representative } of topology.rootBuses) {
+/** What was not known of the CPU and of these root buses. */
+export function hostAssumptions(
+  topology: Topology,
+  { cpu }: HostFacts,
+  roots: readonly number[],
+): string[] {
+  const assumptions = cpuAssumptions(cpu);
+  if (cpu.forwards) return assumptions;
+  for (const { first, representative } of roots.map((root) => topology.rootBuses[root])) {
     if (first === null || representative !== null || !isUnknown(first, "pcie")) continue;
     const name = formatBdf(first.bdf);
     assumptions.push(`the port type of ${name} is not in the dump: taken as no root port`);
@@ -71,24 +53,17 @@ function hostAssumptions(topology: Topology): string[] {
   return assumptions;
 }
 
-/** The CPU, and for each root bus what the list says of its first device. */
+/** What decided: the CPU where it forwards, else what the list says of each root bus. */
 export function explainHost(
   topology: Topology,
   host: HostFacts,
   roots: readonly number[],
+  isAllowed: boolean,
 ): Evidence[] {
-  const { cpuVendor, cpuFamily } = topology.machine.host;
-  const family = cpuFamily === null ? "unknown" : `${cpuFamily.toString(16)}h`;
-  const verb = host.cpuForwards ? "forwards" : "is not known to forward";
-  const cpu: Evidence = {
-    bdf: null,
-    register: "CPU",
-    offset: null,
-    value: cpuFamily,
-    decoded: `${cpuVendor ?? "unknown vendor"} family ${family} ${verb}`,
-  };
-  if (host.cpuForwards) return [cpu];
-  return [...roots.map((root) => explainRoot(topology, host, root)), cpu];
+  const cpu = explainCpu(host.cpu);
+  if (host.cpu.forwards) return [cpu];
+  const listed = roots.map((root) => explainRoot(topology, host, root));
+  return isAllowed ? listed : [...listed, cpu];
 }
 
 function explainRoot(topology: Topology, host: HostFacts, index: number): Evidence {
@@ -120,6 +95,8 @@ export function hostRemedies(
   reason: Reason,
 ): Remedy[] {
   const remedies: Remedy[] = [];
+  const cpu = tellCpu(host.cpu);
+  if (cpu !== null) remedies.push(cpu);
   const newer = newerKernel(topology, host, path, reason);
   if (newer !== null) remedies.push(newer);
   if (path.common < 0) remedies.push(moveRemedy(topology, path));

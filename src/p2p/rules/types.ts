@@ -56,6 +56,7 @@ export type RemedyKind =
   | "move-slot"
   | "kernel-version"
   | "other-provider"
+  | "complete-dump"
   | "host-memory";
 
 /** Something the reader can do about a "no". */
