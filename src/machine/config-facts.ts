@@ -39,6 +39,8 @@ import type { Bar, BridgeFacts, PciFunction, Unknown, Window } from "./snapshot.
 const FIELDS_BELOW_256 = ["pcie", "msix", "capabilities"];
 /** Fields that only extended configuration space tells. */
 const FIELDS_ABOVE_256 = ["acs", "aerOffset", "sriov", "ats", "resizableBars"];
+/** Fields that the system knows and no register does. */
+const FIELDS_OF_SYSTEM = ["numaNode", "iommuGroup", "driver"];
 const ROM_INDEX = 6;
 
 /** True for a BAR register whose address this project can use. */
@@ -101,7 +103,9 @@ function isSilent(config: Uint8Array): boolean {
  */
 export function factsFromConfig(bdf: Bdf, config: Uint8Array): PciFunction {
   const fn = blankFunction(bdf);
-  const unknown: Unknown[] = [];
+  const unknown: Unknown[] = FIELDS_OF_SYSTEM.map((field) =>
+    unknownField(field, "configuration space does not tell"),
+  );
   fn.config = config;
   if (isSilent(config)) {
     const reason = "the function answered all ones when it was dumped";
