@@ -3,6 +3,7 @@
 export type { ModelFactory, ModelTools } from "./core.ts";
 export * from "./device.ts";
 export { DeviceMemory, type DeviceMemoryOptions } from "./devices/memory.ts";
+export * from "./devices/nvme/index.ts";
 export { buildFabric, Fabric, type FabricOptions } from "./fabric.ts";
 export { FaultPlan, type FaultRule } from "./faults.ts";
 export { FabricFunction } from "./function.ts";
