@@ -11,6 +11,8 @@ export interface Poller {
   poll(): number;
 }
 
+/** Idle rounds in a row after which a promise is called lost: chains of awaits need some each. */
+const IDLE_ROUNDS_MAX = 1000;
 /** Rounds after which a loop that never goes idle is called stuck. */
 const ROUNDS_MAX = 1e9;
 
@@ -50,5 +52,26 @@ export class Reactor {
         });
       }
     }
+  }
+
+  /**
+   * Polls until `promise` settles, and gives what it settled to. For control planes whose promises
+   * settle from inside `poll`. Throws `reactor-idle` when nothing moves any more.
+   */
+  async settle<T>(promise: Promise<T>, what: string): Promise<T> {
+    let isOpen = true;
+    const close = (): void => {
+      isOpen = false;
+    };
+    promise.then(close, close);
+    for (let idle = 0; isOpen && idle < IDLE_ROUNDS_MAX; ) {
+      idle = this.round() === 0 ? idle + 1 : 0;
+      // Lets what the round settled run on.
+      await Promise.resolve();
+    }
+    if (!isOpen) return promise;
+    throw new PeerlaneError("reactor-idle", `nothing left to do while waiting for ${what}`, {
+      remedy: "look at the trace: a completion was lost or a device is stopped",
+    });
   }
 }
