@@ -7,9 +7,18 @@ import { realClock } from "../src/platform/index.ts";
 import { fabricDma } from "./fabric-dma.ts";
 import { fabricBorrow64, fabricWrite4k } from "./fabric-small.ts";
 import { type Bench, isMet } from "./lib.ts";
+import { memoryMap } from "./memory-map.ts";
+import { verdictMatrix256, verdictMatrix1024 } from "./verdict-matrix.ts";
 
 /** Add a benchmark here. */
-const BENCHES: readonly Bench[] = [fabricDma, fabricWrite4k, fabricBorrow64];
+const BENCHES: readonly Bench[] = [
+  fabricDma,
+  fabricWrite4k,
+  fabricBorrow64,
+  memoryMap,
+  verdictMatrix256,
+  verdictMatrix1024,
+];
 
 const chosen = process.argv.slice(2);
 const missing = chosen.filter((name) => !BENCHES.some((bench) => bench.name === name));
