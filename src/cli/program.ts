@@ -11,11 +11,16 @@ import { VERSION } from "./version.ts";
 /** What a command's file exports. */
 export interface CommandModule {
   /** Adds the command; its action may throw, and returns the exit status. */
-  register(program: Command, run: (action: () => Promise<number>) => Promise<void>, context: Context): void;
+  register(
+    program: Command,
+    run: (action: () => Promise<number>) => Promise<void>,
+    context: Context,
+  ): void;
 }
 
-const ABOUT = `Peer-to-peer DMA between SSD, NIC and GPU: can A reach B, by which route, why not, what
-fixes it; and the whole I/O stack on a fabric simulated from a machine's own dump.`;
+const ABOUT =
+  "Peer-to-peer DMA between SSD, NIC and GPU: can A reach B, by which route, why not, what fixes " +
+  "it; and the whole I/O stack on a fabric simulated from a machine's own dump.";
 
 const EXAMPLES = `
 Examples:

@@ -1,3 +1,10 @@
 /** Planner: answers for people who have a machine: its tree, who reaches whom, why not, what helps. */
 
+export {
+  type ExplainOptions,
+  explainPair,
+  explanationJson,
+  type PairExplanation,
+} from "./explain.ts";
+export { renderExplanation } from "./explain-text.ts";
 export { renderTopo, type TopoOptions } from "./topo.ts";

@@ -74,6 +74,11 @@ export const scenarioSchema = z.strictObject({
     file: z.string().min(1),
     /** What the dump does not tell. */
     cpu: cpu.optional(),
+    /** Kernel whose rules hold; left out: the machine's own, or the latest known. */
+    kernel: z
+      .string()
+      .regex(/^\d{1,3}\.\d{1,3}$/, 'write a quoted version, for example "5.15"')
+      .optional(),
     edits: z.array(edit).default([]),
   }),
   /** Mode of the IOMMU in front of the devices. */
@@ -90,9 +95,9 @@ export const scenarioSchema = z.strictObject({
     ssd: bdfOrAuto.default("auto"),
     /**
      * Where payload is staged. `auto` lets the orchestrator choose among all that is published: memory
-     * BARs of GPUs and CMBs. A BDF asks for that function's memory.
+     * BARs of GPUs and CMBs. `cmb` asks for the SSD's own, a BDF for that function's memory.
      */
-    provider: bdfOrAuto.default("auto"),
+    provider: z.union([z.literal("cmb"), bdfOrAuto]).default("auto"),
     /** Bytes of the provider's BAR that the target may use. */
     providerBytes: size.default(64 * 2 ** 20),
     /** When there is no provider, or its pool is exhausted. */
