@@ -72,7 +72,13 @@ export class SgeList {
   }
 }
 
-/** A send work request. Preallocate, fill, post, reuse. */
+/**
+ * A send work request. Preallocate, fill, post, reuse.
+ *
+ * `fastRegister` gives a region made by {@link Pd.allocFastMr} its meaning: `rkey` the key it gets
+ * (its own with other low 8 bits, or the same after it was invalidated), `remoteAddress` its first
+ * address, `access`, and one SGE: DMA address and length of the range (the SGE's L_Key is ignored).
+ */
 export class SendWr extends SgeList {
   /** Comes back in the completion. Any number that a double holds. */
   wrId = 0;
@@ -82,6 +88,8 @@ export class SendWr extends SgeList {
   /** RDMA READ and WRITE: address at the peer, in the terms of `rkey`. */
   remoteAddress = 0;
   rkey = 0;
+  /** `fastRegister`: rights of the region, a sum of `Access`. */
+  access = 0;
   /** 32 bits for the receiver: `sendWithImm`, `rdmaWriteWithImm`. */
   immediate = 0;
   /** The key to invalidate: `sendWithInvalidate` (at the peer), `localInvalidate` (here). */
@@ -157,7 +165,9 @@ export interface Pd extends Inspectable {
   registerMemory(mem: IoMemory, offset: number, length: number, access: number): Promise<Mr>;
   /** Registers vectors one behind the other as one region. */
   registerVectors(vectors: readonly MemoryVector[], access: number): Promise<Mr>;
-  /** Fails with `pd-busy` while queue pairs or memory regions use it. */
+  /** A region that has no meaning until a `fastRegister` work request gives it one. */
+  allocFastMr(): Promise<Mr>;
+  /** Fails with `rdma-command` (busy) while queue pairs or memory regions use it. */
   dealloc(): Promise<void>;
 }
 
@@ -174,7 +184,7 @@ export interface Mr extends Inspectable {
   readonly lkey: number;
   /** What a peer names it by. The same number as `lkey`. */
   readonly rkey: number;
-  /** First address: what local SGEs and the peer's `remoteAddress` count from. */
+  /** First address (0 for fast registration): what local SGEs and the peer's `remoteAddress` count from. */
   readonly address: number;
   readonly length: number;
   readonly access: number;

@@ -182,7 +182,7 @@ export class Answers {
       );
       return false;
     }
-    qp.readCursor.load(qp.sqView, at + Wqe.sges, qp.sqView.getUint8(at + Wqe.sgeCount));
+    qp.readCursor.load(qp.sqView, at + Wqe.sges, qp.sqView.getUint8(at + Wqe.sgeCount), false);
     qp.readBytes = 0;
     return true;
   }

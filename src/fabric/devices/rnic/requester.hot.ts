@@ -86,7 +86,7 @@ export class Requester {
   private startMessage(qp: RnicQp, at: number, opcode: number, flags: number): number {
     const view = qp.sqView;
     const cursor = qp.sendCursor;
-    cursor.load(view, at + Wqe.sges, view.getUint8(at + Wqe.sgeCount));
+    cursor.load(view, at + Wqe.sges, view.getUint8(at + Wqe.sgeCount), false);
     const total = cursor.total;
     if (total > this.engine.limits.messageBytesMax) {
       return this.queue.fail(qp, WcStatus.localLengthError);
@@ -157,7 +157,7 @@ export class Requester {
     }
     const view = qp.sqView;
     const cursor = qp.sendCursor;
-    cursor.load(view, at + Wqe.sges, view.getUint8(at + Wqe.sgeCount));
+    cursor.load(view, at + Wqe.sges, view.getUint8(at + Wqe.sgeCount), false);
     const total = cursor.total;
     if (total > this.engine.limits.messageBytesMax) {
       return this.queue.fail(qp, WcStatus.localLengthError);
@@ -240,7 +240,7 @@ export class Requester {
     if (opcode !== WrOpcode.send) return this.queue.fail(qp, WcStatus.localQpOperationError);
     const view = qp.sqView;
     const cursor = qp.sendCursor;
-    cursor.load(view, at + Wqe.sges, view.getUint8(at + Wqe.sgeCount));
+    cursor.load(view, at + Wqe.sges, view.getUint8(at + Wqe.sgeCount), false);
     if (cursor.total > this.engine.wire.mtu) return this.queue.fail(qp, WcStatus.localLengthError);
     const run = this.run;
     const status = this.engine.transfer.gatherRun(run, cursor, qp.pd, this.engine.wire.mtu);

@@ -325,7 +325,7 @@ export class Responder {
       qp.rqBytes = span.bytes;
       qp.rqView = new DataView(span.bytes.buffer, span.bytes.byteOffset, span.bytes.byteLength);
     }
-    qp.recvCursor.load(qp.rqView, span.offset, 1 << (qp.rqStrideLog - 4));
+    qp.recvCursor.load(qp.rqView, span.offset, 1 << (qp.rqStrideLog - 4), true);
     return RecvFound.yes;
   }
 

@@ -41,8 +41,8 @@ export class Cursor {
   readonly lengths = new Float64Array(CURSOR_ENTRIES);
   readonly keys = new Float64Array(CURSOR_ENTRIES);
 
-  /** Loads `count` SGEs at `at`, without empty ones; stops at an L_Key of 0. */
-  load(view: DataView, at: number, count: number): void {
+  /** Loads `count` SGEs at `at`, without empty ones; if `ends`, up to an L_Key of 0. */
+  load(view: DataView, at: number, count: number, ends: boolean): void {
     this.index = 0;
     this.offset = 0;
     this.region = null;
@@ -51,7 +51,7 @@ export class Cursor {
     for (let i = 0; i < count; i++) {
       const entry = at + i * Sge.sizeBytes;
       const key = view.getUint32(entry + Sge.lkey, true);
-      if (key === 0) break;
+      if (ends && key === 0) break;
       const length = view.getUint32(entry + Sge.length, true);
       if (length === 0) continue;
       this.addresses[kept] =
