@@ -1,0 +1,52 @@
+/**
+ * The seam between the target and its transports: a connection that moves data for requests and
+ * carries responses. The queue above it knows no transport, the channel below it knows no command.
+ */
+
+import type { HostRegion } from "../backing/interface.ts";
+import type { DmaDevice } from "../dma/index.ts";
+import type { IoMemory } from "../memory/index.ts";
+import type { TargetRequest } from "./request.hot.ts";
+
+/** A transport's connection, as its queue uses it. Both calls return a `MapStatus`: when it is not
+ * ok, the memory had no address for the transport's device, nothing was started and nothing follows. */
+export interface Channel {
+  /** Moves the request's data from the host; `TargetQueue.dataArrived` follows. */
+  fetch(request: TargetRequest): number;
+  /** Sends data, if there is any to send, and the response; `TargetQueue.responded` follows. */
+  respond(request: TargetRequest): number;
+  /**
+   * Ends the connection; answers that are not out yet are lost. What was begun still comes back, by
+   * `dataArrived` and `responded`, from inside `poll`. Idempotent.
+   */
+  close(reason: string): void;
+  /** The queue has drained after `close`: nothing uses the channel's buffers any more. */
+  release(): void;
+  /** Receives and completes what is ready. Returns how many things it did. */
+  poll(): number;
+  /** Makes visible what was queued since the last kick. */
+  kick(): void;
+}
+
+/** Memory that the initiator shares with the target (loop): finds it by its key. */
+export interface DirectMemory {
+  find(key: number): IoMemory | null;
+}
+
+/** Where a queue came from, as its transport tells. */
+export interface QueueOrigin {
+  /** The port that it connected to. */
+  readonly portId: number;
+  /** The device that moves its data; null when no device does (loop). */
+  readonly nic: DmaDevice | null;
+  /** The receive ring, when capsules may carry data: mapped for disks that take it from there. */
+  readonly capsules: HostRegion | null;
+  /** Data bytes that a capsule of an I/O queue may carry. */
+  readonly inCapsuleBytes: number;
+  /** Entries that the transport has room for; Connect must not ask for more. */
+  readonly depthMax: number;
+  /** Queue identifier that the transport was told when the connection was made; -1: it was not. */
+  readonly qid: number;
+  /** For people: `10.0.0.2`. */
+  readonly peer: string;
+}

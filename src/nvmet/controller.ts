@@ -1,0 +1,342 @@
+/**
+ * A controller of the target: one association of one host. It has an Admin Queue, I/O queues,
+ * properties, features and a keep-alive timer, and a binding per namespace that says where the
+ * buffers of its I/O come from.
+ *
+ * Life: made by Connect on the Admin Queue -> enabled by CC.EN -> I/O queues connect -> ends when the
+ * Admin Queue's connection ends, the keep-alive timer runs out or the subsystem goes; its bindings
+ * are released when the last queue has drained.
+ *
+ * Invariant: `namespaces` and `bindings` are shared by all its queues, indexed by NSID.
+ */
+
+import { BioPool } from "../block/index.ts";
+import {
+  type Inspectable,
+  NVMET_QUEUE_DEPTH_MAX,
+  NVMET_SGL_DESCRIPTORS_MAX,
+  type Tree,
+} from "../core/index.ts";
+import type { DmaDevice } from "../dma/index.ts";
+import { type HostMemory, mapHostMemory } from "../memory/index.ts";
+import {
+  AnaState,
+  LogPage,
+  NoticeEvent,
+  NvmeStatus,
+  OAES_ANA_CHANGE,
+  OAES_DISCOVERY_CHANGE,
+  OAES_NAMESPACE_ATTRIBUTE,
+  STATUS_DNR,
+} from "../spec/nvme/index.ts";
+import { FABRICS_OPCODE, KEEP_ALIVE_UNIT_MS } from "../spec/nvmf/index.ts";
+import { Event, type Tracer } from "../trace/index.ts";
+import { adminCommand } from "./admin/commands.ts";
+import { ErrorInformation } from "./admin/error-log.ts";
+import { AsyncEvents } from "./admin/events.ts";
+import { ANA_GROUP_ID } from "./admin/identify.ts";
+import type { NamespaceBinding } from "./binding.hot.ts";
+import { fabricsCommand } from "./fabrics.ts";
+import type { Namespace } from "./namespace.ts";
+import type { Orchestrator } from "./orchestrator.ts";
+import type { Port } from "./port.ts";
+import { Properties, type PropertyEffect } from "./properties.ts";
+import type { CommandHandler, TargetQueue } from "./queue.hot.ts";
+import type { TargetRequest } from "./request.hot.ts";
+import type { Subsystem, SubsystemMember } from "./subsystem.ts";
+
+/** What a controller needs of the target around it. */
+export interface ControllerServices {
+  readonly orchestrator: Orchestrator;
+  readonly trace: Tracer;
+  nowNs(): number;
+  /** The discovery log as a host on `port` sees it. */
+  discoveryLog(port: Port, hostNqn: string): Uint8Array;
+  /** Ends a queue's connection and polls it no more. */
+  dropQueue(queue: TargetQueue, reason: string): void;
+  /** A queue has drained: it is not polled any more. */
+  queueGone(queue: TargetQueue): void;
+  /** All its queues are gone. */
+  controllerGone(controller: Controller): void;
+}
+
+export interface ControllerOptions {
+  readonly cntlid: number;
+  readonly subsystem: Subsystem;
+  readonly port: Port;
+  readonly hostNqn: string;
+  readonly hostId: Uint8Array;
+  readonly keepAliveMs: number;
+  readonly adminQueue: TargetQueue;
+}
+
+const NS_PER_MS = 1e6;
+
+/** What a controller knows of one queue besides the queue itself. */
+interface QueueResources {
+  readonly capsules: Map<string, HostMemory>;
+}
+
+export class Controller implements CommandHandler, SubsystemMember, Inspectable {
+  readonly cntlid: number;
+  readonly subsystem: Subsystem;
+  readonly port: Port;
+  readonly hostNqn: string;
+  readonly hostId: Uint8Array;
+  readonly adminQueue: TargetQueue;
+  readonly ioQueues = new Map<number, TargetQueue>();
+  readonly properties = new Properties(NVMET_QUEUE_DEPTH_MAX);
+  readonly events = new AsyncEvents();
+  readonly errors = new ErrorInformation();
+  readonly changedNamespaces = new Set<number>();
+  readonly services: ControllerServices;
+  readonly namespaces: (Namespace | null)[] = [];
+  readonly bindings: (NamespaceBinding | null)[] = [];
+  /** Milliseconds; 0: no timer. */
+  keepAliveMs = 0;
+  private deadlineNs = 0;
+  private endReason: string | null = null;
+  private readonly resources = new Map<TargetQueue, QueueResources>();
+
+  constructor(options: ControllerOptions, services: ControllerServices) {
+    this.cntlid = options.cntlid;
+    this.subsystem = options.subsystem;
+    this.port = options.port;
+    this.hostNqn = options.hostNqn;
+    this.hostId = options.hostId;
+    this.adminQueue = options.adminQueue;
+    this.services = services;
+    this.setKeepAlive(options.keepAliveMs);
+    for (let nsid = 0; nsid <= this.subsystem.nsidMax; nsid++) {
+      this.namespaces.push(null);
+      this.bindings.push(null);
+    }
+    for (const namespace of this.subsystem.namespaces()) this.attach(namespace);
+    this.adopt(this.adminQueue);
+  }
+
+  get isEnding(): boolean {
+    return this.endReason !== null;
+  }
+
+  get nic(): DmaDevice | null {
+    return this.adminQueue.origin.nic;
+  }
+
+  get inCapsuleBytes(): number {
+    return this.adminQueue.origin.inCapsuleBytes;
+  }
+
+  /** Makes a connected queue this controller's. */
+  adopt(queue: TargetQueue): void {
+    queue.handler = this;
+    queue.namespaces = this.namespaces;
+    queue.bindings = this.bindings;
+    queue.transferMax = this.subsystem.transferMax;
+    queue.hostPool = this.nic === null ? null : this.services.orchestrator.hostPool(this.nic);
+    this.resources.set(queue, { capsules: new Map() });
+    if (queue.qid === 0) return;
+    this.ioQueues.set(queue.qid, queue);
+    const vecs = queue.direct === null ? 1 : NVMET_SGL_DESCRIPTORS_MAX;
+    const bios = new BioPool(queue.requests.length, vecs);
+    for (const request of queue.requests) request.bio = bios.acquire();
+    queue.capsuleMemories = this.namespaces.map(() => null);
+    for (const namespace of this.namespaces) {
+      if (namespace !== null) this.mapCapsules(queue, namespace);
+    }
+    queue.takesIo = this.properties.isReady;
+  }
+
+  /** Lets the namespace's disks take data from the queue's receive ring. */
+  private mapCapsules(queue: TargetQueue, namespace: Namespace): void {
+    const { capsules } = queue.origin;
+    const resources = this.resources.get(queue);
+    if (capsules === null || resources === undefined || namespace.initiators.length === 0) return;
+    const key = namespace.initiators.map(({ id }) => id).join();
+    let memory = resources.capsules.get(key);
+    if (memory === undefined) {
+      memory = mapHostMemory(capsules, namespace.initiators);
+      resources.capsules.set(key, memory);
+    }
+    queue.capsuleMemories[namespace.nsid] = memory;
+  }
+
+  private attach(namespace: Namespace): void {
+    const { nsid } = namespace;
+    const { orchestrator } = this.services;
+    const binding =
+      this.nic === null
+        ? orchestrator.bindDirect(namespace)
+        : orchestrator.bind(namespace, this.nic);
+    binding.accessStatus = accessStatus(this.port.anaState(ANA_GROUP_ID));
+    this.namespaces[nsid] = namespace;
+    this.bindings[nsid] = binding;
+    for (const queue of this.ioQueues.values()) this.mapCapsules(queue, namespace);
+  }
+
+  namespaceEnabled(namespace: Namespace): void {
+    this.attach(namespace);
+    this.namespaceNotice(namespace.nsid);
+  }
+
+  namespaceDisabled(namespace: Namespace): void {
+    const { nsid } = namespace;
+    const binding = this.bindings[nsid];
+    this.namespaces[nsid] = null;
+    this.bindings[nsid] = null;
+    // The lease closes by itself when the last request in flight gave its memory back.
+    if (binding !== null && binding !== undefined) this.services.orchestrator.release(binding);
+    this.namespaceNotice(nsid);
+  }
+
+  private namespaceNotice(nsid: number): void {
+    this.changedNamespaces.add(nsid);
+    const info = NoticeEvent.namespaceAttribute;
+    this.notice(info, LogPage.changedNamespaces, OAES_NAMESPACE_ATTRIBUTE);
+  }
+
+  accessChanged(): void {
+    const status = accessStatus(this.port.anaState(ANA_GROUP_ID));
+    for (const binding of this.bindings) if (binding !== null) binding.accessStatus = status;
+    this.notice(NoticeEvent.ana, LogPage.ana, OAES_ANA_CHANGE);
+  }
+
+  discoveryChanged(): void {
+    this.notice(NoticeEvent.discoveryChange, LogPage.discovery, OAES_DISCOVERY_CHANGE);
+  }
+
+  private notice(info: number, lid: number, mask: number): void {
+    if (!this.isEnding) this.events.notice(this.adminQueue, info, lid, mask);
+  }
+
+  command(queue: TargetQueue, request: TargetRequest): void {
+    if (request.opcode === FABRICS_OPCODE) fabricsCommand(this, queue, request);
+    else if (queue.qid !== 0 || !this.properties.isReady) {
+      queue.complete(request, NvmeStatus.commandSequenceError | STATUS_DNR);
+    } else adminCommand(this, queue, request);
+  }
+
+  commandData(queue: TargetQueue, request: TargetRequest): void {
+    // No admin command of this target takes data from the host.
+    queue.complete(request, NvmeStatus.invalidOpcode | STATUS_DNR);
+  }
+
+  commandFailed(queue: TargetQueue, request: TargetRequest): void {
+    this.errors.record(queue.qid, request);
+  }
+
+  /** A write of CC had an effect. */
+  propertyEffect(effect: PropertyEffect): void {
+    if (effect === "none") return;
+    const isReady = effect === "enabled";
+    for (const queue of this.ioQueues.values()) queue.takesIo = isReady;
+    if (isReady) return;
+    // Disabled or shut down: the host connects its I/O queues again after the next enable.
+    for (const request of this.events.clear()) {
+      this.adminQueue.complete(request, NvmeStatus.abortRequested);
+    }
+    for (const queue of [...this.ioQueues.values()]) {
+      this.services.dropQueue(queue, `controller ${effect}`);
+    }
+  }
+
+  /** Rounded up to the granularity that Identify announces. */
+  setKeepAlive(milliseconds: number): void {
+    this.keepAliveMs = Math.ceil(milliseconds / KEEP_ALIVE_UNIT_MS) * KEEP_ALIVE_UNIT_MS;
+    this.touch();
+  }
+
+  /** The host is alive. */
+  touch(): void {
+    this.deadlineNs = this.services.nowNs() + this.keepAliveMs * NS_PER_MS;
+  }
+
+  /** Ends the association when the host was silent for too long. Any command is a sign of life. */
+  checkKeepAlive(nowNs: number): void {
+    if (this.keepAliveMs === 0 || this.isEnding || nowNs < this.deadlineNs) return;
+    let sawTraffic = this.adminQueue.sawTraffic;
+    this.adminQueue.sawTraffic = false;
+    for (const queue of this.ioQueues.values()) {
+      sawTraffic ||= queue.sawTraffic;
+      queue.sawTraffic = false;
+    }
+    if (sawTraffic) {
+      this.touch();
+      return;
+    }
+    this.properties.fail();
+    this.end("keep-alive timer expired");
+  }
+
+  /** Ends the association: all connections are closed, what is in flight drains. */
+  end(reason: string): void {
+    if (this.isEnding) return;
+    this.endReason = reason;
+    this.events.clear();
+    for (const queue of [...this.ioQueues.values(), this.adminQueue]) {
+      this.services.dropQueue(queue, reason);
+    }
+  }
+
+  idle(queue: TargetQueue): void {
+    this.services.dropQueue(queue, "Disconnect command");
+  }
+
+  drained(queue: TargetQueue): void {
+    const resources = this.resources.get(queue);
+    if (resources === undefined) return;
+    this.resources.delete(queue);
+    for (const memory of resources.capsules.values()) memory.close();
+    this.services.queueGone(queue);
+    if (this.ioQueues.get(queue.qid) === queue) this.ioQueues.delete(queue.qid);
+    const { trace } = this.services;
+    if (trace.on) trace.emit(Event.nvmetDisconnect, this.cntlid, queue.qid);
+    // Without its Admin Queue the association is over.
+    if (queue === this.adminQueue) this.end("Admin Queue disconnected");
+    if (this.resources.size > 0) return;
+    for (const binding of this.bindings) {
+      if (binding !== null) this.services.orchestrator.release(binding);
+    }
+    this.bindings.fill(null);
+    this.namespaces.fill(null);
+    this.services.controllerGone(this);
+  }
+
+  inspect(): Tree {
+    return {
+      cntlid: this.cntlid,
+      subsystem: this.subsystem.nqn,
+      host: this.hostNqn,
+      port: this.port.id,
+      ending: this.endReason,
+      keepAliveMs: this.keepAliveMs,
+      properties: this.properties.inspect(),
+      events: this.events.inspect(),
+      errors: this.errors.count,
+      queues: [this.adminQueue, ...this.ioQueues.values()].map((queue) => ({
+        qid: queue.qid,
+        depth: queue.depth,
+        busy: queue.busy,
+        commands: queue.commands,
+        errors: queue.errors,
+        takesIo: queue.takesIo,
+        closed: queue.isClosed,
+        peer: queue.origin.peer,
+      })),
+    };
+  }
+}
+
+/** The status of an I/O to a group in this state; 0: go on. */
+function accessStatus(state: number): number {
+  switch (state) {
+    case AnaState.inaccessible:
+      return NvmeStatus.anaInaccessible;
+    case AnaState.persistentLoss:
+      return NvmeStatus.anaPersistentLoss;
+    case AnaState.change:
+      return NvmeStatus.anaTransition;
+    default:
+      return 0;
+  }
+}

@@ -1,0 +1,210 @@
+/**
+ * One queue of the NVMe-oF host: builds command capsules, matches responses. Commands are
+ * preallocated objects of the caller; the command identifier is the slot's index for good.
+ *
+ * Invariant: a command that was submitted ends once, in its owner's `commandDone`; when the
+ * connection ends, all that are in flight end with `hostPathError`.
+ *
+ * Leaves out: retries and path selection (a layer above may do both).
+ */
+
+import { assert } from "../../core/index.ts";
+import { CqeOffset, NvmeStatus, NvmOpcode, SqeOffset } from "../../spec/nvme/index.ts";
+import { FLAGS_PSDT_SGL, SglId, setKeyedSgl, setOffsetSgl } from "../../spec/nvmf/index.ts";
+import type { HostBuffer, HostChannel, ResponseSink } from "./transport.ts";
+
+const COMMAND_BYTES = 64;
+const FUA_BIT = 0x4000_0000;
+
+/** Told when a command ended: `command.status` says how. */
+export interface CommandOwner {
+  commandDone(command: HostCommand): void;
+}
+
+/** What `submit` answers. */
+export const SubmitStatus = { ok: 0, busy: 1, ended: 2 } as const;
+export type SubmitStatus = (typeof SubmitStatus)[keyof typeof SubmitStatus];
+
+/** One command. Preallocate, fill, submit, reuse when done. */
+export class HostCommand {
+  opcode: number = NvmOpcode.read;
+  nsid = 0;
+  /** CDW10 to CDW15. `setRange` fills those of read, write and their like. */
+  readonly dwords = new Uint32Array(6);
+  /** CDW2 and CDW3, and byte 4 onwards of fabrics commands, as raw bytes; null: none. */
+  raw: Uint8Array | null = null;
+  /** Data; null: the command has none. */
+  buffer: HostBuffer | null = null;
+  /** From the start of the buffer. */
+  bufferOffset = 0;
+  dataBytes = 0;
+  /** The data goes in the capsule: copied at submit; the memory must be CPU accessible. */
+  inCapsule = false;
+  /** Source of in-capsule data. */
+  capsuleData: Uint8Array | null = null;
+  /** The target may invalidate the buffer's key. */
+  invalidate = false;
+  owner: CommandOwner;
+  /** The owner's own number. */
+  tag = 0;
+  /** NVMe status, when done. */
+  status = 0;
+  result0 = 0;
+  result1 = 0;
+  isBusy = false;
+
+  constructor(owner: CommandOwner) {
+    this.owner = owner;
+  }
+
+  /** CDW10 to CDW12 of read, write, compare, write zeroes and verify. */
+  setRange(lba: number, blocks: number, fua: boolean): void {
+    const { dwords } = this;
+    dwords[0] = lba >>> 0;
+    dwords[1] = Math.floor(lba / 2 ** 32);
+    dwords[2] = ((blocks - 1) | (fua ? FUA_BIT : 0)) >>> 0;
+    dwords[3] = 0;
+    dwords[4] = 0;
+    dwords[5] = 0;
+  }
+
+  setData(buffer: HostBuffer | null, offset: number, bytes: number): void {
+    this.buffer = buffer;
+    this.bufferOffset = offset;
+    this.dataBytes = bytes;
+    this.inCapsule = false;
+    this.capsuleData = null;
+  }
+}
+
+export class HostQueue implements ResponseSink {
+  readonly qid: number;
+  readonly depth: number;
+  readonly channel: HostChannel;
+  private readonly view: DataView;
+  private readonly commands: (HostCommand | null)[];
+  private readonly freeTags: Uint16Array;
+  private freeCount: number;
+  private needsKick = false;
+  /** As the last response told. */
+  sqHead = 0;
+  submitted = 0;
+  completed = 0;
+  failed = 0;
+
+  constructor(qid: number, depth: number, channel: HostChannel) {
+    this.qid = qid;
+    this.depth = depth;
+    this.channel = channel;
+    const { capsules } = channel;
+    this.view = new DataView(capsules.buffer, capsules.byteOffset, capsules.byteLength);
+    // One entry of a submission queue stays empty (Base 2.0, section 3.3.1.2.1.2).
+    this.freeCount = depth - 1;
+    this.commands = new Array(this.freeCount).fill(null);
+    this.freeTags = new Uint16Array(this.freeCount);
+    for (let i = 0; i < this.freeCount; i++) this.freeTags[i] = i;
+  }
+
+  get inFlight(): number {
+    return this.freeTags.length - this.freeCount;
+  }
+
+  /** Sends at the next `kick`. Returns a {@link SubmitStatus}. */
+  submit(command: HostCommand): number {
+    assert(!command.isBusy, "a command is submitted once at a time");
+    const { channel } = this;
+    if (channel.ended !== null) return SubmitStatus.ended;
+    if (this.freeCount === 0) return SubmitStatus.busy;
+    const cid = this.freeTags[this.freeCount - 1];
+    const bytes = this.build(command, cid);
+    if (!channel.send(cid, bytes)) return SubmitStatus.busy;
+    this.freeCount--;
+    this.commands[cid] = command;
+    command.isBusy = true;
+    this.submitted++;
+    this.needsKick = true;
+    return SubmitStatus.ok;
+  }
+
+  /** Writes the capsule. Returns its length. */
+  private build(command: HostCommand, cid: number): number {
+    const { view, channel } = this;
+    const at = cid * channel.capsuleStride;
+    const { dwords, raw } = command;
+    for (let i = 0; i < COMMAND_BYTES; i += 4) view.setUint32(at + i, 0, true);
+    if (raw !== null) for (let i = 0; i < raw.length; i++) channel.capsules[at + i] = raw[i];
+    else {
+      view.setUint32(at + SqeOffset.nsid, command.nsid, true);
+      for (let i = 0; i < 6; i++) view.setUint32(at + SqeOffset.cdw10 + 4 * i, dwords[i], true);
+    }
+    view.setUint8(at + SqeOffset.opcode, command.opcode);
+    view.setUint8(at + SqeOffset.flags, FLAGS_PSDT_SGL);
+    view.setUint16(at + SqeOffset.cid, cid, true);
+    return this.buildData(command, at);
+  }
+
+  private buildData(command: HostCommand, at: number): number {
+    const { view, channel } = this;
+    const { buffer, capsuleData, dataBytes } = command;
+    if (dataBytes === 0) return COMMAND_BYTES;
+    if (command.inCapsule && capsuleData !== null) {
+      assert(dataBytes <= channel.inCapsuleBytes, "in-capsule data fits the capsule");
+      channel.capsules.set(capsuleData, at + COMMAND_BYTES);
+      setOffsetSgl(view, at + SqeOffset.sgl1, 0, dataBytes, SglId.offsetData);
+      return COMMAND_BYTES + dataBytes;
+    }
+    assert(buffer !== null, "data that is not in the capsule has a buffer");
+    const address = buffer.address + command.bufferOffset;
+    setKeyedSgl(view, at + SqeOffset.sgl1, address, dataBytes, buffer.key, command.invalidate);
+    return COMMAND_BYTES;
+  }
+
+  kick(): void {
+    if (!this.needsKick) return;
+    this.needsKick = false;
+    this.channel.kick();
+  }
+
+  response(view: DataView, at: number): void {
+    const cid = view.getUint16(at + CqeOffset.cid, true);
+    const command = cid < this.commands.length ? this.commands[cid] : null;
+    // A response to nothing: the target is broken, and nobody waits for it.
+    if (command === null) {
+      this.failed++;
+      return;
+    }
+    this.sqHead = view.getUint16(at + CqeOffset.sqhd, true);
+    command.result0 = view.getUint32(at + CqeOffset.dw0, true);
+    command.result1 = view.getUint32(at + CqeOffset.dw1, true);
+    this.finish(cid, command, view.getUint16(at + CqeOffset.status, true) >>> 1);
+  }
+
+  private finish(cid: number, command: HostCommand, status: number): void {
+    this.commands[cid] = null;
+    this.freeTags[this.freeCount++] = cid;
+    command.isBusy = false;
+    command.status = status;
+    this.completed++;
+    if (status !== NvmeStatus.success) this.failed++;
+    command.owner.commandDone(command);
+  }
+
+  poll(): number {
+    let done = this.channel.poll(this);
+    if (this.channel.ended !== null && this.inFlight > 0) done += this.failAll();
+    this.kick();
+    return done;
+  }
+
+  /** The connection is gone: what is in flight will not be answered. */
+  private failAll(): number {
+    let done = 0;
+    for (let cid = 0; cid < this.commands.length; cid++) {
+      const command = this.commands[cid];
+      if (command === null) continue;
+      this.finish(cid, command, NvmeStatus.hostPathError);
+      done++;
+    }
+    return done;
+  }
+}

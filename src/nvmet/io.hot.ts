@@ -1,0 +1,294 @@
+/**
+ * I/O commands of the NVM command set: Read, Write, Flush, Compare, Write Zeroes, Dataset Management
+ * and Verify, as bios. NVM Command Set 1.0, section 3.2.
+ *
+ * Two steps per command: `startIo` checks it and asks the queue for memory; `continueIo` runs when
+ * the memory is there (and inbound data in it) and submits the bio. Dataset Management comes back
+ * here once per range.
+ *
+ * Leaves out: Write Uncorrectable, Copy, reservations; protection information of the host's own
+ * (PRINFO is refused unless it asks for nothing; the block queue protects, see namespace.ts).
+ */
+
+import {
+  type Bio,
+  BioFlag,
+  BioOp,
+  type BioOwner,
+  BlockStatus,
+  QueueFeature,
+} from "../block/index.ts";
+import { getU64LE, Span } from "../core/index.ts";
+import {
+  DSM_AD,
+  DSM_NR,
+  DSM_RANGE_BYTES,
+  DsmRange,
+  IO_FUA,
+  IO_NLB,
+  NvmeStatus,
+  NvmOpcode,
+  SqeOffset,
+  STATUS_DNR,
+} from "../spec/nvme/index.ts";
+import type { NamespaceBinding } from "./binding.hot.ts";
+import type { DirectMemory } from "./channel.ts";
+import type { Namespace } from "./namespace.ts";
+import { checkLength } from "./parse.hot.ts";
+import { Placement, type TargetRequest } from "./request.hot.ts";
+
+/** What an I/O needs of its queue. */
+export interface IoQueue extends BioOwner {
+  readonly namespaces: (Namespace | null)[];
+  readonly bindings: (NamespaceBinding | null)[];
+  readonly direct: DirectMemory | null;
+  readonly transferMax: number;
+  /** Finds memory the disk can reach, then data, then calls {@link continueIo}. */
+  place(request: TargetRequest): void;
+  /** The same with memory that the CPU can reach. */
+  fetchForHandler(request: TargetRequest): void;
+  complete(request: TargetRequest, status: number): void;
+}
+
+const DNR = STATUS_DNR;
+const NSID_BROADCAST = 0xffff_ffff;
+
+/** Checks a command and starts it. */
+export function startIo(queue: IoQueue, request: TargetRequest): void {
+  const namespace = queue.namespaces[request.nsid];
+  if (namespace === null || namespace === undefined) {
+    // Flush of all namespaces is not offered (VWC bits 2:1 say so).
+    const isBroadcast = request.nsid === NSID_BROADCAST && request.opcode === NvmOpcode.flush;
+    const status = isBroadcast ? NvmeStatus.invalidField : NvmeStatus.invalidNamespaceOrFormat;
+    queue.complete(request, status | DNR);
+    return;
+  }
+  const binding = queue.bindings[request.nsid];
+  if (binding === null || binding === undefined || binding.accessStatus !== 0) {
+    queue.complete(request, binding?.accessStatus ?? NvmeStatus.internalError | DNR);
+    return;
+  }
+  request.binding = binding;
+  switch (request.opcode) {
+    case NvmOpcode.read:
+    case NvmOpcode.write:
+    case NvmOpcode.compare:
+      startTransfer(queue, request, namespace);
+      return;
+    case NvmOpcode.flush:
+    case NvmOpcode.writeZeroes:
+    case NvmOpcode.verify:
+      startWithoutData(queue, request, namespace);
+      return;
+    case NvmOpcode.datasetManagement:
+      startRanges(queue, request, namespace);
+      return;
+    default:
+      queue.complete(request, NvmeStatus.invalidOpcode | DNR);
+  }
+}
+
+function startTransfer(queue: IoQueue, request: TargetRequest, namespace: Namespace): void {
+  const blocks = IO_NLB.get(request.dword(SqeOffset.cdw12)) + 1;
+  const bytes = blocks * namespace.blockBytes;
+  let status = checkRange(request, namespace, blocks);
+  if (status === NvmeStatus.success && bytes > queue.transferMax) {
+    status = NvmeStatus.invalidField | DNR;
+  }
+  if (status === NvmeStatus.success) status = checkLength(request, bytes);
+  if (status === NvmeStatus.success && namespace.readOnly && request.opcode === NvmOpcode.write) {
+    status = NvmeStatus.namespaceWriteProtected | DNR;
+  }
+  if (status !== NvmeStatus.success) queue.complete(request, status);
+  else queue.place(request);
+}
+
+function startWithoutData(queue: IoQueue, request: TargetRequest, namespace: Namespace): void {
+  let status: number = checkLength(request, 0);
+  if (status === NvmeStatus.success && request.opcode !== NvmOpcode.flush) {
+    const blocks = IO_NLB.get(request.dword(SqeOffset.cdw12)) + 1;
+    status = checkRange(request, namespace, blocks);
+    if (namespace.readOnly && request.opcode === NvmOpcode.writeZeroes) {
+      status = NvmeStatus.namespaceWriteProtected | DNR;
+    }
+  }
+  if (status !== NvmeStatus.success) queue.complete(request, status);
+  else continueIo(queue, request);
+}
+
+/** Ranges are read by the CPU: host memory, whatever the namespace prefers. */
+function startRanges(queue: IoQueue, request: TargetRequest, namespace: Namespace): void {
+  const count = DSM_NR.get(request.dword(SqeOffset.cdw10)) + 1;
+  const status = checkLength(request, count * DSM_RANGE_BYTES);
+  if (status !== NvmeStatus.success) {
+    queue.complete(request, status);
+    return;
+  }
+  if (namespace.readOnly) {
+    queue.complete(request, NvmeStatus.namespaceWriteProtected | DNR);
+    return;
+  }
+  request.rangeCount = count;
+  queue.fetchForHandler(request);
+}
+
+function checkRange(request: TargetRequest, namespace: Namespace, blocks: number): number {
+  const lba = startLba(request);
+  return lba + blocks <= namespace.blocks ? NvmeStatus.success : NvmeStatus.lbaOutOfRange | DNR;
+}
+
+function startLba(request: TargetRequest): number {
+  return getU64LE(request.view, request.capsuleBase + SqeOffset.cdw10);
+}
+
+/** Memory and data are there: submits the next bio. */
+export function continueIo(queue: IoQueue, request: TargetRequest): void {
+  const namespace = queue.namespaces[request.nsid];
+  const { bio } = request;
+  if (namespace === null || namespace === undefined || bio === null) {
+    // Taken away while the data was on its way.
+    queue.complete(request, NvmeStatus.invalidNamespaceOrFormat | DNR);
+    return;
+  }
+  bio.owner = queue;
+  bio.tag = request.tag;
+  let status: number = BlockStatus.ok;
+  switch (request.opcode) {
+    case NvmOpcode.read:
+      bio.op = BioOp.read;
+      status = fillTransfer(queue, request, namespace, bio);
+      break;
+    case NvmOpcode.write:
+      bio.op = BioOp.write;
+      status = fillTransfer(queue, request, namespace, bio);
+      break;
+    case NvmOpcode.compare:
+      bio.op = BioOp.compare;
+      status = fillTransfer(queue, request, namespace, bio);
+      break;
+    case NvmOpcode.flush:
+      bio.op = BioOp.flush;
+      break;
+    case NvmOpcode.writeZeroes:
+      fillRange(request, namespace, bio, BioOp.writeZeroes);
+      break;
+    case NvmOpcode.verify:
+      fillRange(request, namespace, bio, BioOp.verify);
+      break;
+    default:
+      if (!nextRange(queue, request, namespace, bio)) return;
+  }
+  if (status === BlockStatus.ok) {
+    namespace.queue.submit(bio);
+    return;
+  }
+  bio.reset();
+  queue.complete(request, NvmeStatus.dataTransferError);
+}
+
+/** Counts a command that succeeded, for the SMART log. */
+export function countIo(queue: IoQueue, request: TargetRequest): void {
+  const namespace = queue.namespaces[request.nsid];
+  if (namespace === null || namespace === undefined) return;
+  if (request.opcode === NvmOpcode.read) {
+    namespace.reads++;
+    namespace.readBytes += request.dataBytes;
+  } else if (request.opcode === NvmOpcode.write) {
+    namespace.writes++;
+    namespace.writtenBytes += request.dataBytes;
+  }
+}
+
+function fillTransfer(
+  queue: IoQueue,
+  request: TargetRequest,
+  namespace: Namespace,
+  bio: Bio,
+): number {
+  bio.sector = startLba(request) * namespace.sectorsPerBlock;
+  if (IO_FUA.get(request.dword(SqeOffset.cdw12)) !== 0) bio.flags |= BioFlag.fua;
+  if (request.placement !== Placement.direct) {
+    return bio.addMemory(request.diskMemory, request.diskOffset, request.dataBytes);
+  }
+  for (let i = 0; i < request.remoteCount; i++) {
+    const memory = queue.direct?.find(request.remoteKeys[i]) ?? null;
+    if (memory === null) return BlockStatus.invalid;
+    const status = bio.addMemory(memory, request.remoteAddresses[i], request.remoteLengths[i]);
+    if (status !== BlockStatus.ok) return status;
+  }
+  return BlockStatus.ok;
+}
+
+function fillRange(request: TargetRequest, namespace: Namespace, bio: Bio, op: number): void {
+  const dword = request.dword(SqeOffset.cdw12);
+  const blocks = IO_NLB.get(dword) + 1;
+  bio.op = op;
+  bio.setRange(startLba(request) * namespace.sectorsPerBlock, blocks * namespace.blockBytes);
+  if (IO_FUA.get(dword) !== 0) bio.flags |= BioFlag.fua;
+}
+
+const rangeSpan = new Span();
+
+/** Prepares the bio for the next range. False: there was none, and the command is answered. */
+function nextRange(
+  queue: IoQueue,
+  request: TargetRequest,
+  namespace: Namespace,
+  bio: Bio,
+): boolean {
+  // A deallocate is a hint: a namespace that cannot discard takes it and does nothing.
+  const canDiscard = (namespace.queue.features & QueueFeature.discard) !== 0;
+  const discards = canDiscard && DSM_AD.get(request.dword(SqeOffset.cdw11)) !== 0;
+  while (discards && request.rangeIndex < request.rangeCount) {
+    const at = request.rangeIndex * DSM_RANGE_BYTES;
+    request.rangeIndex++;
+    if (!rangeBytes(queue, request, at)) {
+      queue.complete(request, NvmeStatus.dataTransferError);
+      return false;
+    }
+    const { bytes, offset } = rangeSpan;
+    const blocks = readU32(bytes, offset + DsmRange.LENGTH.offset);
+    const lba =
+      readU32(bytes, offset + DsmRange.SLBA.offset) +
+      readU32(bytes, offset + DsmRange.SLBA.offset + 4) * 2 ** 32;
+    if (lba + blocks > namespace.blocks) {
+      queue.complete(request, NvmeStatus.lbaOutOfRange | DNR);
+      return false;
+    }
+    if (blocks === 0) continue;
+    bio.op = BioOp.discard;
+    bio.setRange(lba * namespace.sectorsPerBlock, blocks * namespace.blockBytes);
+    return true;
+  }
+  // Access hints without a deallocate are advice; taking none of it is allowed.
+  request.rangeIndex = request.rangeCount;
+  queue.complete(request, NvmeStatus.success);
+  return false;
+}
+
+/** Points `rangeSpan` at the range at `at` of the list. */
+function rangeBytes(queue: IoQueue, request: TargetRequest, at: number): boolean {
+  if (request.placement === Placement.capsule) {
+    const offset = request.capsuleBase + request.inCapsuleOffset + at;
+    rangeSpan.set(request.capsule, offset, DSM_RANGE_BYTES);
+    return true;
+  }
+  if (request.placement !== Placement.direct) {
+    return request.netMemory.bytes(request.netOffset + at, DSM_RANGE_BYTES, rangeSpan);
+  }
+  let start = 0;
+  for (let i = 0; i < request.remoteCount; i++) {
+    const length = request.remoteLengths[i];
+    if (at >= start && at + DSM_RANGE_BYTES <= start + length) {
+      const memory = queue.direct?.find(request.remoteKeys[i]) ?? null;
+      const offset = request.remoteAddresses[i] + at - start;
+      return memory?.bytes(offset, DSM_RANGE_BYTES, rangeSpan) ?? false;
+    }
+    start += length;
+  }
+  return false;
+}
+
+function readU32(bytes: Uint8Array, at: number): number {
+  return (bytes[at] | (bytes[at + 1] << 8) | (bytes[at + 2] << 16) | (bytes[at + 3] << 24)) >>> 0;
+}

@@ -1,0 +1,143 @@
+/**
+ * The hot half of the orchestrator: memory for one request. Everything that has to be decided (which
+ * provider, which route, which addresses) was decided at connect and lies in the binding; here is a
+ * pool allocation, and the policy for when there is none.
+ *
+ * - `lease`: the vector is (lease, offset); both devices get their address from the lease.
+ * - `dma-address`: the offset is a bare DMA address, one for the NIC and another for the disk, each
+ *   in a memory that refuses every other initiator.
+ *
+ * In both, the lease's `inFlight` counts the request, so that a provider is not released under it;
+ * the RFC left that to the caller.
+ *
+ * Invariants: a request with peer or host placement holds exactly one run of one pool until
+ * `releaseMemory`; a fallback or a refusal is always counted under its cause.
+ */
+
+import { assert } from "../core/index.ts";
+import { MapStatus } from "../memory/index.ts";
+import type { LeaseState } from "../p2p/index.ts";
+import { NvmeStatus } from "../spec/nvme/index.ts";
+import { Event } from "../trace/index.ts";
+import { type HostPool, type NamespaceBinding, Policy } from "./binding.hot.ts";
+import { Cause, RouteIndex } from "./counters.ts";
+import { Placement, type TargetRequest } from "./request.hot.ts";
+
+/** `allocateMemory` and `allocateHost` answer this when host buffers are used up: try again later. */
+export const WAIT = -1;
+
+/**
+ * Memory for `request.dataBytes` of an I/O: from the provider, or as the policy says. Returns an NVMe
+ * status, or {@link WAIT}.
+ */
+export function allocateMemory(request: TargetRequest, binding: NamespaceBinding): number {
+  request.binding = binding;
+  if (!binding.wantsPeer || request.hostOnly) return allocateHost(request, binding);
+  const { lease } = binding;
+  let cause: Cause = Cause.noProvider;
+  if (lease !== null) {
+    const at = lease.allocate(request.dataBytes);
+    if (at >= 0) {
+      placeInPeer(request, binding, lease, at);
+      return NvmeStatus.success;
+    }
+    cause = at === -MapStatus.revoked ? Cause.revoked : Cause.exhausted;
+  }
+  const status = missPeer(request, binding, cause);
+  return status === NvmeStatus.success ? allocateHost(request, binding) : status;
+}
+
+function placeInPeer(
+  request: TargetRequest,
+  binding: NamespaceBinding,
+  lease: LeaseState,
+  at: number,
+): void {
+  binding.counters.peerAllocations++;
+  request.placement = Placement.peer;
+  // Not read from the binding later: the provider may have been exchanged by then.
+  request.lease = lease;
+  request.netMemory = binding.netMemory;
+  request.netOffset = binding.netBase + at;
+  request.diskMemory = binding.diskMemory;
+  request.diskOffset = binding.diskBase + at;
+  request.poolOffset = at;
+  request.poolBytes = request.dataBytes;
+}
+
+/** Counts the miss under its cause. Success: the policy lets the request use host memory. */
+export function missPeer(request: TargetRequest, binding: NamespaceBinding, cause: Cause): number {
+  const { counters } = binding;
+  if (binding.trace.on) {
+    const isFallback = binding.policy === Policy.hostMemory ? 1 : 0;
+    binding.trace.emit(Event.nvmetFallback, binding.nsid, cause, request.dataBytes, isFallback);
+  }
+  if (binding.policy === Policy.hostMemory) {
+    // A request that waits for a host buffer asks again; it fell back once.
+    request.hostOnly = true;
+    counters.fallbacks[cause]++;
+    return NvmeStatus.success;
+  }
+  counters.refusals[cause]++;
+  // Exhaustion passes; the rest is this path's fault, and another path may do.
+  return cause === Cause.exhausted ? NvmeStatus.commandInterrupted : NvmeStatus.internalPathError;
+}
+
+function allocateHost(request: TargetRequest, binding: NamespaceBinding): number {
+  const { host } = binding;
+  if (host === null) return NvmeStatus.internalError;
+  const status = takeHostBuffer(request, host);
+  if (status === NvmeStatus.success) {
+    binding.counters.hostAllocations++;
+    request.diskMemory = binding.hostDiskMemory;
+    request.diskOffset = request.poolOffset;
+  } else {
+    binding.counters.hostWaits++;
+  }
+  return status;
+}
+
+/** A host buffer that the CPU reads or writes: admin data, ranges. Returns a status or {@link WAIT}. */
+export function takeHostBuffer(request: TargetRequest, host: HostPool): number {
+  const at = host.pool.alloc(request.dataBytes);
+  if (at < 0) return WAIT;
+  host.inUse++;
+  request.placement = Placement.host;
+  request.netMemory = host.netMemory;
+  request.netOffset = at;
+  request.poolOffset = at;
+  request.poolBytes = request.dataBytes;
+  return NvmeStatus.success;
+}
+
+/** Gives the request's memory back. `host`: the pool of its queue's controller. */
+export function releaseMemory(request: TargetRequest, host: HostPool | null): void {
+  const { placement, lease } = request;
+  if (placement === Placement.peer) {
+    assert(lease !== null, "peer memory came from a lease");
+    lease.release(request.poolOffset, request.poolBytes);
+  } else if (placement === Placement.host) {
+    assert(host !== null, "a host buffer came from a pool");
+    host.pool.free(request.poolOffset, request.poolBytes);
+    host.inUse--;
+  }
+  request.clearPlacement();
+}
+
+/** Counts the payload that moved, by the route of each leg. */
+export function countBytes(request: TargetRequest, binding: NamespaceBinding): void {
+  const { counters } = binding;
+  let net = RouteIndex.hostMemory;
+  let disk = RouteIndex.hostMemory;
+  if (request.placement === Placement.peer) {
+    net = binding.netRoute;
+    disk = binding.diskRoute;
+  } else if (request.placement === Placement.capsule) {
+    net = RouteIndex.capsule;
+  } else if (request.placement === Placement.direct) {
+    net = RouteIndex.direct;
+    disk = RouteIndex.direct;
+  }
+  counters.netBytes[net] += request.dataBytes;
+  counters.diskBytes[disk] += request.dataBytes;
+}

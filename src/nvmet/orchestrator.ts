@@ -1,0 +1,402 @@
+/**
+ * The orchestrator: decides at connect where the buffers of each namespace come from, for the NIC the
+ * host came through. It asks the rules of p2p, opens a lease for all devices that will touch the
+ * memory, and leaves the answer in a {@link NamespaceBinding}; per request only a pool is asked
+ * (orchestrator.hot.ts).
+ *
+ * Invariants: every "no" is counted under the verdict's reason and kept for `inspect()`; a lease is
+ * shared by all bindings of the same provider and devices and closed with the last of them; when a
+ * provider is torn down its bindings look for another one, else their policy decides.
+ *
+ * Differs from Linux' nvmet on purpose: host memory in place of peer memory is a policy and is
+ * counted (there: silent); metadata and log lines never use a provider that was dropped.
+ *
+ * Leaves out: sharing one pool fairly between controllers.
+ */
+
+import type { HostRegion } from "../backing/interface.ts";
+import { NO_MEMORY } from "../block/index.ts";
+import {
+  type Bdf,
+  formatBdf,
+  type Inspectable,
+  PAGE_SIZE,
+  PeerlaneError,
+  type Tree,
+} from "../core/index.ts";
+import type { DmaDevice } from "../dma/index.ts";
+import { DmaAddressMemory, type HostMemory, LeaseMemory, mapHostMemory } from "../memory/index.ts";
+import {
+  type Lease,
+  openLease,
+  PoolAllocator,
+  type Provider,
+  type ProviderRegistry,
+  REASONS,
+  type Route,
+  type RouteRules,
+} from "../p2p/index.ts";
+import { Event, type Tracer } from "../trace/index.ts";
+import { HostPool, NamespaceBinding, POLICY_NAMES, Policy } from "./binding.hot.ts";
+import { OrchestratorCounters, RouteIndex } from "./counters.ts";
+import type { Namespace } from "./namespace.ts";
+
+/** What a vector of peer memory carries. */
+export type PeerDescription = "lease" | "dma-address";
+
+export interface OrchestratorOptions {
+  readonly registry: ProviderRegistry;
+  readonly rules: RouteRules;
+  /** Default: `lease`. */
+  readonly description?: PeerDescription;
+  /** When peer memory is wanted and there is none. Default: `fail`. */
+  readonly policy?: (typeof POLICY_NAMES)[number];
+  /** Host buffers per NIC, in bytes. Default: 16 MiB. */
+  readonly hostPoolBytes?: number;
+  readonly trace: Tracer;
+}
+
+/** Why a namespace got the memory it got; for people. */
+export interface ProviderChoice {
+  readonly nsid: number;
+  readonly nic: Bdf | null;
+  readonly provider: Bdf | null;
+  /** Sum over all devices; -1 without a provider. */
+  readonly distance: number;
+  /** Reason code: of the verdict, or one of the orchestrator's own. */
+  readonly reason: string;
+  readonly text: string;
+}
+
+/** Buffers in host memory that one NIC uses, and what each set of disks calls them. */
+interface NicBuffers {
+  readonly region: HostRegion;
+  readonly net: HostMemory;
+  readonly pool: HostPool;
+  readonly disks: Map<string, HostMemory>;
+}
+
+interface SharedLease {
+  readonly lease: Lease;
+  readonly bindings: Set<Bound>;
+}
+
+/** A binding with what it was made from. */
+interface Bound {
+  readonly binding: NamespaceBinding;
+  readonly namespace: Namespace;
+  readonly nic: DmaDevice;
+  shared: SharedLease | null;
+  choice: ProviderChoice;
+}
+
+const ROUTE_INDEX: Readonly<Record<Route, number>> = {
+  self: RouteIndex.self,
+  bus: RouteIndex.bus,
+  "host-bridge": RouteIndex.hostBridge,
+  none: RouteIndex.hostMemory,
+};
+
+const HOST_POOL_BYTES = 16 * 1024 * 1024;
+
+export class Orchestrator implements Inspectable {
+  readonly counters = new OrchestratorCounters();
+  readonly description: PeerDescription;
+  readonly policy: Policy;
+  /** Providers that were torn down under a binding, and replaced by another one. */
+  rebinds = 0;
+  private readonly registry: ProviderRegistry;
+  private readonly rules: RouteRules;
+  private readonly trace: Tracer;
+  private readonly hostPoolBytes: number;
+  private readonly nics = new Map<DmaDevice, NicBuffers>();
+  private readonly leases = new Map<string, SharedLease>();
+  private readonly bound = new Map<NamespaceBinding, Bound>();
+
+  constructor(options: OrchestratorOptions) {
+    this.registry = options.registry;
+    this.rules = options.rules;
+    this.trace = options.trace;
+    this.description = options.description ?? "lease";
+    this.policy = options.policy === "host-memory" ? Policy.hostMemory : Policy.fail;
+    this.hostPoolBytes = options.hostPoolBytes ?? HOST_POOL_BYTES;
+  }
+
+  /**
+   * Checks at enable time what can be checked without a NIC. Throws `p2pmem-unusable` when the queue
+   * takes no peer memory, the fixed provider does not reach the namespace's devices, or no published
+   * provider does.
+   */
+  checkNamespace(namespace: Namespace): void {
+    const { p2pmem } = namespace;
+    if (p2pmem.kind === "off") return;
+    const refuse = (message: string, remedy: string, details = {}): never => {
+      const place = `namespace ${namespace.nsid}`;
+      throw new PeerlaneError("p2pmem-unusable", message, { place, remedy, details });
+    };
+    if (!namespace.takesPeerMemory) {
+      refuse(
+        `the queue ${namespace.queue.name} takes no peer memory`,
+        "use a queue with the dma-direct feature, or set p2pmem to 0",
+      );
+    }
+    const clients = namespace.initiators.map(({ bdf }) => bdf);
+    const choice = this.choose(namespace, clients);
+    if (choice.provider === null) {
+      refuse(choice.text, "publish a provider the devices reach, or set p2pmem to 0", {
+        reason: choice.reason,
+      });
+    }
+  }
+
+  /** What a namespace's requests through `nic` use. Give it back with {@link release}. */
+  bind(namespace: Namespace, nic: DmaDevice): NamespaceBinding {
+    const { nsid } = namespace;
+    const binding = new NamespaceBinding(this.counters, this.trace, nsid, this.policy);
+    const buffers = this.nicBuffers(nic);
+    binding.host = buffers.pool;
+    binding.hostDiskMemory = diskView(buffers, namespace);
+    const none: ProviderChoice = {
+      nsid,
+      nic: nic.bdf,
+      provider: null,
+      distance: -1,
+      reason: "p2pmem-off",
+      text: "the namespace is set to use host memory",
+    };
+    const bound: Bound = { binding, namespace, nic, shared: null, choice: none };
+    this.bound.set(binding, bound);
+    if (namespace.p2pmem.kind !== "off") {
+      binding.wantsPeer = true;
+      this.attach(bound);
+      if (bound.shared !== null) this.counters.connectsWithProvider++;
+      else this.counters.countNoProvider(bound.choice.reason);
+    }
+    return binding;
+  }
+
+  /** A binding for a transport that brings the initiator's own memory (loop). */
+  bindDirect(namespace: Namespace): NamespaceBinding {
+    return new NamespaceBinding(this.counters, this.trace, namespace.nsid, this.policy);
+  }
+
+  /** Finds a provider and opens, or joins, the lease. */
+  private attach(bound: Bound): void {
+    const { namespace, nic, binding } = bound;
+    const devices = [nic, ...namespace.initiators.filter((device) => device !== nic)];
+    const chosen = this.choose(
+      namespace,
+      devices.map(({ bdf }) => bdf),
+    );
+    bound.choice = { ...chosen, nsid: namespace.nsid, nic: nic.bdf, provider: null };
+    if (chosen.provider !== null) this.join(bound, chosen.provider, devices);
+    if (!this.trace.on) return;
+    const { choice } = bound;
+    if (choice.provider === null) {
+      this.trace.emit(Event.nvmetNoProvider, binding.nsid, nic.bdf, reasonNumber(choice.reason));
+    } else {
+      this.trace.emit(Event.nvmetProvider, binding.nsid, choice.provider, nic.bdf, choice.distance);
+    }
+  }
+
+  private join(bound: Bound, provider: Provider, devices: readonly DmaDevice[]): void {
+    if (this.description === "dma-address" && bound.namespace.initiators.length > 1) {
+      // The RFC's gap: one address cannot serve several legs, and block has no way to ask.
+      bound.choice = {
+        ...bound.choice,
+        reason: "stacked-needs-lease",
+        text: "a DMA address is for one device, and the namespace is stacked on several",
+      };
+      return;
+    }
+    const key = [provider.owner, provider.phys, ...devices.map(({ id }) => id)].join();
+    let shared = this.leases.get(key);
+    if (shared === undefined || shared.lease.revoked) {
+      let lease: Lease;
+      try {
+        lease = openLease({ provider, initiators: devices, rules: this.rules });
+      } catch (error) {
+        if (!(error instanceof PeerlaneError)) throw error;
+        bound.choice = { ...bound.choice, reason: error.code, text: error.message };
+        return;
+      }
+      shared = { lease, bindings: new Set() };
+      this.leases.set(key, shared);
+      lease.onRevoke(() => this.revoked(key));
+    }
+    shared.bindings.add(bound);
+    bound.shared = shared;
+    bound.choice = { ...bound.choice, provider: provider.owner };
+    this.fill(bound, shared.lease);
+  }
+
+  /** Writes both devices' view of the lease into the binding. */
+  private fill(bound: Bound, lease: Lease): void {
+    const { binding, nic, namespace } = bound;
+    const disk = namespace.initiators[0];
+    binding.lease = lease;
+    binding.netRoute = ROUTE_INDEX[lease.routeOf(nic.id)];
+    binding.diskRoute = Math.max(
+      ...namespace.initiators.map(({ id }) => ROUTE_INDEX[lease.routeOf(id)]),
+    );
+    if (this.description === "lease" || disk === undefined) {
+      binding.netMemory = new LeaseMemory(lease);
+      binding.diskMemory = binding.netMemory;
+      binding.netBase = 0;
+      binding.diskBase = 0;
+      return;
+    }
+    // Each device's own address: they differ as soon as one of them is behind an IOMMU or a bridge
+    // that redirects.
+    binding.netMemory = new DmaAddressMemory(nic.id);
+    binding.diskMemory = new DmaAddressMemory(disk.id);
+    binding.netBase = lease.bases[nic.id];
+    binding.diskBase = lease.bases[disk.id];
+  }
+
+  /** The provider is going: its bindings look for another one now; what is in flight drains. */
+  private revoked(key: string): void {
+    const shared = this.leases.get(key);
+    if (shared === undefined) return;
+    this.leases.delete(key);
+    for (const bound of shared.bindings) {
+      bound.shared = null;
+      this.attach(bound);
+      if (bound.shared !== null) this.rebinds++;
+    }
+    shared.bindings.clear();
+  }
+
+  /** Asks the registry for all `clients`; a fixed setting accepts only its own provider. */
+  private choose(
+    namespace: Namespace,
+    clients: readonly Bdf[],
+  ): { provider: Provider | null; distance: number; reason: string; text: string } {
+    const { p2pmem } = namespace;
+    const { candidates } = this.registry.find(clients);
+    const eligible =
+      p2pmem.kind === "fixed"
+        ? candidates.filter(({ provider }) => provider.owner === p2pmem.provider)
+        : candidates;
+    const best = eligible.find(({ distance }) => distance >= 0);
+    if (best !== undefined) {
+      return {
+        provider: best.provider,
+        distance: best.distance,
+        reason: best.direct ? "direct" : "host-bridge",
+        text: `memory of ${formatBdf(best.provider.owner)}, distance ${best.distance}`,
+      };
+    }
+    const closest = eligible[0];
+    if (closest === undefined) {
+      const what = p2pmem.kind === "fixed" ? `by ${formatBdf(p2pmem.provider)}` : "in this machine";
+      return {
+        provider: null,
+        distance: -1,
+        reason: "nothing-published",
+        text: `no peer memory is published ${what}`,
+      };
+    }
+    const verdict = clients
+      .map((client) => this.rules.verdict(closest.provider.owner, client))
+      .find(({ route }) => route === "none");
+    return {
+      provider: null,
+      distance: -1,
+      reason: verdict?.reason ?? "unknown",
+      text: verdict?.text ?? closest.lost ?? "no provider reaches all devices",
+    };
+  }
+
+  /** The host buffers of a NIC, made on first use: for admin data. */
+  hostPool(nic: DmaDevice): HostPool {
+    return this.nicBuffers(nic).pool;
+  }
+
+  private nicBuffers(nic: DmaDevice): NicBuffers {
+    const known = this.nics.get(nic);
+    if (known !== undefined) return known;
+    const region = nic.fn.machine.allocateHost(this.hostPoolBytes);
+    const net = mapHostMemory(region, [nic]);
+    const pool = new HostPool(new PoolAllocator(this.hostPoolBytes, PAGE_SIZE), net);
+    const buffers: NicBuffers = { region, net, pool, disks: new Map() };
+    this.nics.set(nic, buffers);
+    return buffers;
+  }
+
+  /** Ends a binding. No request may hold memory of it any more. */
+  release(binding: NamespaceBinding): void {
+    const bound = this.bound.get(binding);
+    if (bound === undefined) return;
+    this.bound.delete(binding);
+    const { shared } = bound;
+    if (shared === null) return;
+    shared.bindings.delete(bound);
+    if (shared.bindings.size > 0) return;
+    for (const [key, value] of this.leases) if (value === shared) this.leases.delete(key);
+    // Nothing is in flight on it, so this ends at once; a failure would be a broken invariant.
+    void shared.lease.close();
+  }
+
+  /** Frees the host buffers. No controller may be left. */
+  close(): void {
+    for (const [nic, { region, net, disks }] of this.nics) {
+      for (const memory of disks.values()) memory.close();
+      net.close();
+      nic.fn.machine.freeHost(region);
+    }
+    this.nics.clear();
+  }
+
+  /** Who uses which provider, and why not. */
+  choices(): ProviderChoice[] {
+    return [...this.bound.values()].map(({ choice }) => choice);
+  }
+
+  inspect(): Tree {
+    return {
+      description: this.description,
+      policy: POLICY_NAMES[this.policy],
+      rebinds: this.rebinds,
+      bindings: [...this.bound.values()].map(({ choice, binding }) => ({
+        nsid: choice.nsid,
+        nic: choice.nic === null ? null : formatBdf(choice.nic),
+        provider: choice.provider === null ? null : formatBdf(choice.provider),
+        distance: choice.distance,
+        reason: choice.reason,
+        text: choice.text,
+        inFlight: binding.lease?.inFlight ?? 0,
+      })),
+      hostPools: [...this.nics].map(([nic, { pool }]) => ({
+        nic: formatBdf(nic.bdf),
+        sizeBytes: pool.pool.sizeBytes,
+        available: pool.pool.available,
+        inUse: pool.inUse,
+      })),
+      counters: this.counters.inspect(),
+    };
+  }
+}
+
+/** The NIC's buffers as a namespace's disks see them. Mapped once per set of disks. */
+function diskView(
+  { region, disks }: NicBuffers,
+  namespace: Namespace,
+): HostMemory | typeof NO_MEMORY {
+  if (namespace.initiators.length === 0) return NO_MEMORY;
+  const key = namespace.initiators.map(({ id }) => id).join();
+  let memory = disks.get(key);
+  if (memory === undefined) {
+    memory = mapHostMemory(region, namespace.initiators);
+    disks.set(key, memory);
+  }
+  return memory;
+}
+
+/** Reasons of the orchestrator's own, after those of the rules in traces. */
+const OWN_REASONS = ["nothing-published", "stacked-needs-lease", "provider-dying", "dma-map"];
+
+function reasonNumber(reason: string): number {
+  const ofRules = REASONS.findIndex(({ code }) => code === reason);
+  return ofRules >= 0 ? ofRules : REASONS.length + OWN_REASONS.indexOf(reason);
+}

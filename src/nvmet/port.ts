@@ -1,0 +1,132 @@
+/**
+ * A port of the target: an address on a transport, and the subsystems that are reached through it.
+ * The transport itself is an object that the port's owner starts (transports/).
+ */
+
+import { type Inspectable, type Tree, UsageError } from "../core/index.ts";
+import { AnaState } from "../spec/nvme/index.ts";
+import {
+  AddressFamily,
+  CNTLID_DYNAMIC,
+  type DiscoveryEntry,
+  SecureChannel,
+  SubsystemType,
+  TRANSPORT_TYPE_NAMES,
+  TransportRequirement,
+  TransportType,
+} from "../spec/nvmf/index.ts";
+import type { Subsystem } from "./subsystem.ts";
+
+export interface PortOptions {
+  /** 1 to 65535. */
+  readonly id: number;
+  readonly transport: TransportType;
+  /** `10.0.0.1` for RDMA; a free name for loop. */
+  readonly address: string;
+  /** `4420`. */
+  readonly serviceId: string;
+}
+
+/** A pointer to another discovery subsystem. */
+export interface Referral {
+  readonly transport: TransportType;
+  readonly address: string;
+  readonly serviceId: string;
+  readonly portId: number;
+}
+
+/** Entries of an Admin Queue. */
+export const ADMIN_QUEUE_DEPTH = 32;
+
+export class Port implements Inspectable {
+  readonly id: number;
+  readonly transport: TransportType;
+  readonly address: string;
+  readonly serviceId: string;
+  readonly subsystems = new Set<Subsystem>();
+  readonly referrals: Referral[] = [];
+  /** Asymmetric access: state of each ANA group through this port; missing: optimized. */
+  private readonly anaStates = new Map<number, number>();
+  private anaChanges = 0;
+
+  constructor(options: PortOptions) {
+    if (!(Number.isInteger(options.id) && options.id >= 1 && options.id <= 0xffff)) {
+      throw new UsageError("bad-port", `${options.id} is not a port identifier`, {
+        remedy: "use 1 to 65535",
+      });
+    }
+    this.id = options.id;
+    this.transport = options.transport;
+    this.address = options.address;
+    this.serviceId = options.serviceId;
+  }
+
+  anaState(group: number): number {
+    return this.anaStates.get(group) ?? AnaState.optimized;
+  }
+
+  get anaChangeCount(): number {
+    return this.anaChanges;
+  }
+
+  /** Sets a group's state; the target tells the controllers. */
+  setAnaState(group: number, state: number): void {
+    this.anaStates.set(group, state);
+    this.anaChanges++;
+  }
+
+  get addressFamily(): number {
+    if (this.transport === TransportType.INTRA_HOST) return AddressFamily.INTRA_HOST;
+    return this.address.includes(":") ? AddressFamily.IPV6 : AddressFamily.IPV4;
+  }
+
+  /** The discovery log entry of one of its subsystems. */
+  entryFor(subsystem: Subsystem): DiscoveryEntry {
+    return {
+      transport: this.transport,
+      addressFamily: this.addressFamily,
+      subsystemType: subsystem.isDiscovery ? SubsystemType.CURRENT_DISCOVERY : SubsystemType.NVM,
+      requirements: requirements(),
+      portId: this.id,
+      cntlid: CNTLID_DYNAMIC,
+      adminQueueSize: ADMIN_QUEUE_DEPTH,
+      flags: 0,
+      serviceId: this.serviceId,
+      subsystemNqn: subsystem.nqn,
+      address: this.address,
+    };
+  }
+
+  inspect(): Tree {
+    return {
+      id: this.id,
+      transport: TRANSPORT_TYPE_NAMES[this.transport] ?? this.transport,
+      address: this.address,
+      serviceId: this.serviceId,
+      subsystems: [...this.subsystems].map(({ nqn }) => nqn),
+      referrals: this.referrals.map(({ address, serviceId }) => `${address}:${serviceId}`),
+    };
+  }
+}
+
+function requirements(): number {
+  const none = TransportRequirement.secureChannel.set(0, SecureChannel.NOT_REQUIRED);
+  return TransportRequirement.disableSqFlowControl.set(none, 1);
+}
+
+/** A referral as a discovery log entry. */
+export function referralEntry(referral: Referral, discoveryNqn: string): DiscoveryEntry {
+  return {
+    transport: referral.transport,
+    addressFamily: referral.address.includes(":") ? AddressFamily.IPV6 : AddressFamily.IPV4,
+    subsystemType: SubsystemType.REFERRAL,
+    requirements: requirements(),
+    portId: referral.portId,
+    cntlid: CNTLID_DYNAMIC,
+    adminQueueSize: ADMIN_QUEUE_DEPTH,
+    flags: 0,
+    serviceId: referral.serviceId,
+    subsystemNqn: discoveryNqn,
+    address: referral.address,
+  };
+}

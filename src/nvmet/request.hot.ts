@@ -1,0 +1,179 @@
+/**
+ * One command in the target, from its capsule to its response. Preallocated per queue: `tag` is its
+ * index for good, and so are its capsule and response buffers, which the transport gives once.
+ *
+ * Invariants: `state` tells who has the request now; memory that was allocated for it is given back
+ * exactly once, by the queue, before the request is idle again. The side towards the network and the
+ * side towards the disk name the same bytes in their own terms (a DMA address is one initiator's).
+ *
+ * Leaves out: what the fields of a command mean (parse.hot.ts, io.hot.ts, admin/).
+ */
+
+import { type Bio, NO_MEMORY } from "../block/index.ts";
+import { NVMET_SGL_DESCRIPTORS_MAX, viewOf } from "../core/index.ts";
+import type { IoMemory } from "../memory/index.ts";
+import type { LeaseState } from "../p2p/index.ts";
+import type { NamespaceBinding } from "./binding.hot.ts";
+
+/** Who has a request. */
+export const RequestState = {
+  idle: 0,
+  /** Waits for buffer memory in its queue's list. */
+  waiting: 1,
+  /** The transport moves data from the host. */
+  fetching: 2,
+  /** The block queue or an admin handler has it. */
+  executing: 3,
+  /** An Asynchronous Event Request without an event. */
+  parked: 4,
+  /** The transport sends data and the response. */
+  responding: 5,
+} as const;
+export type RequestState = (typeof RequestState)[keyof typeof RequestState];
+
+export const REQUEST_STATE_NAMES: readonly string[] = [
+  "idle",
+  "waiting",
+  "fetching",
+  "executing",
+  "parked",
+  "responding",
+];
+
+/** Where a request's data lies. */
+export const Placement = {
+  none: 0,
+  /** In the capsule: host memory of the receive ring. */
+  capsule: 1,
+  /** Memory of a provider. */
+  peer: 2,
+  /** The target's own buffers in host memory. */
+  host: 3,
+  /** The initiator's memory itself (loop). */
+  direct: 4,
+} as const;
+export type Placement = (typeof Placement)[keyof typeof Placement];
+
+export const PLACEMENT_NAMES: readonly string[] = ["none", "capsule", "peer", "host", "direct"];
+
+export class TargetRequest {
+  readonly tag: number;
+  /** The capsule: 64 bytes of command at `capsuleBase`, data behind it. */
+  readonly capsule: Uint8Array;
+  readonly view: DataView;
+  readonly capsuleBase: number;
+  /** Bytes received, command included. */
+  capsuleBytes = 0;
+  /** The 16-byte response, written in place. */
+  readonly response: DataView;
+  readonly responseBase: number;
+  state: RequestState = RequestState.idle;
+  /** Made for this request, used for all its I/O. Null on admin queues. */
+  bio: Bio | null = null;
+
+  opcode = 0;
+  cid = 0;
+  nsid = 0;
+  /** NVMe status as it will be answered. */
+  status = 0;
+  result0 = 0;
+  result1 = 0;
+  /** Bytes that move: what the command needs, checked against the SGL. */
+  dataBytes = 0;
+  /** Data goes from host to controller. */
+  isInbound = false;
+
+  /** Keyed SGL: the host's memory. */
+  remoteCount = 0;
+  readonly remoteAddresses = new Float64Array(NVMET_SGL_DESCRIPTORS_MAX);
+  readonly remoteLengths = new Uint32Array(NVMET_SGL_DESCRIPTORS_MAX);
+  readonly remoteKeys = new Uint32Array(NVMET_SGL_DESCRIPTORS_MAX);
+  /** Sum of the SGL's lengths. */
+  sglBytes = 0;
+  /** Offset of in-capsule data from `capsuleBase`; -1: none. */
+  inCapsuleOffset = -1;
+  wantsInvalidate = false;
+  invalidateKey = 0;
+
+  placement: Placement = Placement.none;
+  binding: NamespaceBinding | null = null;
+  /** The data in terms of the network's initiator, and of the disk's. */
+  netMemory: IoMemory = NO_MEMORY;
+  netOffset = 0;
+  diskMemory: IoMemory = NO_MEMORY;
+  diskOffset = 0;
+  /** Peer placement: the lease that the memory was allocated from. */
+  lease: LeaseState | null = null;
+  /** What was taken from a pool. */
+  poolOffset = 0;
+  poolBytes = 0;
+  /** It was moved to host memory after its peer memory went away: do not try peer memory again. */
+  hostOnly = false;
+  /** Next range of a Dataset Management command. */
+  rangeIndex = 0;
+  rangeCount = 0;
+  /** When the transport counts parts of a transfer. */
+  partsLeft = 0;
+  transferStatus = 0;
+  /** Link of whatever list the request is on. */
+  next: TargetRequest | null = null;
+
+  constructor(
+    tag: number,
+    capsule: Uint8Array,
+    capsuleBase: number,
+    response: Uint8Array,
+    responseBase: number,
+  ) {
+    this.tag = tag;
+    this.capsule = capsule;
+    this.view = viewOf(capsule);
+    this.capsuleBase = capsuleBase;
+    this.response = viewOf(response);
+    this.responseBase = responseBase;
+  }
+
+  /** A fresh command in the same buffers. */
+  begin(capsuleBytes: number): void {
+    this.capsuleBytes = capsuleBytes;
+    this.state = RequestState.executing;
+    this.status = 0;
+    this.result0 = 0;
+    this.result1 = 0;
+    this.dataBytes = 0;
+    this.isInbound = false;
+    this.remoteCount = 0;
+    this.sglBytes = 0;
+    this.inCapsuleOffset = -1;
+    this.wantsInvalidate = false;
+    this.invalidateKey = 0;
+    this.hostOnly = false;
+    this.rangeIndex = 0;
+    this.rangeCount = 0;
+    this.partsLeft = 0;
+    this.transferStatus = 0;
+    this.next = null;
+  }
+
+  /** Forgets where its data was. The queue has given the memory back. */
+  clearPlacement(): void {
+    this.placement = Placement.none;
+    this.netMemory = NO_MEMORY;
+    this.diskMemory = NO_MEMORY;
+    this.netOffset = 0;
+    this.diskOffset = 0;
+    this.lease = null;
+    this.poolOffset = 0;
+    this.poolBytes = 0;
+  }
+
+  /** Dword at `offset` of the command. */
+  dword(offset: number): number {
+    return this.view.getUint32(this.capsuleBase + offset, true);
+  }
+}
+
+/** A request over buffers of its own: what a transport without DMA memory uses. */
+export function plainRequest(tag: number, capsuleBytes: number): TargetRequest {
+  return new TargetRequest(tag, new Uint8Array(capsuleBytes), 0, new Uint8Array(16), 0);
+}
