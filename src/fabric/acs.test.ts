@@ -5,8 +5,8 @@ import {
   barOf,
   endpoint,
   endpointsOf,
-  makeMachine,
   MIB,
+  makeMachine,
   pcieSwitch,
   rootPort,
   sameSwitch,
@@ -187,7 +187,9 @@ describe("ACS P2P Completion Redirect", () => {
   });
 
   it("at the requester's own port does nothing to it", () => {
-    expect(peers(sameSwitch([{ acs: ACS.CR }, {}], upper)).route("read").viaRootComplex).toBe(false);
+    expect(peers(sameSwitch([{ acs: ACS.CR }, {}], upper)).route("read").viaRootComplex).toBe(
+      false,
+    );
   });
 
   it("without UF above, the data never comes", () => {

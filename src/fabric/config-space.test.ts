@@ -5,8 +5,8 @@ import {
   endpoint,
   endpointsOf,
   GIB,
-  makeMachine,
   MIB,
+  makeMachine,
   rootPort,
   sameSwitch,
 } from "../../testing/machines.ts";
@@ -32,7 +32,8 @@ describe("configuration space", () => {
     expect(config.read32(0x14)).toBe(Math.floor(bar.address / 2 ** 32));
     // The capability list leads to PCI Express and MSI-X, and ends.
     const ids: number[] = [];
-    for (let at = config.read8(0x34); at !== 0; at = config.read8(at + 1)) ids.push(config.read8(at));
+    for (let at = config.read8(0x34); at !== 0; at = config.read8(at + 1))
+      ids.push(config.read8(at));
     expect(ids).toEqual([0x10, 0x11]);
   });
 
@@ -88,7 +89,8 @@ describe("configuration space", () => {
     expect(region.read32(0)).toBe(0x01010101);
     // The port's window ends with the old BAR: open it for another 16 MiB, and the switch's.
     for (const fn of machine.functions) {
-      if (fn.bridge?.prefetchable == null || fn.bridge.prefetchable.limit !== old + span - 1) continue;
+      if (fn.bridge?.prefetchable == null || fn.bridge.prefetchable.limit !== old + span - 1)
+        continue;
       const limit = fn.bridge.prefetchable.limit + span;
       const bridge = fabric.open(fn.bdf).config;
       bridge.write16(0x26, Math.floor(limit / 2 ** 16) & 0xfff0);

@@ -5,8 +5,8 @@ import {
   barOf,
   endpoint,
   endpointsOf,
-  makeMachine,
   MIB,
+  makeMachine,
   pcieSwitch,
   rootPort,
   sameSwitch,
@@ -75,17 +75,20 @@ describe("Bus Master Enable", () => {
     );
   });
 
-  it.each([PortType.rootPort, PortType.switchUpstream])("of port type %d for host memory", (type) => {
-    const machine = sameSwitch();
-    const set = peers(machine);
-    const host = set.fabric.allocateHost(4096);
-    expect(set.port(set.a).write(host.phys, Uint8Array.of(1), 0, 1)).toBe(DmaStatus.ok);
-    clearCommand(set, bridgeOf(machine, type), BME);
-    expect(set.port(set.a).write(host.phys, Uint8Array.of(2), 0, 1)).toBe(
-      DmaStatus.busMasterDisabled,
-    );
-    expect(host.bytes[0]).toBe(1);
-  });
+  it.each([PortType.rootPort, PortType.switchUpstream])(
+    "of port type %d for host memory",
+    (type) => {
+      const machine = sameSwitch();
+      const set = peers(machine);
+      const host = set.fabric.allocateHost(4096);
+      expect(set.port(set.a).write(host.phys, Uint8Array.of(1), 0, 1)).toBe(DmaStatus.ok);
+      clearCommand(set, bridgeOf(machine, type), BME);
+      expect(set.port(set.a).write(host.phys, Uint8Array.of(2), 0, 1)).toBe(
+        DmaStatus.busMasterDisabled,
+      );
+      expect(host.bytes[0]).toBe(1);
+    },
+  );
 });
 
 describe("Memory Space Enable", () => {
@@ -184,7 +187,11 @@ describe("root complex policy", () => {
     const bars = [{ sizeBytes: MIB }];
     const one = () => ({ roots: [rootPort([endpoint({ bars })])] });
     const machine = makeMachine({ hostBridges: [one(), one()] });
-    const rootComplex = { peerWrites: "forward", peerReads: "forward", acrossHostBridges: drop } as const;
+    const rootComplex = {
+      peerWrites: "forward",
+      peerReads: "forward",
+      acrossHostBridges: drop,
+    } as const;
     expect(tryBoth(peers(machine)).landed).toBe(true);
     expect(tryBoth(peers(machine, { rootComplex })).landed).toBe(false);
     expect(tryBoth(peers(twoRootPorts(), { rootComplex }))).toEqual(passed);
@@ -229,7 +236,10 @@ describe("addresses that nobody claims", () => {
 describe("conventional PCI", () => {
   it("peers on one bus reach each other without leaving it", () => {
     const bars = [{ sizeBytes: MIB, kind: "memory32" as const }];
-    const bridge = { kind: "pciBridge" as const, children: [endpoint({ bars }), endpoint({ bars })] };
+    const bridge = {
+      kind: "pciBridge" as const,
+      children: [endpoint({ bars }), endpoint({ bars })],
+    };
     const machine = makeMachine({ hostBridges: [{ roots: [bridge] }] });
     const set = peers(machine);
     expect(tryBoth(set)).toEqual(passed);
@@ -288,7 +298,9 @@ describe("faults on purpose", () => {
       };
       set.fabric.injectFaults([rule], new Prng(5));
       const target = new Uint8Array(8);
-      const statuses = Array.from({ length: 40 }, () => set.port(set.a).read(set.bus, target, 0, 8));
+      const statuses = Array.from({ length: 40 }, () =>
+        set.port(set.a).read(set.bus, target, 0, 8),
+      );
       expect(set.port(set.a).write(set.bus, target, 0, 8)).toBe(DmaStatus.ok);
       return statuses;
     };

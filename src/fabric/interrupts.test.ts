@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { endpoint, endpointsOf, makeMachine, MIB, rootPort } from "../../testing/machines.ts";
+import { endpoint, endpointsOf, MIB, makeMachine, rootPort } from "../../testing/machines.ts";
 import { portedFabric } from "../../testing/ported-fabric.ts";
 import type { Bdf } from "../core/index.ts";
 import type { Machine } from "../machine/index.ts";

@@ -4,8 +4,8 @@ import {
   barOf,
   endpoint,
   endpointsOf,
-  makeMachine,
   MIB,
+  makeMachine,
   pcieSwitch,
   rootPort,
   sameSwitch,
@@ -28,7 +28,10 @@ function setUp(machine: Machine, iommu: "passthrough" | "strict") {
 
 /** Function `a` in a domain of its own, with host memory mapped at IOVA. */
 function translated(pages = 4) {
-  const set = setUp(twoRootPorts([{ acs: ACS.ALL & ~ACS.EC }, { acs: ACS.ALL & ~ACS.EC }]), "strict");
+  const set = setUp(
+    twoRootPorts([{ acs: ACS.ALL & ~ACS.EC }, { acs: ACS.ALL & ~ACS.EC }]),
+    "strict",
+  );
   const host = set.fabric.allocateHost(pages * 4096);
   const domain = set.control.createDomain("translated");
   set.control.attach(domain, set.a);
@@ -199,7 +202,10 @@ describe("IOMMU groups", () => {
   });
 
   it("everything below a conventional bridge is one, and attaching one attaches all", () => {
-    const bridge = { kind: "pciBridge" as const, children: [endpoint({ bars }), endpoint({ bars })] };
+    const bridge = {
+      kind: "pciBridge" as const,
+      children: [endpoint({ bars }), endpoint({ bars })],
+    };
     const machine = makeMachine({ hostBridges: [{ roots: [bridge] }] });
     const set = setUp(machine, "strict");
     expect(set.control.groupOf(set.a)).toBe(set.control.groupOf(set.b));
