@@ -92,3 +92,9 @@ export const RNIC_BURST_MAX = 64;
 export const RNIC_MR_RANGES_MAX = 65_536;
 /** I/O queue pairs that the NVMe driver makes for one controller. One thread drives them. */
 export const NVME_DRIVER_QUEUES_MAX = 64;
+/** Bytes of one attribute of sysfs; the largest, `resource`, has 17 lines of 57. */
+export const SYSFS_ATTRIBUTE_BYTES_MAX = 64 * 1024;
+/** Bytes of one text file of /proc; /proc/cpuinfo of 1,024 threads has 1.5 MiB. */
+export const PROC_FILE_BYTES_MAX = 16 * 1024 * 1024;
+/** Functions whose sysfs files are read at the same time. */
+export const SYSFS_READS_AT_ONCE = 32;

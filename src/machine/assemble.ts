@@ -88,8 +88,14 @@ function joinFunctions(parts: readonly MachinePart[]): PciFunction[] {
  * True where a function's place cannot be known: its bus has no bridge in the input although it
  * cannot be a root bus.
  */
-function isMisplaced(fn: PciFunction, above: number, holes: ReadonlySet<number>): boolean {
+function isMisplaced(
+  fn: PciFunction,
+  above: number,
+  holes: ReadonlySet<number>,
+  rootBuses: ReadonlySet<number>,
+): boolean {
   if (above >= 0 || bdfBus(fn.bdf) === 0 || fn.physicalFunction !== null) return false;
+  if (rootBuses.has(busKey(bdfDomain(fn.bdf), bdfBus(fn.bdf)))) return false;
   const portType = fn.pcie?.portType;
   const needsBridge =
     portType === PortType.endpoint ||
@@ -103,8 +109,11 @@ function isMisplaced(fn: PciFunction, above: number, holes: ReadonlySet<number>)
 function markMisplaced(
   functions: PciFunction[],
   { parent }: Hierarchy,
+  parts: readonly MachinePart[],
   warnings: string[],
 ): PciFunction[] {
+  const told = parts.flatMap((part) => part.hostBridges ?? []);
+  const rootBuses = new Set(told.map(({ domain, bus }) => busKey(domain, bus)));
   const holes = new Set<number>();
   const lowest = new Map<number, number>();
   for (const fn of functions) {
@@ -116,11 +125,12 @@ function markMisplaced(
   const marked = functions.map((fn, i) => {
     const isLowest = lowest.get(bdfDomain(fn.bdf)) === bdfBus(fn.bdf);
     const noHoles = isLowest ? new Set<number>() : holes;
-    if (!isMisplaced(fn, parent[i] as number, noHoles)) return fn;
+    if (!isMisplaced(fn, parent[i] as number, noHoles, rootBuses)) return fn;
     count++;
     return { ...fn, unknown: [...fn.unknown, unknownField("parent")] };
   });
-  if (holes.size > 0) {
+  // A bridge of unknown bus numbers matters only when something could be below it.
+  if (holes.size > 0 && count > 0) {
     warnings.push(
       "bus numbers of bridges are not in the input: give lspci -vvv or -x of all of it",
     );
@@ -152,13 +162,19 @@ function hostBridgesOf(
   parts: readonly MachinePart[],
 ): HostBridge[] {
   const bridges: HostBridge[] = [];
+  const ranges = parts.flatMap((part) => part.rootBuses);
   for (const part of parts) {
     for (const bridge of part.hostBridges ?? []) {
-      const isKnown = bridges.some((b) => b.domain === bridge.domain && b.bus === bridge.bus);
-      if (!isKnown) bridges.push(bridge);
+      const { domain, bus, busEnd } = bridge;
+      // Tools that filter name other ends of the same bus, or buses that lie inside one.
+      const isKnown = bridges.some(
+        (b) => b.domain === domain && b.bus <= busEnd && bus <= b.busEnd,
+      );
+      if (isKnown) continue;
+      const isAssumed = bridge.apertures.every((aperture) => aperture === IDENTITY_APERTURE);
+      bridges.push(isAssumed ? { ...bridge, apertures: aperturesOf(ranges, domain, bus) } : bridge);
     }
   }
-  const ranges = parts.flatMap((part) => part.rootBuses);
   for (const { domain, bus, busEnd } of hierarchy.rootBuses) {
     if (bridges.some((b) => b.domain === domain && b.bus <= bus && bus <= b.busEnd)) continue;
     const key = busKey(domain, bus);
@@ -205,7 +221,7 @@ export function assembleMachine(
   functions = attachVirtualFunctions(functions, warnings);
   const hierarchy = buildHierarchy(functions);
   warnings.push(...hierarchy.problems);
-  functions = markMisplaced(functions, hierarchy, warnings);
+  functions = markMisplaced(functions, hierarchy, parts, warnings);
   return {
     name: options.name ?? (files[0] as string),
     sources: parts.map(({ source }) => source),
