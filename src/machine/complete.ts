@@ -49,8 +49,8 @@ function completeBars(base: PciFunction, other: PciFunction, known: Set<string>)
   const bars = base.bars.map((bar) => {
     const match = other.bars.find(({ index }) => index === bar.index);
     if (match === undefined) return bar;
-    const isSame = match.kind === bar.kind && match.address === bar.address;
-    if (bar.sizeBytes !== null || match.sizeBytes === null || !isSame) return bar;
+    // A size belongs to the register, not to the address: a ROM that is off often has another one.
+    if (bar.sizeBytes !== null || match.sizeBytes === null || match.kind !== bar.kind) return bar;
     known.add(`bars[${bar.index}].sizeBytes`);
     return { ...bar, sizeBytes: match.sizeBytes };
   });

@@ -2,9 +2,22 @@
 
 export type { ImportOptions, MachinePart } from "./assemble.ts";
 export { assembleMachine, IDENTITY_APERTURE } from "./assemble.ts";
+export { barSizeBound } from "./bar-bounds.ts";
 export { UNKNOWN_ID } from "./blank.ts";
 export { classNameOf, type DeviceKind, deviceKind } from "./classes.ts";
 export { factsFromConfig } from "./config-facts.ts";
+export {
+  addBar,
+  editFunction,
+  freeSlots,
+  moveFunction,
+  type NewBar,
+  setAcsControl,
+  setCommand,
+  setEgressVector,
+  setHost,
+  setIds,
+} from "./edit.ts";
 export type { HostFacts } from "./host-facts.ts";
 export {
   IMPORTERS,
@@ -14,6 +27,13 @@ export {
   importMachine,
   parseLspci,
 } from "./importers/registry.ts";
+export {
+  type MovedBar,
+  type MovedWindow,
+  type ReassignReport,
+  reassignWindows,
+} from "./reassign.ts";
 export * from "./snapshot.ts";
+export { synthesizeConfig } from "./synthesize.ts";
 export { MachineIndex, NONE, PATH_MAX } from "./tree.ts";
 export { virtualFunctionBdf } from "./virtual-functions.ts";

@@ -180,7 +180,7 @@ function expressFrom(block: Block): PcieFacts | null {
   const control = text("DevCtl");
   const isLinked =
     portType !== PortType.rootComplexEndpoint && portType !== PortType.rootComplexEventCollector;
-  const slot = numberAfter(text("SltCap"), /Slot #(\d+)/);
+  const slot = numberAfter(text("SltCap"), /Slot #\s*(\d+)/);
   return {
     portType,
     offset: block.offset,
