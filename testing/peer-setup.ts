@@ -11,14 +11,20 @@
  */
 
 import type { BackingMachine } from "../src/backing/interface.ts";
-import { type Bdf, formatBdf, PeerlaneError } from "../src/core/index.ts";
+import {
+  type Bdf,
+  DMA_STATUS_NAMES,
+  DmaStatus,
+  formatBdf,
+  PeerlaneError,
+} from "../src/core/index.ts";
 import { DmaContext } from "../src/dma/index.ts";
-import { buildFabric, DeviceMemory, type DevicePort, type Fabric } from "../src/fabric/index.ts";
 import type { IommuMode } from "../src/machine/index.ts";
 import { Provider, Rules, Topology } from "../src/p2p/index.ts";
 import { FakeBacking } from "./fake-backing.ts";
 import { MachineBuilder } from "./machine-builder.ts";
 import type { DmaPlane } from "./memory-contract.ts";
+import { type PortedFabric, portedFabric } from "./ported-fabric.ts";
 
 export const PEER_BUS_OFFSET = -0x1000_0000;
 export const PEER_BYTES = 16 * 1024 * 1024;
@@ -84,16 +90,12 @@ export function peerSetup(iommu: IommuMode, options: PeerOptions = {}) {
 /** Over the simulated fabric: every function has memory behind its BARs and can issue DMA. */
 export function fabricPeerSetup(iommu: IommuMode, options: PeerOptions = {}) {
   const machine = peerMachine(options);
-  const ports = new Map<Bdf, DevicePort>();
-  const backing = buildFabric(machine.snapshot, {
-    iommu,
-    model: (fn, { copier, barSizes }) =>
-      fn.bridge === null ? new Initiator(ports, { copier, barSizes }) : null,
-  });
-  const setup = onBacking<Fabric>(backing, iommu, machine);
+  const ported = portedFabric(machine.snapshot, { iommu });
+  const backing = ported.fabric;
+  const setup = onBacking(backing, iommu, machine);
   return {
     ...setup,
-    plane: new PortPlane(ports) as DmaPlane,
+    plane: new PortPlane(ported) as DmaPlane,
     peek: (offset: number, length: number) => {
       const target = new Uint8Array(length);
       backing.peek(setup.owner, PEER_BAR, offset, target);
@@ -102,44 +104,25 @@ export function fabricPeerSetup(iommu: IommuMode, options: PeerOptions = {}) {
   };
 }
 
-/** Memory that lends its port to the test. */
-class Initiator extends DeviceMemory {
-  private readonly ports: Map<Bdf, DevicePort>;
-
-  constructor(ports: Map<Bdf, DevicePort>, options: ConstructorParameters<typeof DeviceMemory>[0]) {
-    super(options);
-    this.ports = ports;
-  }
-
-  override attach(port: DevicePort): void {
-    this.ports.set(port.bdf, port);
-  }
-}
-
 class PortPlane implements DmaPlane {
-  private readonly ports: ReadonlyMap<Bdf, DevicePort>;
+  private readonly ported: PortedFabric;
 
-  constructor(ports: ReadonlyMap<Bdf, DevicePort>) {
-    this.ports = ports;
+  constructor(ported: PortedFabric) {
+    this.ported = ported;
   }
 
   dmaWrite(bdf: Bdf, address: number, source: Uint8Array): void {
-    this.check(bdf, this.portOf(bdf).write(address, source, 0, source.length));
+    check(bdf, this.ported.port(bdf).write(address, source, 0, source.length));
   }
 
   dmaRead(bdf: Bdf, address: number, length: number): Uint8Array {
     const target = new Uint8Array(length);
-    this.check(bdf, this.portOf(bdf).read(address, target, 0, length));
+    check(bdf, this.ported.port(bdf).read(address, target, 0, length));
     return target;
   }
+}
 
-  private portOf(bdf: Bdf): DevicePort {
-    const port = this.ports.get(bdf);
-    if (port === undefined) throw new Error(`${formatBdf(bdf)} issues no DMA`);
-    return port;
-  }
-
-  private check(bdf: Bdf, status: number): void {
-    if (status !== 0) throw new PeerlaneError("dma-failed", `${formatBdf(bdf)} status ${status}`);
-  }
+function check(bdf: Bdf, status: number): void {
+  if (status === DmaStatus.ok) return;
+  throw new PeerlaneError("dma-failed", `${formatBdf(bdf)}: ${DMA_STATUS_NAMES[status]}`);
 }

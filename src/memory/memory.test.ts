@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { bytesPerCall } from "../../testing/heap.ts";
 import { type MemoryFixture, memoryContract } from "../../testing/memory-contract.ts";
 import { fabricPeerSetup, PEER_BUS_OFFSET, peerSetup } from "../../testing/peer-setup.ts";
 import { PAGE_SIZE } from "../core/index.ts";
@@ -102,5 +103,24 @@ describe("addresses of a lease", () => {
     await lease.revoke("test");
     expect(() => backing.dmaWrite(far.bdf, address, Uint8Array.of(1))).toThrow();
     expect(backing.iommu?.pages).toBe(0);
+  });
+
+  it("leaves nothing behind over a million I/Os", () => {
+    const { provider, rules, near, far } = peerSetup("off");
+    const lease = openLease({ provider, rules, initiators: [near, far] });
+    const memory = new LeaseMemory(lease);
+    let refused = 0;
+    const perIo = bytesPerCall(250_000, (calls) => {
+      for (let i = 0; i < calls; i++) {
+        const offset = lease.allocate(4096);
+        if (memory.map(near.id, offset, 4096, Direction.toMemory) < 0) refused++;
+        if (memory.map(far.id, offset, 4096, Direction.fromMemory) < 0) refused++;
+        lease.release(offset, 4096);
+      }
+    });
+    expect(refused).toBe(0);
+    // Two addresses that may be boxed, nothing else.
+    expect(perIo).toBeLessThan(64);
+    expect(lease.inFlight).toBe(0);
   });
 });

@@ -93,22 +93,24 @@ describe("the evaluator on random machines", () => {
           machine.functions.forEach((b, j) => {
             const expected = naive(machine, a, b);
             const at = matrix.at(i, j);
-            const compact = {
-              mapType: MAP_TYPE_NAMES[matrix.mapType[at]],
-              distance: matrix.distance[at],
-              rawDistance: matrix.rawDistance[at],
-            };
-            expect(compact).toEqual(expected);
             const verdict = rules.verdict(a.bdf, b.bdf);
-            const { mapType, distance, rawDistance } = verdict;
-            expect({ mapType, distance, rawDistance }).toEqual(expected);
-            expect(verdict.reason).toBe(REASONS[matrix.reason[at]].code);
-            expect(rules.distance(i, j)).toBe(distance);
+            const answers = [
+              [expected.mapType, expected.distance, expected.rawDistance, verdict.reason],
+              [
+                MAP_TYPE_NAMES[matrix.mapType[at]],
+                matrix.distance[at],
+                matrix.rawDistance[at],
+                REASONS[matrix.reason[at]].code,
+              ],
+              [verdict.mapType, verdict.distance, verdict.rawDistance, verdict.reason],
+              [expected.mapType, rules.distance(i, j), expected.rawDistance, verdict.reason],
+            ].map(String);
+            if (new Set(answers).size > 1) expect.fail(`${seed} ${i} ${j}: ${answers.join("; ")}`);
             seen.add(verdict.reason);
           });
         });
       }),
-      { seed: 91, numRuns: 50 },
+      { seed: 91, numRuns: 40 },
     );
     // The generator reaches every reason that the classic rule has.
     const classic = REASONS.slice(1, -1).map(({ code }) => code);
@@ -122,14 +124,18 @@ describe("the evaluator on random machines", () => {
         const topology = new Topology(machine);
         const matrix = new Rules(topology).matrix();
         for (let i = 0; i < topology.count; i++) {
-          for (let j = 0; j < topology.count; j++) {
-            expect(matrix.mapType[matrix.at(i, j)]).toBe(matrix.mapType[matrix.at(j, i)]);
-            expect(matrix.distance[matrix.at(i, j)]).toBe(matrix.distance[matrix.at(j, i)]);
-            expect(narrowestLink(topology, i, j)).toBe(narrowestLink(topology, j, i));
+          for (let j = 0; j < i; j++) {
+            const there = matrix.at(i, j);
+            const back = matrix.at(j, i);
+            const isEqual =
+              matrix.mapType[there] === matrix.mapType[back] &&
+              matrix.distance[there] === matrix.distance[back] &&
+              narrowestLink(topology, i, j) === narrowestLink(topology, j, i);
+            if (!isEqual) expect.fail(`${seed}: ${i} and ${j} differ by direction`);
           }
         }
       }),
-      { seed: 7, numRuns: 25 },
+      { seed: 7, numRuns: 15 },
     );
   });
 
@@ -148,7 +154,7 @@ describe("the evaluator on random machines", () => {
           }
         }
       }),
-      { seed: 8, numRuns: 25 },
+      { seed: 8, numRuns: 15 },
     );
   });
 
