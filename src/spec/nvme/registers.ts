@@ -67,7 +67,8 @@ export const CAP_CRMS = field(27, 2);
 export const VS_TER = field(0, 8);
 export const VS_MNR = field(8, 8);
 export const VS_MJR = field(16, 16);
-/** VS of NVM Express 1.4.0 and 2.0.0. */
+/** VS of NVM Express 1.3.0, 1.4.0 and 2.0.0. */
+export const VERSION_1_3 = 0x0001_0300;
 export const VERSION_1_4 = 0x0001_0400;
 export const VERSION_2_0 = 0x0002_0000;
 
