@@ -7,7 +7,7 @@
  */
 
 import type { BackingMachine } from "../../../backing/interface.ts";
-import { assert, NVMET_QUEUE_DEPTH_MAX, PeerlaneError, type Tree } from "../../../core/index.ts";
+import { NVMET_QUEUE_DEPTH_MAX, PeerlaneError, type Tree } from "../../../core/index.ts";
 import type { DmaDevice } from "../../../dma/index.ts";
 import { type IoMemory, mapHostMemory } from "../../../memory/index.ts";
 import type {
@@ -23,12 +23,34 @@ import { LoopHostChannel, LoopKeys, LoopLink, LoopTargetChannel } from "./loop.h
 
 const CAPSULE_BYTES = 64;
 
+/** Memory that the CPU reaches, for admin data. */
+export interface LoopMemory {
+  readonly memory: IoMemory;
+  readonly bytes: Uint8Array;
+  free(): void;
+}
+
 export interface LoopOptions {
   readonly target: Target;
   readonly portId: number;
-  readonly machine: BackingMachine;
-  /** Devices that admin buffers of the host are mapped for: those of the namespaces. */
-  readonly devices: readonly DmaDevice[];
+  /** For admin data. See {@link loopMemory}. */
+  readonly allocate: (sizeBytes: number) => LoopMemory;
+}
+
+/** Host memory of a machine, mapped for `devices`. */
+export function loopMemory(
+  machine: BackingMachine,
+  devices: readonly DmaDevice[],
+): (sizeBytes: number) => LoopMemory {
+  return (sizeBytes) => {
+    const region = machine.allocateHost(sizeBytes);
+    const memory = mapHostMemory(region, devices);
+    const free = (): void => {
+      memory.close();
+      machine.freeHost(region);
+    };
+    return { memory, bytes: region.bytes, free };
+  };
 }
 
 /** A host's way to a target in the same process. */
@@ -84,18 +106,14 @@ export class LoopTransport implements HostTransport {
   }
 
   async allocate(sizeBytes: number): Promise<AdminBuffer> {
-    const { machine, devices } = this.options;
-    assert(devices.length > 0, "a loop host has devices to map its memory for");
-    const region = machine.allocateHost(sizeBytes);
-    const memory = mapHostMemory(region, devices);
+    const { memory, bytes, free } = this.options.allocate(sizeBytes);
     const buffer = await this.register(memory, 0, sizeBytes);
     return {
       buffer,
-      bytes: region.bytes,
+      bytes,
       free: async () => {
         await buffer.release();
-        memory.close();
-        machine.freeHost(region);
+        free();
       },
     };
   }
