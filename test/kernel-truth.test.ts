@@ -1,6 +1,7 @@
 /**
- * The rules against what a real Linux 7.3 kernel said of every ordered pair of every machine that was
- * recorded (../shared/truth). Where the recordings are absent the test says so and checks nothing.
+ * The rules against what a real Linux 7.3 kernel said of every ordered pair of every machine that
+ * was recorded (../shared/truth). Where the recordings are absent the test says so and checks
+ * nothing.
  */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";

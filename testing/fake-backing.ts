@@ -1,7 +1,8 @@
 /**
- * A backing machine for tests of the rooms below the fabric: RAM, BARs as arrays, an IOMMU as a map.
- * No topology: an address that is a BAR's bus address reaches that BAR, everything else goes to the
- * IOMMU and from there to RAM or to the BAR at that physical address, as through a host bridge.
+ * A backing machine for tests of the rooms below the fabric: RAM, BARs as arrays, an IOMMU as a
+ * map. No topology: an address that is a BAR's bus address reaches that BAR, everything else goes
+ * to the IOMMU and from there to RAM or to the BAR at that physical address, as through a host
+ * bridge.
  *
  * `dmaWrite` and `dmaRead` act as the initiator's hardware would; they throw where it would see an
  * error, with `unsupported-request` or `iommu-fault` as the code.

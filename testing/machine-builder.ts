@@ -3,8 +3,8 @@
  * numbers and addresses are given out depth first when it is built, as firmware does, so the result
  * is a machine that could exist.
  *
- * Addresses: every host bridge has one aperture for memory; BARs are 64-bit and prefetchable and lie
- * in the prefetchable windows of the bridges above. `busOffset` is bus address minus physical.
+ * Addresses: every host bridge has one aperture for memory; BARs are 64-bit and prefetchable and
+ * lie in the prefetchable windows of the bridges above. `busOffset` is bus address minus physical.
  */
 
 import { alignUp, type Bdf, makeBdf } from "../src/core/index.ts";

@@ -1,6 +1,6 @@
 /**
- * One machine for tests of peer memory, where no two address spaces agree: bus addresses differ from
- * physical ones, and with an IOMMU each initiator has its own.
+ * One machine for tests of peer memory, where no two address spaces agree: bus addresses differ
+ * from physical ones, and with an IOMMU each initiator has its own.
  *
  *     root (bus = phys - 0x1000_0000)
  *       root port 1 - switch - provider (16 MiB BAR), near: reaches it by bus address
@@ -33,7 +33,9 @@ const PEER_BAR = 2;
 export interface PeerOptions {
   /** The CPU is one that carries traffic between root ports. Default true. */
   readonly cpuForwards?: boolean;
-  /** ACS Control of root ports and downstream ports (without UF at a root port nothing turns there). */
+  /**
+   * ACS Control of root ports and downstream ports (without UF at a root port nothing turns there).
+   */
   readonly acs?: number;
 }
 

@@ -1,6 +1,7 @@
 /**
- * Random machines that could exist, from a seed: root ports, nested switches, multi-function devices,
- * virtual functions, conventional bridges, root complex endpoints, several domains, ACS here and there.
+ * Random machines that could exist, from a seed: root ports, nested switches, multi-function
+ * devices, virtual functions, conventional bridges, root complex endpoints, several domains, ACS
+ * here and there.
  */
 
 import type { Prng } from "../src/core/index.ts";

@@ -1,6 +1,6 @@
 /**
- * The DMA view of one backing machine: which devices our drivers opened, under which IOMMU mode, and
- * the domain of each IOMMU group.
+ * The DMA view of one backing machine: which devices our drivers opened, under which IOMMU mode,
+ * and the domain of each IOMMU group.
  *
  * Invariants: one {@link DmaDevice} per function; ids count from 1 in the order of first use and
  * index this context alone (do not carry an id to another machine). In strict mode no IOVA lies
@@ -76,7 +76,9 @@ export class DmaContext implements Inspectable {
     return device;
   }
 
-  /** The device with this id. Ids of other contexts are a broken invariant where they are unknown. */
+  /**
+   * The device with this id. Ids of other contexts are a broken invariant where they are unknown.
+   */
   byId(id: InitiatorId): DmaDevice {
     const device = this.devices[id - 1];
     assert(device !== undefined, "an initiator id comes from this context");

@@ -56,8 +56,8 @@ export class DmaDevice extends AddressMapper implements Inspectable {
   /**
    * Host memory mapped for this device in both directions, zeroed. `alignment`: a power of two, at
    * least 4096 (the default); it holds for the physical address, and for the DMA address up to one
-   * page (in strict mode IOVAs are naturally aligned, so it holds for lengths of that alignment too).
-   * Throws `dma-map` when the device has no address for it.
+   * page (in strict mode IOVAs are naturally aligned, so it holds for lengths of that alignment
+   * too). Throws `dma-map` when the device has no address for it.
    */
   allocCoherent(sizeBytes: number, alignment = PAGE_SIZE): DmaBuffer {
     const region = this.fn.machine.allocateHost(sizeBytes, alignment);

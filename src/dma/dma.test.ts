@@ -63,7 +63,7 @@ describe("DmaContext", () => {
     },
   );
 
-  it("off: shifts by the inbound ranges of the host bridge, and refuses what they leave out", () => {
+  it("off: shifts by the host bridge's inbound ranges, refuses what they leave out", () => {
     const inboundRanges = () => [{ phys: 0, bus: 0x80_0000_0000, sizeBytes: 0x200_0000 }];
     const { context, a } = setup("off", { inboundRanges });
     const device = context.device(a);

@@ -1,9 +1,10 @@
 /**
  * The IOVA space of a domain: which addresses it may hand out.
  *
- * A DMA address in strict mode must reach the IOMMU. A switch forwards a TLP downwards when a window
- * of one of its ports claims the address, so IOVAs must not lie in any window or BAR; nor in the
- * interrupt range 0xfee00000-0xfeefffff, which the root complex claims (Intel SDM volume 3, 11.11).
+ * A DMA address in strict mode must reach the IOMMU. A switch forwards a TLP downwards when a
+ * window of one of its ports claims the address, so IOVAs must not lie in any window or BAR; nor in
+ * the interrupt range 0xfee00000-0xfeefffff, which the root complex claims (Intel SDM volume 3,
+ * 11.11).
  *
  * Leaves out: 32-bit devices (`dma_mask`), which would need IOVAs below 4 GiB.
  */
@@ -13,7 +14,9 @@ import type { Machine } from "../machine/index.ts";
 
 /** IOVAs are below 2^47: what VT-d and AMD-Vi offer with four levels, lower half. */
 const IOVA_LIMIT = 2 ** 47;
-/** And above this, so that a stray null or a 32-bit truncation faults instead of hitting a buffer. */
+/**
+ * And above this, so that a stray null or a 32-bit truncation faults instead of hitting a buffer.
+ */
 const IOVA_BASE = 2 ** 32;
 
 /** Both ends inclusive. */

@@ -1,8 +1,8 @@
 /**
  * Physical address in, DMA address of one initiator out: the hot half of a DMA device.
  *
- * - off: what the function puts on the bus reaches the CPU's bus as it is, or shifted by the inbound
- *   ranges of its host bridge (`dma-ranges` of a device tree; none on x86).
+ * - off: what the function puts on the bus reaches the CPU's bus as it is, or shifted by the
+ *   inbound ranges of its host bridge (`dma-ranges` of a device tree; none on x86).
  * - passthrough: an identity domain; the address is the physical one.
  * - strict: pages of the function's own domain, mapped for this I/O and flushed at unmap, so that a
  *   device cannot touch a buffer a moment longer than it may.

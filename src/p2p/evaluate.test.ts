@@ -16,7 +16,9 @@ import { CLASSIC } from "./rules/classic.ts";
 const INTEL: Partial<Host> = { cpuVendor: "GenuineIntel", cpuFamily: 6, kernelVersion: "7.3.4" };
 const ZEN: Partial<Host> = { cpuVendor: "AuthenticAMD", cpuFamily: 25, kernelVersion: "7.3.4" };
 
-/** A desktop's host bridge, a switch with three ports, two of them taken, and a root port beside. */
+/**
+ * A desktop's host bridge, a switch with three ports, two of them taken, and a root port beside.
+ */
 function machine(host: Partial<Host>, port: NodeOptions = {}, first: NodeOptions = {}) {
   const builder = new MachineBuilder("test", host);
   const root = builder.root();

@@ -1,4 +1,4 @@
-/** P2P: rules, providers, pools, leases. */
+/** P2P: who may reach whose memory and why not; providers, their pools, leases. */
 
 export * from "./evaluate.ts";
 export * from "./lease.hot.ts";

@@ -6,8 +6,8 @@
  * starts to use memory it already has (`begin`), and not per map call. Reasons: one I/O maps many
  * vectors, split requests map again, and a completion does not know what was mapped; counting there
  * would put two more writes on every segment and still miss the time between the decision to submit
- * and the first map. So the rule is: whoever takes an offset in a lease to submit it holds the lease
- * busy until the last completion for it came back.
+ * and the first map. So the rule is: whoever takes an offset in a lease to submit it holds the
+ * lease busy until the last completion for it came back.
  *
  * Invariants: `epoch` changes once, when the lease is revoked; a base is -1 where the initiator has
  * no right; nothing is unmapped while `inFlight` is above zero.
@@ -54,7 +54,8 @@ export class LeaseState {
 
   /**
    * Takes memory for one I/O from the provider's pool and marks it started: an offset in the lease,
-   * or a negated {@link MapStatus} (`revoked`, `noResources`). Only for leases over a whole provider.
+   * or a negated {@link MapStatus} (`revoked`, `noResources`). Only for leases over a whole
+   * provider.
    */
   allocate(length: number): number {
     assert(this.lengthBytes === this.memory.pool.sizeBytes, "only a whole lease has the pool");

@@ -116,7 +116,7 @@ describe("revoking a lease", () => {
 });
 
 describe("teardown of a provider", () => {
-  it("unpublishes, revokes, waits for allocations and leases, releases: in this order", async () => {
+  it("unpublishes, revokes, waits for all users, releases: in this order", async () => {
     const { rules, near, owner, backing } = peerSetup("off");
     const log: string[] = [];
     const release = (): void => {

@@ -1,6 +1,7 @@
 /**
- * A lease: the right of given initiators to a range of a provider, with the route and the DMA address
- * of each, decided once when it is opened. It is what a vector names instead of a bare DMA address.
+ * A lease: the right of given initiators to a range of a provider, with the route and the DMA
+ * address of each, decided once when it is opened. It is what a vector names instead of a bare DMA
+ * address.
  *
  * - BUS_ADDR: the initiator's base is the bus address.
  * - THRU_HOST_BRIDGE: the base is an IOVA mapped with MMIO protection for that initiator, or the

@@ -1,6 +1,7 @@
 /**
- * Payload rate of the link above a function, for ranking providers: lanes times lane rate after line
- * coding (PCIe Base 6.x section 4.2). It ranks; the model of what a transfer really gets is elsewhere.
+ * Payload rate of the link above a function, for ranking providers: lanes times lane rate after
+ * line coding (PCIe Base 6.x section 4.2). It ranks; the model of what a transfer really gets is
+ * elsewhere.
  *
  * Leaves out: header and flow-control overhead, FLIT mode's.
  */

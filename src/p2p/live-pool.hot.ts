@@ -2,8 +2,8 @@
  * The hot half of a provider: its pool under a live reference per allocation. Killing it makes new
  * allocations fail; when the last reference is gone, whoever waits is told.
  *
- * Invariants: `references` counts live allocations plus those taken with `get`; after `kill` it only
- * falls. The kernel does the same with a percpu reference per device (drivers/pci/p2pdma.c).
+ * Invariants: `references` counts live allocations plus those taken with `get`; after `kill` it
+ * only falls. The kernel does the same with a percpu reference per device (drivers/pci/p2pdma.c).
  */
 
 import { assert } from "../core/index.ts";

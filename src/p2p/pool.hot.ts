@@ -1,10 +1,10 @@
 /**
- * Allocation of a provider's memory in bytes: first fit over granules, recycled by size. Offsets are
- * from the start of the provider's range.
+ * Allocation of a provider's memory in bytes: first fit over granules, recycled by size. Offsets
+ * are from the start of the provider's range.
  *
  * Invariants: a byte is in one allocation at most; the tail that is shorter than a granule is never
- * given out; a free names the offset and the length of one allocation. Leaves out: freeing part of an
- * allocation.
+ * given out; a free names the offset and the length of one allocation. Leaves out: freeing part of
+ * an allocation.
  */
 
 import { assert, POOL_GRANULE_MAX, POOL_GRANULE_MIN, RangeAllocator } from "../core/index.ts";

@@ -1,13 +1,13 @@
 /**
- * A provider: a range of a function's memory BAR that peers may be given. It has no pages: a range of
- * physical addresses, the offset from them to bus addresses, and a pool.
+ * A provider: a range of a function's memory BAR that peers may be given. It has no pages: a range
+ * of physical addresses, the offset from them to bus addresses, and a pool.
  *
- * Life: alive -> dying (teardown asked for: unpublished, no new allocation or lease, leases revoked)
- * -> dead (no reference left, memory released). Teardown waits as long as somebody holds a reference:
- * that is the point of it; `inspect()` shows who.
+ * Life: alive -> dying (teardown asked for: unpublished, no new allocation or lease, leases
+ * revoked) -> dead (no reference left, memory released). Teardown waits as long as somebody holds a
+ * reference: that is the point of it; `inspect()` shows who.
  *
- * Invariants: bus = phys + busOffset for every byte (PCI: busOffset = busBase - physBase of the host
- * bridge's aperture); busOffset is a multiple of 4096, so both share the low 12 bits.
+ * Invariants: bus = phys + busOffset for every byte (PCI: busOffset = busBase - physBase of the
+ * host bridge's aperture); busOffset is a multiple of 4096, so both share the low 12 bits.
  */
 
 import type { BackingFunction } from "../backing/interface.ts";

@@ -4,8 +4,8 @@ import { busAddr, formatBdf, Prng, parseBdf, physAddr } from "../core/index.ts";
 import { Provider, ProviderRegistry, Rules, Topology } from "./index.ts";
 
 /**
- * near: on the NIC's own switch. wide, narrow: below one switch deeper. across: on another root port,
- * at the same distance as near, because the kernel's distance does not see the host bridge.
+ * near: on the NIC's own switch. wide, narrow: below one switch deeper. across: on another root
+ * port, at the same distance as near, because the kernel's distance does not see the host bridge.
  */
 function setup(cpuFamily = 25) {
   const builder = new MachineBuilder("registry", {

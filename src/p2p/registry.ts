@@ -1,9 +1,9 @@
 /**
  * Published providers, and which one a set of clients should use. Two ways to choose:
  *
- * - {@link ProviderRegistry.find}: deterministic. Direct routes first (every client by bus address),
- *   then the sum of distances, then the narrowest link on the way, then the function's name. Says of
- *   every other why it lost.
+ * - {@link ProviderRegistry.find}: deterministic. Direct routes first (every client by bus
+ *   address), then the sum of distances, then the narrowest link on the way, then the function's
+ *   name. Says of every other why it lost.
  * - {@link ProviderRegistry.findLikeLinux}: what the kernel does: the sum of distances alone, ties
  *   drawn at random, so that a provider through the host bridge may win over a direct one.
  *

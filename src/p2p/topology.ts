@@ -1,14 +1,14 @@
 /**
  * The index over a machine that rules read: who is above whom, under which host bridge, with which
- * ACS controls. Built once per snapshot, in typed arrays, because a matrix of all pairs asks millions
- * of times.
+ * ACS controls. Built once per snapshot, in typed arrays, because a matrix of all pairs asks
+ * millions of times.
  *
  * Nodes are the functions of the machine, by position. `parent` is what Linux calls the upstream
  * bridge: the bridge whose secondary bus the function is on, with a virtual function standing where
  * its physical function stands; -1 on a root bus.
  *
- * Invariant: a parent comes before its children (functions are sorted, and bus numbers grow downwards;
- * MachineIndex sees to it). Leaves out: live changes (make a new one).
+ * Invariant: a parent comes before its children (functions are sorted, and bus numbers grow
+ * downwards; MachineIndex sees to it). Leaves out: live changes (make a new one).
  */
 
 import { assert, type Bdf, bdfDevfn, busKey } from "../core/index.ts";
@@ -56,7 +56,9 @@ export class Topology {
   readonly chain: Uint8Array;
   /** ACS Control, 0 where there is no ACS. */
   readonly acsControl: Uint16Array;
-  /** Redirecting nodes (see {@link ACS_REDIRECT}) from this one to its root bus, itself included. */
+  /**
+   * Redirecting nodes (see {@link ACS_REDIRECT}) from this one to its root bus, itself included.
+   */
   readonly redirects: Uint8Array;
   /** Index into {@link rootBuses}. */
   readonly rootBus: Int32Array;
@@ -126,7 +128,9 @@ export class Topology {
     return chain;
   }
 
-  /** Redirecting nodes on both sides of `common` (-1: none), which belongs to the provider's side. */
+  /**
+   * Redirecting nodes on both sides of `common` (-1: none), which belongs to the provider's side.
+   */
   redirectsBetween(provider: number, client: number, common: number): number {
     if (common < 0) return this.redirects[provider] + this.redirects[client];
     const above = this.parent[common] < 0 ? 0 : this.redirects[this.parent[common]];

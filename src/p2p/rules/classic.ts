@@ -1,7 +1,7 @@
 /**
- * The rule of Linux 5.14 to 7.x (drivers/pci/p2pdma.c, calc_map_type_and_dist): peers below a common
- * upstream bridge use bus addresses unless some port on the way redirects by ACS; everything else is
- * allowed only where the CPU or the host bridge is known to forward.
+ * The rule of Linux 5.14 to 7.x (drivers/pci/p2pdma.c, calc_map_type_and_dist): peers below a
+ * common upstream bridge use bus addresses unless some port on the way redirects by ACS; everything
+ * else is allowed only where the CPU or the host bridge is known to forward.
  *
  * A port counts as redirecting when any of RR, CR, EC is set in ACS Control; every node on the way
  * counts, the common bridge and the two functions included. Distance: nodes below the common bridge

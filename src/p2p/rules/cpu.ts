@@ -1,9 +1,11 @@
 /**
- * The CPU rule: does this CPU's root complex carry peer traffic, whatever the host bridge list says?
- * (Linux drivers/pci/p2pdma.c, cpu_supports_p2pdma: AMD family 17h and later, on x86, since 5.9.)
+ * The CPU rule: does this CPU's root complex carry peer traffic, whatever the host bridge list
+ * says? (Linux drivers/pci/p2pdma.c, cpu_supports_p2pdma: AMD family 17h and later, on x86, since
+ * 5.9.)
  *
  * Most dumps are lspci alone and name no CPU. Where the first function of a root bus is the root
- * complex of a Zen CPU, that tells the family; the verdict says that it was inferred, and from what.
+ * complex of a Zen CPU, that tells the family; the verdict says that it was inferred, and from
+ * what.
  */
 
 import { type Bdf, formatBdf } from "../../core/index.ts";

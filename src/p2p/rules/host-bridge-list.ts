@@ -1,12 +1,13 @@
 /**
- * Host bridges that are known to forward peer traffic, by kernel version: Linux drivers/pci/p2pdma.c,
- * table pci_p2pdma_whitelist, with the commits that changed it. Data; classic.ts looks it up.
+ * Host bridges that are known to forward peer traffic, by kernel version: Linux
+ * drivers/pci/p2pdma.c, table pci_p2pdma_whitelist, with the commits that changed it. Data;
+ * classic.ts looks it up.
  *
- * An entry is matched against the representative of a host bridge: the first device on its root bus,
- * if that is device 00.0 or a PCIe root port.
+ * An entry is matched against the representative of a host bridge: the first device on its root
+ * bus, if that is device 00.0 or a PCIe root port.
  *
- * Consumer Intel CPUs are absent on purpose: their root complexes forward peer writes and not reads.
- * Left out: entries that are proposed and not merged.
+ * Consumer Intel CPUs are absent on purpose: their root complexes forward peer writes and not
+ * reads. Left out: entries that are proposed and not merged.
  */
 
 import { isInForce, type KernelVersion } from "./version.ts";

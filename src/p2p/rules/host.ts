@@ -1,9 +1,9 @@
 /**
- * Does the root complex carry peer traffic? The CPU rule and the host bridge list of one kernel, made
- * ready for one topology; evidence and remedies for the answer.
+ * Does the root complex carry peer traffic? The CPU rule and the host bridge list of one kernel,
+ * made ready for one topology; evidence and remedies for the answer.
  *
- * Leaves out: what a root complex really does (data sheets rarely say; the list is what the kernel's
- * developers were told).
+ * Leaves out: what a root complex really does (data sheets rarely say; the list is what the
+ * kernel's developers were told).
  */
 
 import { type Bdf, formatBdf } from "../../core/index.ts";
@@ -143,11 +143,13 @@ function moveRemedy(topology: Topology, path: PairPath): Remedy {
   const provider = formatBdf(topology.bdfOf(path.provider));
   const besideProvider = freePort(topology, path.provider);
   const besideClient = freePort(topology, path.client);
-  let text = `Move ${client} and ${provider} below one PCIe switch; this machine has no free port for it.`;
+  let text = `Move ${client} and ${provider} below one PCIe switch (there is no free port now).`;
   if (besideProvider !== null) {
-    text = `Move ${client} to the free switch port ${formatBdf(besideProvider)}, beside ${provider}.`;
+    const port = formatBdf(besideProvider);
+    text = `Move ${client} to the free switch port ${port}, beside ${provider}.`;
   } else if (besideClient !== null) {
-    text = `Move ${provider} to the free switch port ${formatBdf(besideClient)}, beside ${client}.`;
+    const port = formatBdf(besideClient);
+    text = `Move ${provider} to the free switch port ${port}, beside ${client}.`;
   }
   return { kind: "move-slot", text, command: null, weakensIsolation: false };
 }

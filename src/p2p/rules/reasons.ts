@@ -37,7 +37,7 @@ export const REASONS = [
   },
   {
     code: "acs-redirect-listed",
-    text: "ACS redirects peer traffic to the root complex, and its host bridge is known to forward it",
+    text: "ACS redirects peer traffic to the root complex, which is known to forward it",
   },
   {
     code: "no-common-bridge-cpu-forwards",

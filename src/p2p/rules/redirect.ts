@@ -49,7 +49,7 @@ export function redirectRemedies(topology: Topology, nodes: readonly number[]): 
     },
     {
       kind: "register-write",
-      text: `Clear RR, CR and EC now, until the next reset or boot (isolation is lost, groups do not change).`,
+      text: "Clear RR, CR and EC until the next reset (isolation is lost, groups stay as they are).",
       command: names
         .map(
           (name) =>

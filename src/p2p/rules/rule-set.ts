@@ -23,7 +23,10 @@ export class PairPath {
   /** Nodes below `common` on either side, or on the whole chain where there is no common node. */
   providerHops = 0;
   clientHops = 0;
-  /** The child of `common` on either side: the ports where the two ways part; -1 where there is none. */
+  /**
+   * The child of `common` on either side: the ports where the two ways part; -1 where there is
+   * none.
+   */
   providerPort = -1;
   clientPort = -1;
 }

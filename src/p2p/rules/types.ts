@@ -1,9 +1,9 @@
 /**
  * What a rule says about one ordered pair (provider, client), and the words it says it in.
  *
- * Two forms of the same answer: {@link Verdict} for people and programs, with evidence and remedies;
- * a map type, a distance and a reason as small integers for the matrix of all pairs. Both come from
- * the same decision, so they cannot disagree about what, only about how much is said.
+ * Two forms of the same answer: {@link Verdict} for people and programs, with evidence and
+ * remedies; a map type, a distance and a reason as small integers for the matrix of all pairs. Both
+ * come from the same decision, so they cannot disagree about what, only about how much is said.
  */
 
 import type { Bdf } from "../../core/index.ts";
@@ -18,7 +18,9 @@ export const MapType = {
   notSupported: 2,
   /** The client uses the bus address: a switch (or the function itself) routes it. */
   busAddr: 3,
-  /** The client uses what host memory at that physical address would need: an IOVA, or the address. */
+  /**
+   * The client uses what host memory at that physical address would need: an IOVA, or the address.
+   */
   thruHostBridge: 4,
 } as const;
 export type MapType = (typeof MapType)[keyof typeof MapType];
