@@ -98,3 +98,5 @@ export const SYSFS_ATTRIBUTE_BYTES_MAX = 64 * 1024;
 export const PROC_FILE_BYTES_MAX = 16 * 1024 * 1024;
 /** Functions whose sysfs files are read at the same time. */
 export const SYSFS_READS_AT_ONCE = 32;
+/** Bytes of a PCI ID database; the real one has 1.4 MiB. */
+export const PCI_IDS_BYTES_MAX = 16 * 1024 * 1024;

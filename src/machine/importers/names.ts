@@ -161,3 +161,16 @@ export function splitName(text: string): NamedDevice {
     deviceId: device?.[1] ?? null,
   };
 }
+
+/** Reversed, so that the first, newest name of a vendor wins. */
+const vendorNames = new Map([
+  [0x1af4, "Red Hat, Inc."],
+  ...Object.entries(VENDORS)
+    .toReversed()
+    .map(([name, id]): [number, string] => [id, name]),
+]);
+
+/** The name of a vendor that this table knows; null for others. */
+export function vendorNameOf(vendorId: number): string | null {
+  return vendorNames.get(vendorId) ?? null;
+}
