@@ -49,7 +49,7 @@ export function redirectRemedies(topology: Topology, nodes: readonly number[]): 
     },
     {
       kind: "register-write",
-      text: "Clear RR, CR and EC until the next reset (isolation is lost, groups stay as they are).",
+      text: "Clear RR, CR and EC until the next reset (isolation is lost, groups stay).",
       command: names
         .map(
           (name) =>
