@@ -4,6 +4,7 @@ export type { ModelFactory, ModelTools } from "./core.ts";
 export * from "./device.ts";
 export { DeviceMemory, type DeviceMemoryOptions } from "./devices/memory.ts";
 export * from "./devices/nvme/index.ts";
+export * from "./devices/rnic/index.ts";
 export { buildFabric, Fabric, type FabricOptions } from "./fabric.ts";
 export { FaultPlan, type FaultRule } from "./faults.ts";
 export { FabricFunction } from "./function.ts";
@@ -21,4 +22,5 @@ export {
   type RouteTarget,
 } from "./route.ts";
 export { type Runnable, Scheduler } from "./scheduler.ts";
+export { ASSUMED_LATENCY, type LatencyOptions, type TimingOptions } from "./timing.ts";
 export type { HostMemoryTraffic, LinkTraffic, PeerTraffic } from "./traffic.ts";

@@ -28,9 +28,9 @@ export interface ConnectOptions {
   readonly initiatorDepth?: number;
   /** RDMA READs this side answers at a time. Default: what the device can. */
   readonly responderResources?: number;
-  /** Transport retries, 0 to 7. Default 7. */
+  /** Transport retries of both sides, 0 to 7. Default 7. */
   readonly retryCount?: number;
-  /** RNR retries asked of the peer and used here, 0 to 7 (7: for ever). Default 7. */
+  /** RNR retries that the peer is asked to make, 0 to 7 (7: for ever). Default 7. */
   readonly rnrRetryCount?: number;
   /** How long to wait for an answer before the request is sent again. Default 4.096 us * 2^18. */
   readonly timeoutNs?: number;
@@ -44,7 +44,7 @@ export interface AcceptOptions {
   /** RDMA READs this side will have outstanding. Default: the peer's responder resources. */
   readonly initiatorDepth?: number;
   readonly responderResources?: number;
-  readonly retryCount?: number;
+  /** RNR retries that the peer is asked to make. Default 7. */
   readonly rnrRetryCount?: number;
 }
 

@@ -265,6 +265,8 @@ export interface Qp extends Inspectable {
   readonly recvCq: Cq;
   /** `QpState` as this side last knew it; the device may have gone to error since. */
   readonly state: number;
+  /** What the peer may do with its regions, as asked for at creation. */
+  readonly remoteAccess: number;
   /** SGEs per send work request, as granted. */
   readonly maxSge: number;
   /** Send work requests the queue still takes. */

@@ -29,7 +29,6 @@ import {
 } from "../../spec/rdma/index.ts";
 import type { Cq, Qp, QpAttributes, VerbsDevice } from "../verbs.ts";
 import { CompletionRing } from "./completion-queue.hot.ts";
-import type { RnicControl } from "./control.ts";
 import { QueueRings, type RingLayout } from "./queue-pair.hot.ts";
 import type { RegionOwner, RnicPd } from "./regions.ts";
 

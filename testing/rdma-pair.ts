@@ -1,0 +1,123 @@
+/**
+ * Two machines with an RNIC each, on one wire, in one time: what RDMA tests and benchmarks run on.
+ *
+ *     machine a: root port - RNIC (BAR0 32 MiB)      machine b: the same
+ *                          \____ wire: 10.0.0.1, 10.0.0.2 ____/
+ */
+
+import type { Bdf } from "../src/core/index.ts";
+import { DmaContext, type DmaDevice } from "../src/dma/index.ts";
+import {
+  buildFabric,
+  type Fabric,
+  InProcessWire,
+  type RnicLimits,
+  RnicModel,
+  Scheduler,
+  type WireConditions,
+} from "../src/fabric/index.ts";
+import type { IommuMode } from "../src/machine/index.ts";
+import { type HostMemory, mapHostMemory } from "../src/memory/index.ts";
+import { RdmaDevice } from "../src/rdma/index.ts";
+import { MachineBuilder } from "./machine-builder.ts";
+
+const BAR_BYTES = 32 * 1024 * 1024;
+
+export interface RdmaPairOptions {
+  readonly wire?: WireConditions;
+  readonly mtu?: number;
+  readonly iommu?: IommuMode;
+  readonly limits?: Partial<RnicLimits>;
+}
+
+/** One of the two machines. */
+export interface RdmaSide {
+  readonly name: string;
+  readonly address: string;
+  readonly bdf: Bdf;
+  readonly fabric: Fabric;
+  readonly model: RnicModel;
+  readonly dma: DmaDevice;
+  readonly rdma: RdmaDevice;
+  /** Host memory mapped for the RNIC. */
+  host(sizeBytes: number): HostMemory;
+}
+
+export interface RdmaPair {
+  readonly a: RdmaSide;
+  readonly b: RdmaSide;
+  readonly wire: InProcessWire;
+  readonly scheduler: Scheduler;
+  /** Fabrics and devices once; how many things were done. */
+  poll(): number;
+  /** Polls until nothing is left to do. */
+  settle(): void;
+  /** Polls until `done`; throws when that does not come. */
+  until(done: () => boolean, what: string): void;
+}
+
+const POLLS_MAX = 1_000_000;
+
+export async function rdmaPair(options: RdmaPairOptions = {}): Promise<RdmaPair> {
+  const scheduler = new Scheduler();
+  const wire = new InProcessWire(options.wire, options.mtu);
+  const a = await makeSide("a", "10.0.0.1", scheduler, wire, options);
+  const b = await makeSide("b", "10.0.0.2", scheduler, wire, options);
+  const poll = (): number => a.fabric.poll() + b.fabric.poll() + a.rdma.poll() + b.rdma.poll();
+  return {
+    a,
+    b,
+    wire,
+    scheduler,
+    poll,
+    settle() {
+      for (let i = 0; i < POLLS_MAX; i++) if (poll() === 0) return;
+      throw new Error("the pair never went idle");
+    },
+    until(done, what) {
+      for (let i = 0; i < POLLS_MAX; i++) {
+        if (done()) return;
+        poll();
+      }
+      throw new Error(`waited in vain for ${what}`);
+    },
+  };
+}
+
+async function makeSide(
+  name: string,
+  address: string,
+  scheduler: Scheduler,
+  wire: InProcessWire,
+  options: RdmaPairOptions,
+): Promise<RdmaSide> {
+  const builder = new MachineBuilder(name);
+  const root = builder.root({ busOffset: -0x1000_0000 });
+  const nic = builder.endpoint(builder.rootPort(root), { bars: [BAR_BYTES], classCode: 0x020000 });
+  const snapshot = builder.build();
+  const iommu = options.iommu ?? "off";
+  const limits = options.limits === undefined ? {} : { limits: options.limits };
+  const models: RnicModel[] = [];
+  const fabric = buildFabric(snapshot, {
+    scheduler,
+    iommu,
+    model: (fn, { copier }) => {
+      if (fn.bdf !== nic.bdf) return null;
+      const model = new RnicModel({ barBytes: BAR_BYTES, wire, address, copier, ...limits });
+      models.push(model);
+      return model;
+    },
+  });
+  const dma = new DmaContext(fabric, { iommu, snapshot }).device(nic.bdf);
+  const rdma = await RdmaDevice.attach(dma);
+  return {
+    name,
+    address,
+    bdf: nic.bdf,
+    fabric,
+    model: models[0],
+    dma,
+    rdma,
+    host: (sizeBytes) => mapHostMemory(fabric.allocateHost(sizeBytes), [dma]),
+  };
+}
