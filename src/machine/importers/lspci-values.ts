@@ -34,8 +34,7 @@ export function parseAddress(text: string): number | null {
 
 /** `[disabled]` and addresses that are none. */
 const NO_ADDRESS = /<(?:ignored|unassigned|broken-64-bit-slot|invalid[^>]*|access denied)>/;
-const MEMORY_BAR =
-  /Memory at (\S+) \((32-bit|64-bit|low-1M|type 3|type 2|type 1), (non-prefetchable|prefetchable)\)/;
+const MEMORY_BAR = /Memory at (\S+) \((32-bit|64-bit|low-1M), (non-prefetchable|prefetchable)\)/;
 const IO_BAR = /I\/O ports at (\S+)/;
 
 /**
