@@ -10,6 +10,7 @@ import {
   MAP_TYPE_NAMES,
   narrowestLink,
   REASONS,
+  type RuleSet,
   Rules,
   Topology,
 } from "./index.ts";
@@ -155,6 +156,44 @@ describe("the evaluator on random machines", () => {
         }
       }),
       { seed: 8, numRuns: 15 },
+    );
+  });
+
+  it("finds the same parting ports for one pair and for the matrix", () => {
+    const probe: RuleSet = {
+      id: "probe",
+      title: "where the ways part",
+      source: "this test",
+      since: null,
+      until: null,
+      compile: () => ({
+        decide: ({ providerPort, clientPort }, out) => out.set(2, 1, providerPort, clientPort),
+        explain: () => ({ hop: null, evidence: [], remedies: [], assumptions: [], text: "" }),
+      }),
+    };
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: 2 ** 31 }), (seed) => {
+        const topology = new Topology(randomMachine(new Prng(seed), { functions: 30 }));
+        const rules = new Rules(topology, probe);
+        const matrix = rules.matrix();
+        for (let i = 0; i < topology.count; i++) {
+          for (let j = 0; j < topology.count; j++) {
+            const at = matrix.at(i, j);
+            const { distance, rawDistance } = rules.verdict(topology.bdfOf(i), topology.bdfOf(j));
+            const [chainI, chainJ] = [topology.chainOf(i), topology.chainOf(j)];
+            const common = chainI.find((node) => chainJ.includes(node)) ?? -1;
+            const below = (chain: number[]): number =>
+              common < 0 ? -1 : (chain[chain.indexOf(common) - 1] ?? -1);
+            const expected = [below(chainI), below(chainJ)].join();
+            const compact = [matrix.distance[at], matrix.rawDistance[at]].join();
+            const single = [distance, rawDistance].join();
+            if (compact !== expected || single !== expected) {
+              expect.fail(`${seed} ${i} ${j}: ${expected}, matrix ${compact}, pair ${single}`);
+            }
+          }
+        }
+      }),
+      { seed: 9, numRuns: 15 },
     );
   });
 
