@@ -70,7 +70,7 @@ export function chooseDevices(machine: Machine, target: Scenario["target"]): Dev
   const isRefused = ({ nic, ssd }: Pair): boolean =>
     rules.verdict(ssd.bdf, nic.bdf).route === "none";
   const candidates = target.apart ? pairs.filter(isRefused) : pairs;
-  const best = candidates.sort(target.apart ? byName : byFit)[0];
+  const best = candidates.sort(target.apart ? bySpeed : byFit)[0];
   if (best === undefined) {
     throw new PeerlaneError("no-such-device", "no NIC and SSD of this machine are kept apart", {
       place: machine.name,
@@ -110,11 +110,13 @@ function makePair(
 
 const byName = (a: Pair, b: Pair): number => a.nic.bdf - b.nic.bdf || a.ssd.bdf - b.ssd.bdf;
 
+const bySpeed = (a: Pair, b: Pair): number => linkRate(b.nic) - linkRate(a.nic) || byName(a, b);
+
 /** With memory beside them first, then the deepest shared bridge, then fast links, then names. */
 function byFit(a: Pair, b: Pair): number {
   if (a.owner !== b.owner) return a.owner ? -1 : 1;
   if (a.sharedDepth !== b.sharedDepth) return b.sharedDepth - a.sharedDepth;
-  return linkRate(b.nic) - linkRate(a.nic) || byName(a, b);
+  return bySpeed(a, b);
 }
 
 function linkRate({ pcie }: PciFunction): number {
@@ -123,7 +125,7 @@ function linkRate({ pcie }: PciFunction): number {
 }
 
 function reasonFor({ owner, sharedDepth }: Pair, apart: boolean): string {
-  if (apart) return "the first NIC and SSD between which the rules refuse a route";
+  if (apart) return "the fastest NIC and the first SSD between which the rules refuse a route";
   if (owner) return "they share a switch with a device that has memory to offer";
   return sharedDepth >= 0 ? "they share a bridge" : "the first of each; they share no bridge";
 }
