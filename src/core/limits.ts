@@ -100,3 +100,7 @@ export const PROC_FILE_BYTES_MAX = 16 * 1024 * 1024;
 export const SYSFS_READS_AT_ONCE = 32;
 /** Bytes of a PCI ID database; the real one has 1.4 MiB. */
 export const PCI_IDS_BYTES_MAX = 16 * 1024 * 1024;
+/** Sections of one bug report; a full one has about 400. */
+export const BUG_REPORT_SECTIONS_MAX = 20_000;
+/** Files of one archive or folder that are looked at for dumps. */
+export const DUMPS_PER_INPUT_MAX = 256;

@@ -7,7 +7,11 @@ import { INPUT_FILE_BYTES_MAX, PeerlaneError } from "../../core/index.ts";
 import { assembleMachine, type ImportOptions, type MachinePart } from "../assemble.ts";
 import type { Machine } from "../snapshot.ts";
 import { isHostText, parseHostText } from "./host-text.ts";
+import { isHwlocXml, parseHwloc } from "./hwloc.ts";
 import { isLspci, parseLspciPart } from "./lspci.ts";
+import { isLspciTree, parseLspciTree } from "./lspci-tree.ts";
+import { isNcclXml, parseNccl } from "./nccl.ts";
+import { isUdevDb, parseUdevDb } from "./udev.ts";
 
 /** A file as the caller has it: bytes, or text already decoded. */
 export interface InputFile {
@@ -33,10 +37,34 @@ export const HEAD_CHARS = 65_536;
 /** Asked in order: the most particular first. */
 export const IMPORTERS: readonly Importer[] = [
   {
+    name: "hwloc-xml",
+    gives: "lstopo --filter io:all topology.xml (hwloc 1.x to 3.0)",
+    detect: isHwlocXml,
+    parse: parseHwloc,
+  },
+  {
+    name: "nccl-xml",
+    gives: "the file of NCCL_TOPO_DUMP_FILE",
+    detect: isNcclXml,
+    parse: parseNccl,
+  },
+  {
+    name: "udev-db",
+    gives: "udevadm info --export-db",
+    detect: isUdevDb,
+    parse: parseUdevDb,
+  },
+  {
     name: "lspci",
     gives: "lspci -nnvvvxxxx (or -vvv, -xxxx)",
     detect: isLspci,
     parse: parseLspciPart,
+  },
+  {
+    name: "lspci-tree",
+    gives: "lspci -tnnv",
+    detect: isLspciTree,
+    parse: parseLspciTree,
   },
   {
     name: "host-text",
@@ -49,9 +77,14 @@ export const IMPORTERS: readonly Importer[] = [
 /** Other outputs of known tools, and why they do not do. */
 const NEAR_MISSES: readonly (readonly [RegExp, string, string])[] = [
   [
-    /^[- ]?[-+\\]*-?\[[0-9a-f]{4,8}:[0-9a-f]{2}\]-/m,
-    "this is lspci -t: it has names of functions and no addresses or registers",
-    "give lspci -nnvvvxxxx as well or instead",
+    /^\s*(?:\x1b\[4m)?(?:GPU0|NIC0)\t.*\bCPU Affinity/m,
+    "this is nvidia-smi topo -m: it has no addresses, so no machine can be made of it",
+    "give it beside a dump of the machine, to be compared with it",
+  ],
+  [
+    /^<\?xml|^\s*<[a-z]/i,
+    "this is XML, but neither a topology of hwloc nor one of NCCL",
+    "write one with lstopo topology.xml",
   ],
   [
     /^lspci: |command not found/m,
