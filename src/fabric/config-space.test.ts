@@ -51,7 +51,7 @@ describe("configuration space", () => {
     expect(config.read32(0x18)).toBe(0x0000000c);
     expect(config.read32(0x1c)).toBe(0xfffffffe);
     expect(fabric.open(a).barAddress(2)).toBeNull();
-    [0x10, 0x18, 0x1c].forEach((at, i) => config.write32(at, saved[i]!));
+    for (const [i, at] of [0x10, 0x18, 0x1c].entries()) config.write32(at, saved[i]!);
     expect(fabric.open(a).barAddress(2)?.sizeBytes).toBe(8 * GIB);
   });
 

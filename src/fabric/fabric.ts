@@ -32,6 +32,7 @@ import { reportRoute } from "./report.ts";
 import type { RootComplexPolicy } from "./resolve.ts";
 import { DmaDirection, type RouteReport } from "./route.ts";
 import { Scheduler } from "./scheduler.ts";
+import { FabricTiming, type TimingOptions } from "./timing.ts";
 import type { HostMemoryTraffic, LinkTraffic, PeerTraffic } from "./traffic.ts";
 
 export interface FabricOptions {
@@ -39,6 +40,9 @@ export interface FabricOptions {
   readonly scheduler?: Scheduler | undefined;
   /** One that is off when absent. */
   readonly tracer?: Tracer | undefined;
+  /** `functional` (the default): everything lands at once. `timed`: links and hops take time. */
+  readonly mode?: "functional" | "timed" | undefined;
+  readonly timing?: TimingOptions | undefined;
   /** Host memory; 64 GiB when absent (it costs only what is used). */
   readonly dramBytes?: number | undefined;
   /** `off` when absent. */
@@ -63,6 +67,7 @@ export class Fabric implements BackingMachine {
   readonly iommu: FabricIommu | null;
   readonly scheduler: Scheduler;
   readonly tracer: Tracer;
+  private readonly timing: FabricTiming | null = null;
   private readonly core: FabricCore;
   private readonly dram: Dram;
   private readonly functions = new Map<Bdf, FabricFunction>();
@@ -96,6 +101,12 @@ export class Fabric implements BackingMachine {
         ? null
         : new FabricIommu(core.topology.nodes, mode, this.tracer, () => core.routingChanged());
     core.iommu = this.iommu === null ? null : this.iommu.hot;
+    if (options.mode === "timed") {
+      const timing = new FabricTiming(core, options.timing ?? {});
+      core.timing = timing;
+      this.timing = timing;
+      if (this.iommu !== null) this.iommu.listenForMisses(timing);
+    }
     core.powerOn();
   }
 
@@ -237,6 +248,7 @@ export class Fabric implements BackingMachine {
       hostMemory: this.dram.inspect(),
       iommu: this.iommu === null ? null : this.iommu.inspect(),
       interrupts: this.core.interrupts.inspect(),
+      timing: this.timing === null ? null : this.timing.inspect(),
       traffic: this.core.ledger.inspect(),
       functions,
     };

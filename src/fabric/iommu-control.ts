@@ -16,7 +16,7 @@ import {
   type Tree,
 } from "../core/index.ts";
 import type { Tracer } from "../trace/index.ts";
-import { IoDomain, Iommu, type IommuFault } from "./iommu.hot.ts";
+import { IoDomain, Iommu, type IommuFault, type MissListener } from "./iommu.hot.ts";
 import { iommuGroups } from "./iommu-groups.ts";
 import type { FabricNode } from "./node.ts";
 
@@ -27,6 +27,7 @@ export class FabricIommu implements IommuControl {
   private readonly domains = new Map<IommuDomainId, IoDomain>();
   private readonly changed: () => void;
   private nextId = 1;
+  private missListener: MissListener | null = null;
 
   /** `changed` is called when the way of requests through the IOMMU changes. */
   constructor(
@@ -54,8 +55,16 @@ export class FabricIommu implements IommuControl {
 
   createDomain(kind: "identity" | "translated"): IommuDomainId {
     const id = this.nextId++;
-    this.domains.set(id, new IoDomain(id, kind === "identity"));
+    const domain = new IoDomain(id, kind === "identity");
+    domain.missListener = this.missListener;
+    this.domains.set(id, domain);
     return id;
+  }
+
+  /** Timed mode: `listener` hears of every translation that is not cached. */
+  listenForMisses(listener: MissListener): void {
+    this.missListener = listener;
+    for (const domain of this.domains.values()) domain.missListener = listener;
   }
 
   destroyDomain(id: IommuDomainId): void {

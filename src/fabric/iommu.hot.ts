@@ -25,6 +25,11 @@ const PACK = 4;
 /** Pages whose translations a domain caches: direct-mapped by the low bits of the page number. */
 const TLB_SLOTS = 1024;
 
+/** Told when a translation has to be walked for. */
+export interface MissListener {
+  translationMissed(): void;
+}
+
 export class IoDomain {
   readonly id: number;
   readonly isIdentity: boolean;
@@ -37,7 +42,7 @@ export class IoDomain {
   private readonly tlbGenerations = new Float64Array(TLB_SLOTS);
   private generation = 1;
   /** Charged with the time of a table walk in timed mode; null in functional mode. */
-  missListener: { translationMissed(): void } | null = null;
+  missListener: MissListener | null = null;
 
   constructor(id: number, isIdentity: boolean) {
     this.id = id;

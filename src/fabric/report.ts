@@ -62,6 +62,6 @@ function toReport(route: Route, address: number, fault: string | null = null): R
     hops,
     completionHops: story.completionHops,
     range: { base: route.base, limit: route.limit },
-    viaRootComplex: story.viaRootComplex,
+    viaRootComplex: story.requestViaRoot || story.completionViaRoot,
   };
 }

@@ -26,6 +26,7 @@ import {
   plainEnd,
   Route,
   type RouteEnd,
+  type RouteStory,
   type RouteTarget,
   TargetKind,
 } from "./route.ts";
@@ -272,7 +273,7 @@ export class Resolver {
     }
   }
 
-  private storyOf(walk: Walk, target: RouteTarget | null, completion: CompletionPath) {
+  private storyOf(walk: Walk, target: RouteTarget | null, completion: CompletionPath): RouteStory {
     const isHost = target?.kind === "host-memory";
     return {
       initiator: walk.initiator.bdf,
@@ -280,7 +281,9 @@ export class Resolver {
       hops: walk.hops,
       completionHops: completion.hops,
       target,
-      viaRootComplex: walk.viaRootComplex || completion.viaRootComplex,
+      requestViaRoot: walk.viaRootComplex,
+      completionViaRoot: completion.viaRootComplex,
+      addressBits: walk.addressBits,
       requestLinks: walk.links,
       completionLinks: completion.links,
       maxPayload: walk.maxPayload,

@@ -106,7 +106,11 @@ export interface RouteStory {
   readonly hops: readonly Hop[];
   readonly completionHops: readonly Hop[];
   readonly target: RouteTarget | null;
-  readonly viaRootComplex: boolean;
+  /** Requests, completions go through the root complex. */
+  readonly requestViaRoot: boolean;
+  readonly completionViaRoot: boolean;
+  /** Width of the address in the requests: below 4 GiB the header is 4 bytes shorter. */
+  readonly addressBits: 32 | 64;
   /** Directed links that requests, and a read's completions, take. */
   readonly requestLinks: readonly number[];
   readonly completionLinks: readonly number[];

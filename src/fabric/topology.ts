@@ -19,6 +19,7 @@ import {
   formatBdf,
 } from "../core/index.ts";
 import { type LinkFacts, type Machine, type PciFunction, PortType } from "../machine/index.ts";
+import { LINK_WIDTHS } from "../spec/pcie/index.ts";
 import { Link, type NodeRole } from "./link.ts";
 import { FabricNode, RootBus } from "./node.ts";
 
@@ -183,10 +184,17 @@ function makeLinks(nodes: readonly FabricNode[], notes: string[]): Link[] {
           `${ASSUMED_LINK.width} assumed`,
       );
     }
-    const link = new Link(links.length, node.bdf, facts ?? ASSUMED_LINK, facts === undefined);
+    const known = facts === undefined ? ASSUMED_LINK : withinModel(facts);
+    const link = new Link(links.length, node.bdf, known, facts === undefined);
     links.push(link);
     node.attachLink(link);
     for (const child of node.children) child.linkAbove = link;
   }
   return links;
+}
+
+/** Generation 7 and odd widths are beyond the throughput model: the nearest that it knows. */
+function withinModel({ generation, width }: LinkFacts): LinkFacts {
+  const fitting = LINK_WIDTHS.filter((lanes) => lanes <= width);
+  return { generation: Math.min(generation, 6), width: fitting.at(-1) ?? 1 };
 }

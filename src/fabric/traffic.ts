@@ -7,9 +7,9 @@
  */
 
 import { type Bdf, formatBdf, type Tree } from "../core/index.ts";
-import { completionOverheadBytes, linkModel, requestOverheadBytes } from "../spec/pcie/index.ts";
 import type { Link } from "./link.ts";
 import { DmaDirection, type Route, RouteCount, TargetKind } from "./route.ts";
+import { PUBLISHED_WIRE, wireCosts } from "./wire-cost.ts";
 
 /** One direction of one link. */
 export interface LinkTraffic {
@@ -47,8 +47,8 @@ export interface PeerTraffic {
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 const PAYLOAD = 0;
-const REQUEST_TLPS = 1;
-const COMPLETION_TLPS = 2;
+const WIRE = 1;
+const TLPS = 2;
 const NUMBERS = 3;
 
 export class TrafficLedger {
@@ -139,21 +139,21 @@ export class TrafficLedger {
   private foldLinks({ counts, story }: Route): void {
     const bytes = counts[RouteCount.bytes] as number;
     const tlps = counts[RouteCount.tlps] as number;
-    if (story.direction === DmaDirection.write) {
-      for (const link of story.requestLinks) this.addLink(link, bytes, tlps, 0);
-      return;
-    }
     const requests = counts[RouteCount.requests] as number;
-    for (const link of story.requestLinks) this.addLink(link, 0, requests, 0);
-    for (const link of story.completionLinks) this.addLink(link, bytes, 0, tlps);
+    const batch = { bytes, tlps, requests };
+    const { links, bytes: wire } = wireCosts(story, batch, this.links, PUBLISHED_WIRE);
+    const isRead = story.direction === DmaDirection.read;
+    for (const [at, directed] of links.entries()) {
+      const isRequest = isRead && at < story.requestLinks.length;
+      this.addTo(directed, PAYLOAD, isRequest ? 0 : bytes);
+      this.addTo(directed, WIRE, wire[at] as number);
+      this.addTo(directed, TLPS, isRequest ? requests : tlps);
+    }
   }
 
-  private addLink(directed: number, payload: number, requests: number, completions: number): void {
-    const at = directed * NUMBERS;
-    const numbers = this.linkNumbers;
-    numbers[at + PAYLOAD] = (numbers[at + PAYLOAD] as number) + payload;
-    numbers[at + REQUEST_TLPS] = (numbers[at + REQUEST_TLPS] as number) + requests;
-    numbers[at + COMPLETION_TLPS] = (numbers[at + COMPLETION_TLPS] as number) + completions;
+  private addTo(directed: number, number: number, amount: number): void {
+    const at = directed * NUMBERS + number;
+    this.linkNumbers[at] = (this.linkNumbers[at] as number) + amount;
   }
 
   private foldTarget({ counts, story }: Route): void {
@@ -177,12 +177,10 @@ export class TrafficLedger {
     return entry;
   }
 
-  private peerEntry({
-    initiator,
-    target,
-    viaRootComplex,
-  }: Route["story"]): Mutable<PeerTraffic> | null {
+  private peerEntry(story: Route["story"]): Mutable<PeerTraffic> | null {
+    const { initiator, target } = story;
     if (target === null || target.bdf === null || target.bar === null) return null;
+    const viaRootComplex = story.requestViaRoot || story.completionViaRoot;
     const key = `${initiator}/${target.bdf}/${target.bar}/${viaRootComplex}`;
     let entry = this.peers.get(key);
     if (entry === undefined) {
@@ -195,15 +193,12 @@ export class TrafficLedger {
 
   private oneWay(link: Link, towardsRoot: boolean): LinkTraffic {
     const at = (towardsRoot ? link.towardsRoot : link.awayFromRoot) * NUMBERS;
-    const payloadBytes = this.linkNumbers[at + PAYLOAD] as number;
-    const requests = this.linkNumbers[at + REQUEST_TLPS] as number;
-    const completions = this.linkNumbers[at + COMPLETION_TLPS] as number;
-    const model = linkModel(link.facts.generation, link.facts.width);
-    const wireBytes =
-      payloadBytes +
-      requests * requestOverheadBytes(model) +
-      completions * completionOverheadBytes(model);
-    const { upper } = link;
-    return { upper, towardsRoot, payloadBytes, wireBytes, tlps: requests + completions };
+    return {
+      upper: link.upper,
+      towardsRoot,
+      payloadBytes: this.linkNumbers[at + PAYLOAD] as number,
+      wireBytes: this.linkNumbers[at + WIRE] as number,
+      tlps: this.linkNumbers[at + TLPS] as number,
+    };
   }
 }

@@ -38,6 +38,8 @@ export class Walk {
   /** The smallest Max_Payload_Size on the way. */
   maxPayload: number;
   viaRootComplex = false;
+  /** Of the address that the initiator issues, whatever becomes of it later. */
+  readonly addressBits: 32 | 64;
 
   constructor(
     initiator: FabricNode,
@@ -52,6 +54,8 @@ export class Walk {
     this.direction = direction;
     this.isTranslated = isTranslated;
     this.maxPayload = initiator.maxPayload;
+    // Asking narrows the range: a route has one kind of header (PCI Express Base 6.x, 2.2.4.1).
+    this.addressBits = range.isIn(0, 2 ** 32) ? 32 : 64;
   }
 
   get isWrite(): boolean {
