@@ -77,7 +77,7 @@ export const IMPORTERS: readonly Importer[] = [
 /** Other outputs of known tools, and why they do not do. */
 const NEAR_MISSES: readonly (readonly [RegExp, string, string])[] = [
   [
-    /^\s*(?:\x1b\[4m)?(?:GPU0|NIC0)\t.*\bCPU Affinity/m,
+    /^\t\S*(?:GPU0|NIC0)\t/m,
     "this is nvidia-smi topo -m: it has no addresses, so no machine can be made of it",
     "give it beside a dump of the machine, to be compared with it",
   ],
