@@ -24,7 +24,7 @@ setFlagsFromString("--expose-gc");
 const collectGarbage = runInNewContext("gc") as () => void;
 
 /** Bios of one run that is checked for allocation. */
-const BIOS = 30_000;
+const BIOS = 10_000;
 
 /** A device under test with memory that it can reach. */
 export interface BlockHarness {
@@ -36,6 +36,8 @@ export interface BlockHarness {
   /** Runs everything once: device, driver, queue. Returns how many things were done. */
   poll(): number;
   close(): Promise<void>;
+  /** Bytes that the steady state may leave per bio; default 64 (see the test). */
+  readonly garbageBytesMax?: number;
 }
 
 /** Ends are counted per bio, so that a second one shows. */
@@ -275,7 +277,7 @@ export function blockContract(name: string, open: () => Promise<BlockHarness>): 
       expect(owner.failed).toBe(0);
       // Addresses do not fit a small integer, so the engine boxes some (16 bytes each) on their way
       // through calls it does not inline. An object or a view per bio would show.
-      expect(Math.min(...growth) / BIOS).toBeLessThan(64);
+      expect(Math.min(...growth) / BIOS).toBeLessThan(harness.garbageBytesMax ?? 64);
     });
   });
 }
