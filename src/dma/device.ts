@@ -7,12 +7,14 @@
 
 import type { BackingFunction, HostRegion } from "../backing/interface.ts";
 import {
+  alignUp,
   assert,
   type Bdf,
   type DmaAddr,
   dmaAddr,
   formatBdf,
   type Inspectable,
+  isPowerOfTwo,
   PAGE_SIZE,
   PeerlaneError,
   type PhysAddr,
@@ -35,7 +37,10 @@ export class DmaDevice extends AddressMapper implements Inspectable {
   readonly id: InitiatorId;
   readonly fn: BackingFunction;
   readonly bdf: Bdf;
-  private readonly regions = new Map<DmaBuffer, HostRegion>();
+  private readonly regions = new Map<
+    DmaBuffer,
+    { readonly region: HostRegion; readonly length: number }
+  >();
   private readonly domain: IovaDomain | null;
 
   constructor(
@@ -55,13 +60,15 @@ export class DmaDevice extends AddressMapper implements Inspectable {
 
   /**
    * Host memory mapped for this device in both directions, zeroed. `alignment`: a power of two, at
-   * least 4096 (the default); it holds for the physical address, and for the DMA address up to one
-   * page (in strict mode IOVAs are naturally aligned, so it holds for lengths of that alignment
-   * too). Throws `dma-map` when the device has no address for it.
+   * least 4096 (the default); it holds for the physical and for the DMA address. Throws `dma-map`
+   * when the device has no address for it.
    */
   allocCoherent(sizeBytes: number, alignment = PAGE_SIZE): DmaBuffer {
-    const region = this.fn.machine.allocateHost(sizeBytes, alignment);
-    const address = this.mapPhys(region.phys, sizeBytes, Direction.both, false);
+    assert(isPowerOfTwo(alignment) && alignment >= PAGE_SIZE, "an alignment is whole pages");
+    // IOVAs are aligned to their length, so a length of whole alignments aligns them.
+    const length = alignUp(sizeBytes, alignment);
+    const region = this.fn.machine.allocateHost(length, alignment);
+    const address = this.mapPhys(region.phys, length, Direction.both, false);
     if (address < 0) {
       this.fn.machine.freeHost(region);
       throw new PeerlaneError("dma-map", `no DMA address for host memory: ${nameOf(address)}`, {
@@ -71,16 +78,16 @@ export class DmaDevice extends AddressMapper implements Inspectable {
     }
     const bytes = region.bytes.subarray(0, sizeBytes);
     const buffer: DmaBuffer = { phys: region.phys, dma: dmaAddr(address), bytes };
-    this.regions.set(buffer, region);
+    this.regions.set(buffer, { region, length });
     return buffer;
   }
 
   freeCoherent(buffer: DmaBuffer): void {
-    const region = this.regions.get(buffer);
-    assert(region !== undefined, "a coherent buffer is freed once, by the device that has it");
+    const held = this.regions.get(buffer);
+    assert(held !== undefined, "a coherent buffer is freed once, by the device that has it");
     this.regions.delete(buffer);
-    this.unmap(buffer.dma, buffer.bytes.length);
-    this.fn.machine.freeHost(region);
+    this.unmap(buffer.dma, held.length);
+    this.fn.machine.freeHost(held.region);
   }
 
   inspect(): Tree {

@@ -63,6 +63,16 @@ describe("DmaContext", () => {
     },
   );
 
+  it.each(["off", "strict"] as const)("%s: an alignment above a page holds for both", (mode) => {
+    const { context, a } = setup(mode);
+    const device = context.device(a);
+    device.allocCoherent(100);
+    for (const sizeBytes of [100, 70_000, 131_072]) {
+      const { phys, dma } = device.allocCoherent(sizeBytes, 65_536);
+      expect([phys % 65_536, dma % 65_536]).toEqual([0, 0]);
+    }
+  });
+
   it("off: shifts by the host bridge's inbound ranges, refuses what they leave out", () => {
     const inboundRanges = () => [{ phys: 0, bus: 0x80_0000_0000, sizeBytes: 0x200_0000 }];
     const { context, a } = setup("off", { inboundRanges });
