@@ -1,6 +1,7 @@
 /**
- * Small DMAs, as controllers do them by the million: a 64-byte fetch that is lent, a 4 KiB write. The
- * fabric's share of the time of an I/O is this, so it is measured per call against the bare copy.
+ * Small DMAs, as controllers do them by the million: a 64-byte fetch that is lent, a 4 KiB write.
+ * The fabric's share of the time of an I/O is this, so it is measured per call against the bare
+ * copy.
  */
 
 import { Span } from "../src/core/index.ts";

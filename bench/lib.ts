@@ -1,7 +1,7 @@
 /**
- * The harness of the benchmarks: rounds of what is measured and what it is compared to, interleaved so
- * that both meet the same noise, and the median of the rounds' ratios. A benchmark claims something of
- * a ratio, so it says the same on a slow machine as on a fast one.
+ * The harness of the benchmarks: rounds of what is measured and what it is compared to, interleaved
+ * so that both meet the same noise, and the median of the rounds' ratios. A benchmark claims
+ * something of a ratio, so it says the same on a slow machine as on a fast one.
  */
 
 import type { Clock } from "../src/platform/index.ts";

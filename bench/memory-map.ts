@@ -1,7 +1,7 @@
 /**
- * What a lease costs over a bare DMA address, per mapped vector: the price of knowing the initiator,
- * the end and the lifetime of the memory. One or two nanoseconds, which is what matters: a 4 KiB I/O
- * takes microseconds.
+ * What a lease costs over a bare DMA address, per mapped vector: the price of knowing the
+ * initiator, the end and the lifetime of the memory. One or two nanoseconds, which is what matters:
+ * a 4 KiB I/O takes microseconds.
  */
 
 import { Direction, DmaAddressMemory, type IoMemory, LeaseMemory } from "../src/memory/index.ts";

@@ -1,10 +1,10 @@
 /**
  * Small machines for tests, written as trees: host bridges, root ports, switches, endpoints. Bus
- * numbers, BAR addresses and bridge windows are given out the way firmware does; everything that a test
- * is about (ACS, command bits, links, apertures, BARs) can be said.
+ * numbers, BAR addresses and bridge windows are given out the way firmware does; everything that a
+ * test is about (ACS, command bits, links, apertures, BARs) can be said.
  *
- * Invariants: the result is a snapshot as an importer would make it, without raw bytes; addresses are
- * naturally aligned; every BAR lies in the windows of all bridges above it.
+ * Invariants: the result is a snapshot as an importer would make it, without raw bytes; addresses
+ * are naturally aligned; every BAR lies in the windows of all bridges above it.
  */
 
 import { type Bdf, makeBdf } from "../src/core/index.ts";

@@ -1,6 +1,6 @@
 /**
- * A fabric whose functions are dumb memory with a handle on their ports, so that a test issues DMA as
- * any function it likes and looks at every memory afterwards.
+ * A fabric whose functions are dumb memory with a handle on their ports, so that a test issues DMA
+ * as any function it likes and looks at every memory afterwards.
  */
 
 import type { Bdf } from "../src/core/index.ts";
