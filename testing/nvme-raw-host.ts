@@ -5,9 +5,14 @@
  */
 
 import { assert } from "../src/core/index.ts";
-import type { DeviceModel, RegisterHandler } from "../src/fabric/index.ts";
+import {
+  type DeviceModel,
+  NvmeModel,
+  type NvmeModelOptions,
+  type RegisterHandler,
+} from "../src/fabric/index.ts";
 import * as spec from "../src/spec/nvme/index.ts";
-import type { FakePort } from "./fake-port.ts";
+import { FakePort, type FakePortOptions } from "./fake-port.ts";
 
 export interface Completion {
   readonly cid: number;
@@ -66,7 +71,7 @@ export class RawNvmeHost {
   readonly registers: RegisterHandler;
   readonly admin: RawQueue;
   private readonly dstrd: number;
-  private nextQueuePage = 16;
+  private nextQueuePage = 32;
   private nextCid = 1;
 
   constructor(model: DeviceModel, port: FakePort, adminEntries = 32, dstrd = 0) {
@@ -78,7 +83,7 @@ export class RawNvmeHost {
     const region = model.barRegions().find((candidate) => candidate.registers !== null);
     assert(region !== undefined, "the model has registers");
     this.registers = region.registers as RegisterHandler;
-    this.admin = new RawQueue(0, adminEntries, port.base, port.base + 8 * 4096);
+    this.admin = new RawQueue(0, adminEntries, port.base, port.base + 16 * 4096);
   }
 
   /** The address of test data at `offset`. */
@@ -217,6 +222,29 @@ export class RawNvmeHost {
     assert(this.nextQueuePage * 4096 <= TEST_DATA_OFFSET, "test queues fit their memory");
     return this.port.base + page * 4096;
   }
+}
+
+/** Options of a model under test; what is absent gets the model's defaults and 16 MiB of blocks. */
+export type TestNvmeOptions = Partial<Omit<NvmeModelOptions, "copier">>;
+
+export interface TestNvme {
+  readonly port: FakePort;
+  readonly model: NvmeModel;
+  readonly host: RawNvmeHost;
+}
+
+/** A model behind a fake port with a bare host. The controller is not enabled yet. */
+export function makeNvme(
+  options: TestNvmeOptions = {},
+  portOptions: FakePortOptions = {},
+): TestNvme {
+  const port = new FakePort(portOptions);
+  const model = new NvmeModel({
+    copier: port.copier,
+    namespaces: [{ sizeBytes: 16 * 1024 * 1024 }],
+    ...options,
+  });
+  return { port, model, host: new RawNvmeHost(model, port, 32, options.dstrd ?? 0) };
 }
 
 /** The 64 bytes of a command. */

@@ -1,23 +1,17 @@
 import { describe, expect, it } from "vitest";
-import { FakePort } from "../../../../testing/fake-port.ts";
-import { RawNvmeHost } from "../../../../testing/nvme-raw-host.ts";
+import {
+  makeNvme,
+  type RawNvmeHost,
+  type TestNvmeOptions,
+} from "../../../../testing/nvme-raw-host.ts";
 import * as spec from "../../../spec/nvme/index.ts";
-import { NvmeModel, type NvmeModelOptions } from "./index.ts";
-
-type Options = Omit<NvmeModelOptions, "copier">;
 
 const MIB = 1024 * 1024;
 const { Reg } = spec;
 
-function make(options: Partial<Options> = {}, timed = false) {
-  const port = new FakePort({ timed });
-  const model = new NvmeModel({
-    copier: port.copier,
-    namespaces: [{ sizeBytes: 16 * MIB }],
-    ...options,
-  });
-  const host = new RawNvmeHost(model, port, 32, options.dstrd ?? 0);
-  return { port, model, host, registers: host.registers };
+function make(options: TestNvmeOptions = {}) {
+  const made = makeNvme(options);
+  return { ...made, registers: made.host.registers };
 }
 
 describe("capabilities", () => {
@@ -270,7 +264,7 @@ describe("Persistent Memory Region", () => {
 
 describe("options", () => {
   it("that no controller could have are refused with a remedy", () => {
-    const bad: Partial<Options>[] = [
+    const bad: TestNvmeOptions[] = [
       { maxEntries: 1 },
       { dstrd: 16 },
       { namespaces: [] },
