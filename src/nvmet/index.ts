@@ -1,6 +1,7 @@
 /** NVMe over Fabrics: the target, its orchestrator, transports, and the host. */
 
 export * from "./admin/identify.ts";
+export * from "./assembly.ts";
 export * from "./binding.hot.ts";
 export * from "./channel.ts";
 export * from "./controller.ts";
@@ -20,3 +21,7 @@ export * from "./subsystem.ts";
 export * from "./target.ts";
 export * from "./transports/loop/loop.hot.ts";
 export * from "./transports/loop/loop.ts";
+export * from "./transports/rdma/host-channel.hot.ts";
+export * from "./transports/rdma/host-transport.ts";
+export * from "./transports/rdma/target-channel.hot.ts";
+export * from "./transports/rdma/target-transport.ts";

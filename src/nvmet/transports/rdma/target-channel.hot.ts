@@ -1,0 +1,288 @@
+/**
+ * The RDMA transport's connection in the target: capsules come by RECV, data of writes by RDMA READ,
+ * data of reads goes by RDMA WRITE, responses by SEND. NVMe RDMA Transport Specification 1.0, section
+ * 3.3.
+ *
+ * One slot per request: its receive buffer, its response and its work requests share an index, which
+ * is also in `wrId`. There are twice as many slots as the host may have commands, so that a host that
+ * sees an answer before we see our completion still finds a posted RECV.
+ *
+ * Invariants: work that does not fit the send queue waits, in order; of a request's work only the
+ * last is signaled, since a queue pair completes in order; after an error every request comes back
+ * once, whatever completions still arrive for it.
+ */
+
+import { assert } from "../../../core/index.ts";
+import { Direction, type InitiatorId, type IoMemory } from "../../../memory/index.ts";
+import { type Cq, type Qp, RecvWr, SendWr, VerbsStatus, Wc } from "../../../rdma/index.ts";
+import { NvmeStatus } from "../../../spec/nvme/index.ts";
+import { RESPONSE_BYTES } from "../../../spec/nvmf/index.ts";
+import { WcStatus, WrFlag, WrOpcode } from "../../../spec/rdma/index.ts";
+import type { Channel } from "../../channel.ts";
+import type { TargetQueue } from "../../queue.hot.ts";
+import { RequestState, type TargetRequest } from "../../request.hot.ts";
+
+/** Completions handled per poll: bounded, so that queues take turns. */
+const BATCH = 64;
+
+/** What a work request was for: the low bits of `wrId`. */
+const WORK_RECV = 0;
+const WORK_FETCH = 1;
+const WORK_RESPOND = 2;
+const WORK_BITS = 2;
+const WORK_MASK = 3;
+
+/** What the channel reports upwards. Control plane. */
+export interface ChannelOwner {
+  /** The connection is broken or closed: the queue must be dropped. */
+  lost(channel: RdmaTargetChannel, reason: string): void;
+  /** Ends the connection of the queue pair. */
+  disconnect(channel: RdmaTargetChannel): void;
+  /** Nothing uses the buffers any more. */
+  released(channel: RdmaTargetChannel): void;
+}
+
+export interface TargetChannelParts {
+  readonly owner: ChannelOwner;
+  readonly qp: Qp;
+  /** Of both queues. */
+  readonly cq: Cq;
+  readonly nic: InitiatorId;
+  readonly lkey: number;
+  /** DMA address, for the NIC, of slot 0's receive buffer and response. */
+  readonly capsulesAt: number;
+  readonly capsuleStride: number;
+  readonly responsesAt: number;
+  readonly requests: readonly TargetRequest[];
+}
+
+export class RdmaTargetChannel implements Channel {
+  readonly qp: Qp;
+  queue: TargetQueue | null = null;
+  /** Why it ended; null while it is up. */
+  ended: string | null = null;
+  /** Requests that had to wait for room in the send queue. */
+  sendWaits = 0;
+  /** Work completions that were not success. */
+  failures = 0;
+  readonly requests: readonly TargetRequest[];
+  private readonly owner: ChannelOwner;
+  private readonly cq: Cq;
+  private readonly nic: InitiatorId;
+  private readonly lkey: number;
+  private readonly capsulesAt: number;
+  private readonly capsuleStride: number;
+  private readonly responsesAt: number;
+  private readonly wc = new Wc();
+  private readonly recvWr = new RecvWr(1);
+  private readonly dataWr = new SendWr(1);
+  private readonly responseWr = new SendWr(1);
+  private needsKick = false;
+  private waitHead: TargetRequest | null = null;
+  private waitTail: TargetRequest | null = null;
+
+  constructor(parts: TargetChannelParts) {
+    this.owner = parts.owner;
+    this.qp = parts.qp;
+    this.cq = parts.cq;
+    this.nic = parts.nic;
+    this.lkey = parts.lkey;
+    this.capsulesAt = parts.capsulesAt;
+    this.capsuleStride = parts.capsuleStride;
+    this.responsesAt = parts.responsesAt;
+    this.requests = parts.requests;
+  }
+
+  /** Posts a RECV for every slot: before the connection is accepted. */
+  postAll(): void {
+    for (const { tag } of this.requests) this.postRecv(tag);
+  }
+
+  private postRecv(slot: number): void {
+    const { recvWr } = this;
+    recvWr.wrId = (slot << WORK_BITS) | WORK_RECV;
+    recvWr.setSge(this.capsulesAt + slot * this.capsuleStride, this.capsuleStride, this.lkey);
+    const status = this.qp.postRecv(recvWr);
+    // A queue pair in error takes no more: its end is reported by the send side.
+    assert(status === VerbsStatus.ok || this.ended !== null, "every slot has room for its RECV");
+  }
+
+  /** Reads the request's data from the host into its memory. Returns a `MapStatus`. */
+  fetch(request: TargetRequest): number {
+    const address = this.map(request, Direction.toMemory);
+    if (address < 0) return -address;
+    request.netOffset = address;
+    this.start(request);
+    return 0;
+  }
+
+  /** Writes the request's data to the host, if it has any to send, and sends the response. */
+  respond(request: TargetRequest): number {
+    if (request.dataBytes > 0 && !request.isInbound) {
+      const address = this.map(request, Direction.fromMemory);
+      if (address < 0) return -address;
+      request.netOffset = address;
+    }
+    this.start(request);
+    return 0;
+  }
+
+  /** The NIC's address of the request's data, from now on also in `netOffset`; or a negative status. */
+  private map(request: TargetRequest, direction: Direction): number {
+    const memory: IoMemory = request.netMemory;
+    return memory.map(this.nic, request.netOffset, request.dataBytes, direction);
+  }
+
+  /** Posts the request's work, or lets it wait for room. */
+  private start(request: TargetRequest): void {
+    if (this.ended !== null) this.giveBack(request);
+    else if (this.waitHead !== null || this.qp.sendRoom < workOf(request)) this.wait(request);
+    else this.post(request);
+  }
+
+  private post(request: TargetRequest): void {
+    this.needsKick = true;
+    if (request.state === RequestState.fetching) {
+      this.postData(request, WrOpcode.rdmaRead);
+      return;
+    }
+    if (request.dataBytes > 0 && !request.isInbound) this.postData(request, WrOpcode.rdmaWrite);
+    if (request.state === RequestState.responding) this.postResponse(request);
+  }
+
+  /** One work request per piece of the host's memory. */
+  private postData(request: TargetRequest, opcode: WrOpcode): void {
+    const { dataWr } = this;
+    const last = request.remoteCount - 1;
+    const isRead = opcode === WrOpcode.rdmaRead;
+    dataWr.opcode = opcode;
+    dataWr.wrId = (request.tag << WORK_BITS) | (isRead ? WORK_FETCH : WORK_RESPOND);
+    let address = request.netOffset;
+    for (let i = 0; i <= last; i++) {
+      const length = request.remoteLengths[i];
+      // A WRITE is followed by the response, whose completion covers it.
+      dataWr.flags = isRead && i === last ? WrFlag.signaled : 0;
+      dataWr.remoteAddress = request.remoteAddresses[i];
+      dataWr.rkey = request.remoteKeys[i];
+      dataWr.setSge(address, length, this.lkey);
+      if (this.qp.postSend(dataWr) !== VerbsStatus.ok) {
+        this.broken("the send queue refused work", request);
+        return;
+      }
+      address += length;
+    }
+  }
+
+  private postResponse(request: TargetRequest): void {
+    const { responseWr } = this;
+    const at = this.responsesAt + request.tag * RESPONSE_BYTES;
+    responseWr.opcode = request.wantsInvalidate ? WrOpcode.sendWithInvalidate : WrOpcode.send;
+    responseWr.invalidateKey = request.invalidateKey;
+    responseWr.wrId = (request.tag << WORK_BITS) | WORK_RESPOND;
+    responseWr.flags = WrFlag.signaled;
+    responseWr.setSge(at, RESPONSE_BYTES, this.lkey);
+    if (this.qp.postSend(responseWr) !== VerbsStatus.ok) {
+      this.broken("the send queue refused a response", request);
+    }
+  }
+
+  /** Work could not be posted: the queue pair is in error. */
+  private broken(reason: string, request: TargetRequest): void {
+    this.fail(reason);
+    this.giveBack(request);
+  }
+
+  private wait(request: TargetRequest): void {
+    this.sendWaits++;
+    request.next = null;
+    if (this.waitTail === null) this.waitHead = request;
+    else this.waitTail.next = request;
+    this.waitTail = request;
+  }
+
+  private postWaiting(): void {
+    while (this.waitHead !== null) {
+      const request: TargetRequest = this.waitHead;
+      if (this.ended === null && this.qp.sendRoom < workOf(request)) return;
+      this.waitHead = request.next;
+      if (this.waitHead === null) this.waitTail = null;
+      request.next = null;
+      if (this.ended === null) this.post(request);
+      else this.giveBack(request);
+    }
+  }
+
+  /** Ends a request's part here when the connection cannot: exactly once, by its state. */
+  private giveBack(request: TargetRequest): void {
+    const queue = this.queue as TargetQueue;
+    if (request.state === RequestState.fetching) {
+      queue.dataArrived(request, NvmeStatus.transientTransportError);
+    } else if (request.state === RequestState.responding) queue.responded(request);
+  }
+
+  poll(): number {
+    const { wc } = this;
+    let done = 0;
+    while (done < BATCH && this.cq.poll(wc)) {
+      done++;
+      const slot = wc.wrId >> WORK_BITS;
+      const work = wc.wrId & WORK_MASK;
+      if (wc.status !== WcStatus.success) this.failed(this.requests[slot], work, wc.status);
+      else if (work === WORK_RECV) this.received(this.requests[slot], wc.byteLength);
+      else this.completed(this.requests[slot], work);
+    }
+    if (this.waitHead !== null) this.postWaiting();
+    return done;
+  }
+
+  private received(request: TargetRequest, bytes: number): void {
+    const queue = this.queue as TargetQueue;
+    if (!queue.isClosed) queue.receive(request, bytes);
+  }
+
+  private completed(request: TargetRequest, work: number): void {
+    const queue = this.queue as TargetQueue;
+    if (work === WORK_FETCH) {
+      if (request.state === RequestState.fetching) queue.dataArrived(request, NvmeStatus.success);
+    } else if (request.state === RequestState.responding) {
+      queue.responded(request);
+      if (this.ended === null) this.postRecv(request.tag);
+    }
+  }
+
+  private failed(request: TargetRequest, work: number, status: number): void {
+    this.failures++;
+    // Flushed work follows the failure that was the cause, or a disconnect.
+    if (status !== WcStatus.workRequestFlushed) this.fail("a transfer failed");
+    else this.fail("connection closed");
+    if (work !== WORK_RECV) this.giveBack(request);
+  }
+
+  /** The connection is over. Idempotent; the owner drops the queue. */
+  private fail(reason: string): void {
+    if (this.ended !== null) return;
+    this.ended = reason;
+    this.owner.lost(this, reason);
+  }
+
+  kick(): void {
+    if (!this.needsKick) return;
+    this.needsKick = false;
+    this.qp.kick();
+  }
+
+  close(reason: string): void {
+    this.ended ??= reason;
+    this.owner.disconnect(this);
+  }
+
+  release(): void {
+    this.owner.released(this);
+  }
+}
+
+/** Work requests that a request needs now. */
+function workOf(request: TargetRequest): number {
+  if (request.state === RequestState.fetching) return request.remoteCount;
+  return request.dataBytes > 0 && !request.isInbound ? request.remoteCount + 1 : 1;
+}
