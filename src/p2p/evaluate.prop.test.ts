@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { randomMachine } from "../../testing/random-machine.ts";
-import { bdfBus, bdfDomain, Prng } from "../core/index.ts";
+import { bdfBus, bdfDomain, PeerlaneError, Prng } from "../core/index.ts";
 import type { Machine, PciFunction } from "../machine/index.ts";
 import {
   findHostBridge,
@@ -195,6 +195,41 @@ describe("the evaluator on random machines", () => {
       }),
       { seed: 9, numRuns: 15 },
     );
+  });
+
+  it("answers or refuses with a typed error whatever the bus numbers say", () => {
+    let answered = 0;
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: 2 ** 31 }), (seed) => {
+        const prng = new Prng(seed);
+        const machine = randomMachine(prng, { functions: 20 });
+        const bdfs = machine.functions.map(({ bdf }) => bdf);
+        const functions = machine.functions.map((fn) => ({
+          ...fn,
+          physicalFunction: prng.chance(0.2) ? prng.pick(bdfs) : fn.physicalFunction,
+          bridge:
+            fn.bridge === null || prng.chance(0.6)
+              ? fn.bridge
+              : { ...fn.bridge, secondary: prng.below(256), subordinate: prng.below(256) },
+        }));
+        try {
+          const topology = new Topology({ ...machine, functions });
+          const rules = new Rules(topology);
+          const matrix = rules.matrix();
+          for (let i = 0; i < topology.count; i++) {
+            for (let j = 0; j < topology.count; j += 3) {
+              const { distance } = rules.verdict(topology.bdfOf(i), topology.bdfOf(j));
+              if (distance !== matrix.distance[matrix.at(i, j)]) expect.fail(`${seed} ${i} ${j}`);
+            }
+          }
+          answered++;
+        } catch (error) {
+          if (!(error instanceof PeerlaneError)) throw error;
+        }
+      }),
+      { seed: 10, numRuns: 60 },
+    );
+    expect(answered).toBeGreaterThan(30);
   });
 
   it("lists host bridges once per kernel", () => {

@@ -75,7 +75,7 @@ export class Topology {
     this.index = index;
     this.functions = functions;
     this.count = count;
-    this.parent = Int32Array.from(functions, (_, node) => index.parentOf(standsFor(index, node)));
+    this.parent = Int32Array.from(functions, (_, node) => upstreamBridge(index, node));
     this.acsControl = Uint16Array.from(functions, ({ acs }) => acs?.control ?? 0);
     this.linkAbove = Float64Array.from(functions, linkBytesPerSecond);
     this.chain = new Uint8Array(count);
@@ -143,6 +143,12 @@ function standsFor(index: MachineIndex, node: number): number {
   const { physicalFunction } = index.functions[node];
   const physical = physicalFunction === null ? -1 : index.indexOf(physicalFunction);
   return physical < 0 ? node : physical;
+}
+
+/** Dumps can name a physical function that stands below its virtual one: then it is not followed. */
+function upstreamBridge(index: MachineIndex, node: number): number {
+  const above = index.parentOf(standsFor(index, node));
+  return above < node ? above : index.parentOf(node);
 }
 
 /** The host bridge of every function: as the machine lists them, else by its root bus. */
