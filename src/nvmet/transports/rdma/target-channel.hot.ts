@@ -111,7 +111,7 @@ export class RdmaTargetChannel implements Channel {
   fetch(request: TargetRequest): number {
     const address = this.map(request, Direction.toMemory);
     if (address < 0) return -address;
-    request.netOffset = address;
+    request.netAddress = address;
     this.start(request);
     return 0;
   }
@@ -121,13 +121,13 @@ export class RdmaTargetChannel implements Channel {
     if (request.dataBytes > 0 && !request.isInbound) {
       const address = this.map(request, Direction.fromMemory);
       if (address < 0) return -address;
-      request.netOffset = address;
+      request.netAddress = address;
     }
     this.start(request);
     return 0;
   }
 
-  /** The NIC's address of the request's data, from now on also in `netOffset`; or a negative status. */
+  /** The NIC's address of the request's data, or a negated `MapStatus`. */
   private map(request: TargetRequest, direction: Direction): number {
     const memory: IoMemory = request.netMemory;
     return memory.map(this.nic, request.netOffset, request.dataBytes, direction);
@@ -157,7 +157,7 @@ export class RdmaTargetChannel implements Channel {
     const isRead = opcode === WrOpcode.rdmaRead;
     dataWr.opcode = opcode;
     dataWr.wrId = (request.tag << WORK_BITS) | (isRead ? WORK_FETCH : WORK_RESPOND);
-    let address = request.netOffset;
+    let address = request.netAddress;
     for (let i = 0; i <= last; i++) {
       const length = request.remoteLengths[i];
       // A WRITE is followed by the response, whose completion covers it.
