@@ -145,7 +145,9 @@ function standsFor(index: MachineIndex, node: number): number {
   return physical < 0 ? node : physical;
 }
 
-/** Dumps can name a physical function that stands below its virtual one: then it is not followed. */
+/**
+ * Dumps can name a physical function that stands below its virtual one: then it is not followed.
+ */
 function upstreamBridge(index: MachineIndex, node: number): number {
   const above = index.parentOf(standsFor(index, node));
   return above < node ? above : index.parentOf(node);
