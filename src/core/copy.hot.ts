@@ -11,7 +11,7 @@
 import { assert } from "./assert.ts";
 
 /** Below this a byte loop beats a call into the typed-array copy. */
-const LOOP_BYTES_MAX = 32;
+const LOOP_BYTES_MAX = 24;
 /** Above this making a view costs under 2 % of the copy, and caching it would only pin memory. */
 const CACHED_BYTES_MAX = 65_536;
 const CACHE_SLOTS = 1024;
