@@ -104,3 +104,5 @@ export const PCI_IDS_BYTES_MAX = 16 * 1024 * 1024;
 export const BUG_REPORT_SECTIONS_MAX = 20_000;
 /** Files of one archive or folder that are looked at for dumps. */
 export const DUMPS_PER_INPUT_MAX = 256;
+/** Bytes that one scenario's workload writes: they lie in memory twice, and once on the medium. */
+export const WORKLOAD_BYTES_MAX = 512 * 1024 * 1024;
