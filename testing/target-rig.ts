@@ -10,7 +10,8 @@
  *     remote  root - root port - nic
  */
 
-import { type Bdf, Reactor } from "../src/core/index.ts";
+import type { BlockQueue } from "../src/block/index.ts";
+import { type Bdf, Reactor, Span } from "../src/core/index.ts";
 import { DmaContext } from "../src/dma/index.ts";
 import {
   buildFabric,
@@ -73,6 +74,8 @@ export interface RigOptions {
   readonly hostPoolBytes?: number;
   readonly tracer?: Tracer;
   readonly mode?: "functional" | "timed";
+  /** Puts something between the target and the disk's queue. */
+  readonly wrapQueue?: (queue: BlockQueue) => BlockQueue;
 }
 
 export interface TargetRig {
@@ -98,6 +101,8 @@ export interface TargetRig {
   host(options?: Partial<HostOptions>): NvmfHost;
   /** Memory of the remote machine, registered for a host's I/O. */
   data(host: NvmfHost, sizeBytes: number): Promise<HostData>;
+  /** Lets simulated time pass. */
+  advance(ns: number): void;
   /** Polls until the promise settles. */
   settle<T>(promise: Promise<T>): Promise<T>;
 }
@@ -191,7 +196,10 @@ export async function targetRig(options: RigOptions = {}): Promise<TargetRig> {
   const subsystem = assembly.addSubsystem({ nqn: SUBSYSTEM_NQN, allowedHosts: [HOST_NQN] });
   const isPeer = description !== "host-memory";
   const p2pmem = options.p2pmem ?? { kind: isPeer ? "auto" : "off" };
-  const namespace = assembly.addDisk(subsystem, disk, { p2pmem });
+  const namespace = assembly.addDisk(subsystem, disk, {
+    p2pmem,
+    ...(options.wrapQueue === undefined ? {} : { wrap: options.wrapQueue }),
+  });
 
   const reactor = new Reactor();
   reactor.add(assembly);
@@ -220,6 +228,9 @@ export async function targetRig(options: RigOptions = {}): Promise<TargetRig> {
     provider,
     providerBdf: wanted === "gpu" ? local.gpu.bdf : local.ssd.bdf,
     settle,
+    advance(ns) {
+      void fabric.clock.sleep(ns);
+    },
     host(hostOptions = {}) {
       const host = new NvmfHost({
         transport: new RdmaHostTransport({
@@ -241,4 +252,17 @@ export async function targetRig(options: RigOptions = {}): Promise<TargetRig> {
       return { buffer: await host.register(memory, 0, sizeBytes), bytes: region.bytes };
     },
   };
+}
+
+/** Bytes of the offered disk, read from the medium itself. */
+export function readDisk(rig: TargetRig, offset: number, length: number): Uint8Array {
+  const { store } = rig.diskModel.namespaces[0];
+  const bytes = new Uint8Array(length);
+  const span = new Span();
+  for (let done = 0; done < length; ) {
+    store.lend(offset + done, length - done, span);
+    bytes.set(span.bytes.subarray(span.offset, span.offset + span.length), done);
+    done += span.length;
+  }
+  return bytes;
 }

@@ -7,6 +7,7 @@
  * the target.
  */
 
+import type { BlockQueue } from "../block/index.ts";
 import { type Inspectable, PeerlaneError, type Poller, type Tree } from "../core/index.ts";
 import type { DmaContext } from "../dma/index.ts";
 import type { Machine } from "../machine/index.ts";
@@ -48,6 +49,8 @@ export interface DiskOptions {
   readonly p2pmem?: P2pSetting;
   /** Which of the controller's namespaces; default the first. */
   readonly index?: number;
+  /** Puts another queue on top of the controller's. */
+  readonly wrap?: (queue: BlockQueue) => BlockQueue;
 }
 
 export class TargetAssembly implements Poller, Inspectable {
@@ -105,7 +108,7 @@ export class TargetAssembly implements Poller, Inspectable {
     const taken = [...subsystem.allNamespaces()].map(({ nsid }) => nsid);
     const namespace = subsystem.addNamespace({
       nsid: options.nsid ?? Math.max(0, ...taken) + 1,
-      queue: source.queue,
+      queue: options.wrap?.(source.queue) ?? source.queue,
       initiators: [controller.device],
       ...(options.p2pmem === undefined ? {} : { p2pmem: options.p2pmem }),
     });

@@ -72,7 +72,7 @@ export class ConnectHandler implements CommandHandler {
     if (status === NvmeStatus.success) {
       // The one data transfer before there is a controller: from the NIC's host buffers.
       const { nic } = queue.origin;
-      if (nic !== null) queue.hostPool = this.services.orchestrator.hostPool(nic);
+      if (nic !== null) queue.controlPool = this.services.orchestrator.controlPool(nic);
       queue.fetchForHandler(request);
     } else queue.complete(request, status);
   }

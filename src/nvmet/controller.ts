@@ -133,7 +133,7 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     queue.namespaces = this.namespaces;
     queue.bindings = this.bindings;
     queue.transferMax = this.subsystem.transferMax;
-    queue.hostPool = this.nic === null ? null : this.services.orchestrator.hostPool(this.nic);
+    queue.controlPool = this.nic === null ? null : this.services.orchestrator.controlPool(this.nic);
     this.resources.set(queue, { capsules: new Map() });
     if (queue.qid === 0) return;
     this.ioQueues.set(queue.qid, queue);

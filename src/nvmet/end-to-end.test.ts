@@ -2,8 +2,8 @@ import { describe, expect, it } from "vitest";
 import { Bench } from "../../testing/nvmet-transport-contract.ts";
 import { targetRig } from "../../testing/target-rig.ts";
 import { Prng } from "../core/index.ts";
-import { HostCommand, SubmitStatus } from "./index.ts";
 import { NvmOpcode } from "../spec/nvme/index.ts";
+import { HostCommand, SubmitStatus } from "./index.ts";
 
 describe("a write over RDMA", () => {
   it("reaches the disk through the CMB", async () => {

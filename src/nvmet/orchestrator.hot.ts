@@ -103,6 +103,7 @@ export function takeHostBuffer(request: TargetRequest, host: HostPool): number {
   if (at < 0) return WAIT;
   host.inUse++;
   request.placement = Placement.host;
+  request.pool = host;
   request.netMemory = host.netMemory;
   request.netOffset = at;
   request.poolOffset = at;
@@ -110,16 +111,16 @@ export function takeHostBuffer(request: TargetRequest, host: HostPool): number {
   return NvmeStatus.success;
 }
 
-/** Gives the request's memory back. `host`: the pool of its queue's controller. */
-export function releaseMemory(request: TargetRequest, host: HostPool | null): void {
-  const { placement, lease } = request;
+/** Gives the request's memory back to where it came from. */
+export function releaseMemory(request: TargetRequest): void {
+  const { placement, lease, pool } = request;
   if (placement === Placement.peer) {
     assert(lease !== null, "peer memory came from a lease");
     lease.release(request.poolOffset, request.poolBytes);
   } else if (placement === Placement.host) {
-    assert(host !== null, "a host buffer came from a pool");
-    host.pool.free(request.poolOffset, request.poolBytes);
-    host.inUse--;
+    assert(pool !== null, "a host buffer came from a pool");
+    pool.pool.free(request.poolOffset, request.poolBytes);
+    pool.inUse--;
   }
   request.clearPlacement();
 }

@@ -70,10 +70,16 @@ export interface ProviderChoice {
 
 /** Buffers in host memory that one NIC uses, and what each set of disks calls them. */
 interface NicBuffers {
-  readonly region: HostRegion;
-  readonly net: HostMemory;
-  readonly pool: HostPool;
+  readonly data: NicPool;
+  /** Admin data and the like: apart, so that traffic reports tell payload from control. */
+  readonly control: NicPool;
   readonly disks: Map<string, HostMemory>;
+}
+
+interface NicPool {
+  readonly region: HostRegion;
+  readonly memory: HostMemory;
+  readonly pool: HostPool;
 }
 
 interface SharedLease {
@@ -98,6 +104,7 @@ const ROUTE_INDEX: Readonly<Record<Route, number>> = {
 };
 
 const HOST_POOL_BYTES = 16 * 1024 * 1024;
+const CONTROL_POOL_BYTES = 4 * 1024 * 1024;
 
 export class Orchestrator implements Inspectable {
   readonly counters = new OrchestratorCounters();
@@ -154,7 +161,7 @@ export class Orchestrator implements Inspectable {
     const { nsid } = namespace;
     const binding = new NamespaceBinding(this.counters, this.trace, nsid, this.policy);
     const buffers = this.nicBuffers(nic);
-    binding.host = buffers.pool;
+    binding.host = buffers.data.pool;
     binding.hostDiskMemory = diskView(buffers, namespace);
     const none: ProviderChoice = {
       nsid,
@@ -308,18 +315,19 @@ export class Orchestrator implements Inspectable {
     };
   }
 
-  /** The host buffers of a NIC, made on first use: for admin data. */
-  hostPool(nic: DmaDevice): HostPool {
-    return this.nicBuffers(nic).pool;
+  /** A NIC's host buffers for admin data, made on first use. */
+  controlPool(nic: DmaDevice): HostPool {
+    return this.nicBuffers(nic).control.pool;
   }
 
   private nicBuffers(nic: DmaDevice): NicBuffers {
     const known = this.nics.get(nic);
     if (known !== undefined) return known;
-    const region = nic.fn.machine.allocateHost(this.hostPoolBytes);
-    const net = mapHostMemory(region, [nic]);
-    const pool = new HostPool(new PoolAllocator(this.hostPoolBytes, PAGE_SIZE), net);
-    const buffers: NicBuffers = { region, net, pool, disks: new Map() };
+    const buffers: NicBuffers = {
+      data: makePool(nic, this.hostPoolBytes, "payload"),
+      control: makePool(nic, CONTROL_POOL_BYTES, "control"),
+      disks: new Map(),
+    };
     this.nics.set(nic, buffers);
     return buffers;
   }
@@ -340,10 +348,12 @@ export class Orchestrator implements Inspectable {
 
   /** Frees the host buffers. No controller may be left. */
   close(): void {
-    for (const [nic, { region, net, disks }] of this.nics) {
+    for (const [nic, { data, control, disks }] of this.nics) {
       for (const memory of disks.values()) memory.close();
-      net.close();
-      nic.fn.machine.freeHost(region);
+      for (const { region, memory } of [data, control]) {
+        memory.close();
+        nic.fn.machine.freeHost(region);
+      }
     }
     this.nics.clear();
   }
@@ -367,11 +377,11 @@ export class Orchestrator implements Inspectable {
         text: choice.text,
         inFlight: binding.lease?.inFlight ?? 0,
       })),
-      hostPools: [...this.nics].map(([nic, { pool }]) => ({
+      hostPools: [...this.nics].map(([nic, { data }]) => ({
         nic: formatBdf(nic.bdf),
-        sizeBytes: pool.pool.sizeBytes,
-        available: pool.pool.available,
-        inUse: pool.inUse,
+        sizeBytes: data.pool.pool.sizeBytes,
+        available: data.pool.pool.available,
+        inUse: data.pool.inUse,
       })),
       counters: this.counters.inspect(),
     };
@@ -379,15 +389,21 @@ export class Orchestrator implements Inspectable {
 }
 
 /** The NIC's buffers as a namespace's disks see them. Mapped once per set of disks. */
+function makePool(nic: DmaDevice, sizeBytes: number, purpose: string): NicPool {
+  const region = nic.fn.machine.allocateHost(sizeBytes, PAGE_SIZE, purpose);
+  const memory = mapHostMemory(region, [nic]);
+  return { region, memory, pool: new HostPool(new PoolAllocator(sizeBytes, PAGE_SIZE), memory) };
+}
+
 function diskView(
-  { region, disks }: NicBuffers,
+  { data, disks }: NicBuffers,
   namespace: Namespace,
 ): HostMemory | typeof NO_MEMORY {
   if (namespace.initiators.length === 0) return NO_MEMORY;
   const key = namespace.initiators.map(({ id }) => id).join();
   let memory = disks.get(key);
   if (memory === undefined) {
-    memory = mapHostMemory(region, namespace.initiators);
+    memory = mapHostMemory(data.region, namespace.initiators);
     disks.set(key, memory);
   }
   return memory;

@@ -74,7 +74,8 @@ export class TargetQueue implements IoQueue {
   bindings: (NamespaceBinding | null)[] = [];
   /** By NSID: the receive ring as the namespace's devices see it, for in-capsule data. */
   capsuleMemories: (IoMemory | null)[] = [];
-  hostPool: HostPool | null = null;
+  /** Buffers for data that the CPU writes or reads. */
+  controlPool: HostPool | null = null;
   /** Requests received and not back yet. */
   busy = 0;
   /** Any command since the controller last looked (traffic based keep-alive). */
@@ -194,12 +195,12 @@ export class TargetQueue implements IoQueue {
   }
 
   private takeBuffer(request: TargetRequest): boolean {
-    const { hostPool } = this;
-    if (hostPool === null) {
+    const { controlPool } = this;
+    if (controlPool === null) {
       this.complete(request, NvmeStatus.internalError | STATUS_DNR);
       return false;
     }
-    if (takeHostBuffer(request, hostPool) === NvmeStatus.success) return true;
+    if (takeHostBuffer(request, controlPool) === NvmeStatus.success) return true;
     // Admin data is small: a pool without room for it is short for a moment only.
     this.complete(request, NvmeStatus.commandInterrupted);
     return false;
@@ -234,7 +235,7 @@ export class TargetQueue implements IoQueue {
   private memoryLost(request: TargetRequest, mapStatus: number): void {
     const { binding } = request;
     const wasPeer = request.placement === Placement.peer;
-    releaseMemory(request, this.hostPool);
+    releaseMemory(request);
     if (!wasPeer || binding === null || this.isClosed) {
       this.complete(request, NvmeStatus.internalPathError);
       return;
@@ -260,7 +261,7 @@ export class TargetQueue implements IoQueue {
     const sendsData = status === NvmeStatus.success && !request.isInbound && request.dataBytes > 0;
     if (!sendsData) {
       // Nothing will be read from it any more.
-      releaseMemory(request, this.hostPool);
+      releaseMemory(request);
       request.dataBytes = 0;
     }
     this.writeResponse(request);
@@ -297,7 +298,7 @@ export class TargetQueue implements IoQueue {
 
   /** Gives everything back without a response. */
   private finish(request: TargetRequest): void {
-    releaseMemory(request, this.hostPool);
+    releaseMemory(request);
     request.binding = null;
     request.state = RequestState.idle;
     this.busy--;

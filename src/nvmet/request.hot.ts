@@ -13,7 +13,7 @@ import { type Bio, NO_MEMORY } from "../block/index.ts";
 import { NVMET_SGL_DESCRIPTORS_MAX, viewOf } from "../core/index.ts";
 import type { IoMemory } from "../memory/index.ts";
 import type { LeaseState } from "../p2p/index.ts";
-import type { NamespaceBinding } from "./binding.hot.ts";
+import type { HostPool, NamespaceBinding } from "./binding.hot.ts";
 
 /** Who has a request. */
 export const RequestState = {
@@ -106,6 +106,8 @@ export class TargetRequest {
   diskOffset = 0;
   /** Peer placement: the lease that the memory was allocated from. */
   lease: LeaseState | null = null;
+  /** Host placement: the buffers that the memory was allocated from. */
+  pool: HostPool | null = null;
   /** What was taken from a pool. */
   poolOffset = 0;
   poolBytes = 0;
@@ -165,6 +167,7 @@ export class TargetRequest {
     this.netOffset = 0;
     this.diskOffset = 0;
     this.lease = null;
+    this.pool = null;
     this.poolOffset = 0;
     this.poolBytes = 0;
   }

@@ -10,6 +10,7 @@ import {
   decodeLayout,
   encodeLayout,
   type Inspectable,
+  PAGE_SIZE,
   PeerlaneError,
   type Tree,
 } from "../../../core/index.ts";
@@ -109,7 +110,8 @@ export class RdmaHostTransport implements HostTransport, Inspectable {
     const pd = await this.pd();
     const inCapsuleBytes = options.qid === 0 ? 0 : options.inCapsuleBytes;
     const stride = COMMAND_BYTES + inCapsuleBytes;
-    const region = dma.fn.machine.allocateHost(depth * (stride + RESPONSE_BYTES));
+    const bytes = depth * (stride + RESPONSE_BYTES);
+    const region = dma.fn.machine.allocateHost(bytes, PAGE_SIZE, "capsules");
     const memory = mapHostMemory(region, [dma]);
     let cq: Cq | null = null;
     let qp: Qp | null = null;
@@ -194,7 +196,7 @@ export class RdmaHostTransport implements HostTransport, Inspectable {
 
   async allocate(sizeBytes: number): Promise<AdminBuffer> {
     const { dma } = this.device;
-    const region = dma.fn.machine.allocateHost(sizeBytes);
+    const region = dma.fn.machine.allocateHost(sizeBytes, PAGE_SIZE, "control");
     const memory = mapHostMemory(region, [dma]);
     const buffer = await this.register(memory, 0, sizeBytes);
     return {

@@ -16,6 +16,7 @@ import {
   type Inspectable,
   NVMET_QUEUE_DEPTH_MAX,
   NVMET_SGL_DESCRIPTORS_MAX,
+  PAGE_SIZE,
   PeerlaneError,
   type Poller,
   type Tree,
@@ -157,7 +158,8 @@ export class RdmaTargetTransport implements ChannelOwner, Poller, Inspectable {
     const inCapsuleBytes = asked.qid === 0 ? 0 : this.inCapsuleBytes;
     const stride = COMMAND_BYTES + inCapsuleBytes;
     const responsesAt = slots * stride;
-    const region = nic.fn.machine.allocateHost(responsesAt + slots * RESPONSE_BYTES);
+    const bytes = responsesAt + slots * RESPONSE_BYTES;
+    const region = nic.fn.machine.allocateHost(bytes, PAGE_SIZE, "capsules");
     const memory = mapHostMemory(region, [nic]);
     let cq: Cq | null = null;
     try {
