@@ -1,7 +1,7 @@
 /**
- * The range of addresses that share a decision. Routing asks many questions of one address ("is it in
- * this window?"); each answer holds for a range around it, and the intersection of those ranges is
- * where the whole route holds. That is what ports cache.
+ * The range of addresses that share a decision. Routing asks many questions of one address ("is it
+ * in this window?"); each answer holds for a range around it, and the intersection of those ranges
+ * is where the whole route holds. That is what ports cache.
  *
  * Invariant: the address asked about is always inside [base, limit).
  */

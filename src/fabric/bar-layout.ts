@@ -1,9 +1,9 @@
 /**
- * What is behind each BAR of a function: the model's regions and the MSI-X table and pending bits laid
- * over them, sorted, so that one offset finds its region or the hole around it.
+ * What is behind each BAR of a function: the model's regions and the MSI-X table and pending bits
+ * laid over them, sorted, so that one offset finds its region or the hole around it.
  *
- * Invariant: pieces of one BAR do not overlap. Where an overlay covers a model's region the region is
- * cut, as where a device keeps its MSI-X table in a BAR full of registers.
+ * Invariant: pieces of one BAR do not overlap. Where an overlay covers a model's region the region
+ * is cut, as where a device keeps its MSI-X table in a BAR full of registers.
  */
 
 import type { SparseMemory } from "../core/index.ts";
@@ -79,8 +79,8 @@ function checkRegion(region: BarRegion, sizes: readonly number[]): void {
 
 function checkDisjoint(bar: number, sorted: readonly BarPiece[]): void {
   for (let i = 1; i < sorted.length; i++) {
-    const before = sorted[i - 1] as BarPiece;
-    const after = sorted[i] as BarPiece;
+    const before = sorted[i - 1];
+    const after = sorted[i];
     if (before.limit <= after.base) continue;
     throw new PeerlaneError("bad-bar-region", "two regions of one BAR overlap", {
       details: { bar, offset: after.base },

@@ -1,14 +1,14 @@
 /**
  * How the data of a read comes back. Completions are routed by the requester's bus number, not by
- * address, and ACS Completion Redirect at the completer's port can send them up where the request came
- * straight across (PCI Express Base 6.x, 2.2.4.2 and 6.12.3).
+ * address, and ACS Completion Redirect at the completer's port can send them up where the request
+ * came straight across (PCI Express Base 6.x, 2.2.4.2 and 6.12.3).
  *
  * Assumption: completions do not carry the Relaxed Ordering attribute, which would exempt them from
  * Completion Redirect; no device model sets it.
  */
 
 import { assert, BRIDGE_DEPTH_MAX, bdfBus, DmaStatus, formatBdf } from "../core/index.ts";
-import { Acs } from "./config-layout.ts";
+import { AcsBit } from "../spec/pcie/index.ts";
 import type { FabricNode } from "./node.ts";
 import type { Hop, HopDecision, HopLink } from "./route.ts";
 import { hopLink } from "./walk.ts";
@@ -63,7 +63,7 @@ class CompletionWalk {
         if (turn !== null) return this.down(turn, false);
       } else if (this.isBelow(port)) {
         if (port.role === "bridge") return this.finish(DmaStatus.ok, false);
-        if ((port.acs & Acs.upstreamForwarding) === 0) {
+        if ((port.acs & AcsBit.upstreamForwarding) === 0) {
           this.hop(port, "refuses", "a completion for this port's own bus, and ACS UF is clear");
           return this.finish(DmaStatus.completionTimeout, false);
         }
@@ -91,7 +91,7 @@ class CompletionWalk {
   private turnInSwitch(upstream: FabricNode, ingress: FabricNode): FabricNode | null {
     for (const egress of upstream.children) {
       if (egress === ingress || !this.isBelow(egress)) continue;
-      if ((ingress.acs & Acs.completionRedirect) !== 0) {
+      if ((ingress.acs & AcsBit.completionRedirect) !== 0) {
         this.hop(ingress, "redirects", "ACS CR set: completions for a peer go up");
         return null;
       }

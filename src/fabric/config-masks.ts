@@ -9,22 +9,39 @@
 
 import {
   Acs,
-  AcsOffset,
+  AcsBit,
+  AcsEnhanced,
+  Aer,
+  Ats,
+  BridgeControl,
+  BridgeHeader,
+  barCount,
+  barOffset,
   CapabilityId,
-  Command,
-  DEVICE_CAPABILITIES_FLR,
+  CONFIG_PCIE_BYTES,
+  DeviceCapabilities,
   Express,
   ExtendedId,
+  egressVectorWords,
   findCapability,
   findExtendedCapability,
+  HEADER_LAYOUT,
   Header,
-  MSI_64_BIT,
-  MSI_MASKABLE,
-  MsixOffset,
-  SriovOffset,
-} from "./config-layout.ts";
+  HeaderType,
+  Msi,
+  MsiControl,
+  MsiX,
+  MsiXControl,
+  readLe16,
+  readLe32,
+  Sriov,
+  SriovControl,
+} from "../spec/pcie/index.ts";
 
-export const CONFIG_BYTES = 4096;
+/** Command bits that software may write on a PCI Express function. */
+const COMMAND_WRITABLE = 0x0547;
+/** Error bits of Status and Secondary Status: written with one to clear. */
+const STATUS_ERRORS = 0xf900;
 
 /** What a write concerned; bits. */
 export const ConfigEffect = {
@@ -41,17 +58,19 @@ export const ConfigEffect = {
 
 /** Which bits of each byte do what. Filled by `describeWrites`. */
 export class ConfigMasks {
-  readonly writable = new Uint8Array(CONFIG_BYTES);
-  readonly clearedByOnes = new Uint8Array(CONFIG_BYTES);
-  readonly effects = new Uint8Array(CONFIG_BYTES);
+  readonly writable = new Uint8Array(CONFIG_PCIE_BYTES);
+  readonly clearedByOnes = new Uint8Array(CONFIG_PCIE_BYTES);
+  readonly effects = new Uint8Array(CONFIG_PCIE_BYTES);
 
   /** Makes the bits of `mask` of the register of `size` bytes at `offset` writable. */
   allow(offset: number, size: number, mask: number, effect: number = ConfigEffect.none): void {
-    for (let i = 0; i < size; i++) {
-      const at = offset + i;
-      this.writable[at] = (this.writable[at] as number) | ((mask >>> (8 * i)) & 0xff);
-      this.effects[at] = (this.effects[at] as number) | effect;
-    }
+    for (let i = 0; i < size; i++) this.writable[offset + i] |= (mask >>> (8 * (i & 3))) & 0xff;
+    this.act(offset, size, effect);
+  }
+
+  /** Writes to these bytes concern `effect`. */
+  act(offset: number, size: number, effect: number): void {
+    for (let i = 0; i < size; i++) this.effects[offset + i] |= effect;
   }
 
   clearByOnes(offset: number, size: number, mask: number): void {
@@ -63,35 +82,38 @@ export class ConfigMasks {
 
 const { routing, deviceControl, interrupts, bridgeControl } = ConfigEffect;
 
-/** Fills `masks` for the function whose bytes `view` shows. `barSizes` by BAR index; 0 for none. */
+/** Fills `masks` for the function with these bytes. `barSizes` by BAR index; 0 for none. */
 export function describeWrites(
   masks: ConfigMasks,
-  view: DataView,
+  config: Uint8Array,
   barSizes: readonly number[],
 ): void {
-  const isBridge = (view.getUint8(Header.headerType) & 0x7f) === 1;
-  masks.allow(Header.command, 2, Command.writable, routing);
-  masks.clearByOnes(Header.status, 2, 0xf900);
-  masks.allow(0x0c, 1, 0xff);
+  const layout = HEADER_LAYOUT.get(config[Header.headerType]);
+  masks.allow(Header.command, 2, COMMAND_WRITABLE, routing);
+  masks.clearByOnes(Header.status, 2, STATUS_ERRORS);
+  masks.allow(Header.cacheLineSize, 1, 0xff);
   masks.allow(Header.interruptLine, 1, 0xff);
-  describeBars(masks, view, barSizes, isBridge ? 2 : 6);
-  if (isBridge) describeBridge(masks, view);
-  describeCapabilities(masks, view);
-  describeExtendedCapabilities(masks, view);
+  describeBars(masks, config, barSizes, layout);
+  if (layout === HeaderType.bridge) describeBridge(masks, config);
+  describeExpress(masks, config);
+  describeInterrupts(masks, config);
+  describeAcs(masks, config);
+  describeOtherExtended(masks, config);
 }
 
 /** Address bits above the BAR's size are writable: that is how software learns the size. */
 function describeBars(
   masks: ConfigMasks,
-  view: DataView,
+  config: Uint8Array,
   barSizes: readonly number[],
-  count: number,
+  layout: number,
 ): void {
+  const count = barCount(layout);
   for (let index = 0; index < count; index++) {
     const sizeBytes = barSizes[index] ?? 0;
     if (sizeBytes === 0) continue;
-    const offset = Header.bar0 + 4 * index;
-    const flags = view.getUint8(offset);
+    const offset = barOffset(layout, index);
+    const flags = config[offset];
     const isIo = (flags & 1) !== 0;
     const lowMask = sizeBytes >= 2 ** 32 ? 0 : ~(sizeBytes - 1) >>> 0;
     masks.allow(offset, 4, lowMask & (isIo ? 0xfffffffc : 0xfffffff0), routing);
@@ -102,80 +124,80 @@ function describeBars(
   }
 }
 
-function describeBridge(masks: ConfigMasks, view: DataView): void {
-  masks.allow(Header.primaryBus, 3, 0xffffff, routing);
-  masks.allow(Header.ioBase, 2, 0xf0f0);
-  masks.clearByOnes(Header.secondaryStatus, 2, 0xf900);
-  masks.allow(Header.memoryBase, 4, 0xfff0fff0, routing);
-  masks.allow(Header.prefetchableBase, 4, 0xfff0fff0, routing);
-  if ((view.getUint8(Header.prefetchableBase) & 0xf) === 1) {
-    masks.allow(Header.prefetchableBaseUpper, 4, 0xffffffff, routing);
-    masks.allow(Header.prefetchableLimitUpper, 4, 0xffffffff, routing);
+function describeBridge(masks: ConfigMasks, config: Uint8Array): void {
+  masks.allow(BridgeHeader.primaryBus, 3, 0xffffff, routing);
+  masks.allow(BridgeHeader.ioBase, 2, 0xf0f0);
+  masks.clearByOnes(BridgeHeader.secondaryStatus, 2, STATUS_ERRORS);
+  masks.allow(BridgeHeader.memoryBase, 4, 0xfff0fff0, routing);
+  masks.allow(BridgeHeader.prefetchableBase, 4, 0xfff0fff0, routing);
+  if ((config[BridgeHeader.prefetchableBase] & 0xf) === 1) {
+    masks.allow(BridgeHeader.prefetchableBaseUpper, 4, 0xffffffff, routing);
+    masks.allow(BridgeHeader.prefetchableLimitUpper, 4, 0xffffffff, routing);
   }
-  masks.allow(Header.ioUpper, 4, 0xffffffff);
-  masks.allow(Header.bridgeControl, 2, 0x0f7f, bridgeControl);
+  masks.allow(BridgeHeader.ioBaseUpper, 4, 0xffffffff);
+  const controls = Object.values(BridgeControl).reduce((bits, one) => bits | one.bits, 0);
+  masks.allow(BridgeHeader.bridgeControl, 2, controls, bridgeControl);
 }
 
-function describeCapabilities(masks: ConfigMasks, view: DataView): void {
-  const express = findCapability(view, CapabilityId.pciExpress);
-  if (express !== 0) {
-    const capabilities = view.getUint32(express + Express.deviceCapabilities, true);
-    const resettable = (capabilities & DEVICE_CAPABILITIES_FLR) !== 0;
-    masks.allow(express + Express.deviceControl, 2, resettable ? 0xffff : 0x7fff, deviceControl);
-    masks.clearByOnes(express + Express.deviceStatus, 2, 0x000f);
-    masks.allow(express + Express.linkControl, 2, 0x0ffb, routing);
-    masks.clearByOnes(express + Express.linkStatus, 2, 0xc000);
-    masks.allow(express + Express.slotControl, 2, 0x1fff);
-    masks.allow(express + Express.rootControl, 2, 0x001f);
-    masks.allow(express + Express.deviceControl2, 2, 0xffff);
-    masks.allow(express + Express.linkControl2, 2, 0xffff);
-  }
-  const msix = findCapability(view, CapabilityId.msix);
-  if (msix !== 0) masks.allow(msix + MsixOffset.control, 2, 0xc000, interrupts);
-  const msi = findCapability(view, CapabilityId.msi);
-  if (msi !== 0) describeMsi(masks, view, msi);
-  const power = findCapability(view, CapabilityId.powerManagement);
-  if (power !== 0) masks.allow(power + 4, 2, 0x0100);
+function describeExpress(masks: ConfigMasks, config: Uint8Array): void {
+  const at = findCapability(config, CapabilityId.express);
+  if (at === 0) return;
+  const capabilities = readLe32(config, at + Express.deviceCapabilities);
+  const isResettable = DeviceCapabilities.functionLevelReset.get(capabilities) === 1;
+  masks.allow(at + Express.deviceControl, 2, isResettable ? 0xffff : 0x7fff, deviceControl);
+  masks.clearByOnes(at + Express.deviceStatus, 2, 0x000f);
+  masks.allow(at + Express.linkControl, 2, 0x0ffb, routing);
+  masks.clearByOnes(at + Express.linkStatus, 2, 0xc000);
+  masks.allow(at + Express.slotControl, 2, 0x1fff);
+  masks.allow(at + Express.rootControl, 2, 0x001f);
+  masks.allow(at + Express.deviceControl2, 2, 0xffff);
+  masks.allow(at + Express.linkControl2, 2, 0xffff);
 }
 
-function describeMsi(masks: ConfigMasks, view: DataView, msi: number): void {
-  const control = view.getUint16(msi + 2, true);
-  const dataOffset = (control & MSI_64_BIT) !== 0 ? 12 : 8;
-  masks.allow(msi + 2, 2, 0x0071, interrupts);
-  masks.allow(msi + 4, 4, 0xfffffffc, interrupts);
-  if (dataOffset === 12) masks.allow(msi + 8, 4, 0xffffffff, interrupts);
-  masks.allow(msi + dataOffset, 2, 0xffff, interrupts);
-  if ((control & MSI_MASKABLE) !== 0) {
-    masks.allow(msi + dataOffset + 4, 4, 0xffffffff, interrupts);
+function describeInterrupts(masks: ConfigMasks, config: Uint8Array): void {
+  const msix = findCapability(config, CapabilityId.msiX);
+  if (msix !== 0) {
+    const mask = MsiXControl.enable.bits | MsiXControl.functionMask.bits;
+    masks.allow(msix + MsiX.control, 2, mask, interrupts);
+  }
+  const msi = findCapability(config, CapabilityId.msi);
+  if (msi === 0) return;
+  const control = readLe16(config, msi + Msi.control);
+  const is64 = MsiControl.address64.get(control) === 1;
+  const mask = MsiControl.enable.bits | MsiControl.multipleEnable.bits;
+  masks.allow(msi + Msi.control, 2, mask, interrupts);
+  masks.allow(msi + Msi.address, 4, 0xfffffffc, interrupts);
+  if (is64) masks.allow(msi + Msi.addressUpper, 4, 0xffffffff, interrupts);
+  masks.allow(msi + (is64 ? Msi.data64 : Msi.data32), 2, 0xffff, interrupts);
+  if (MsiControl.perVectorMasking.get(control) === 1) {
+    masks.allow(msi + (is64 ? Msi.mask64 : Msi.mask32), 4, 0xffffffff, interrupts);
   }
 }
 
-function describeExtendedCapabilities(masks: ConfigMasks, view: DataView): void {
-  const acs = findExtendedCapability(view, ExtendedId.acs);
-  if (acs !== 0) {
-    const capability = view.getUint16(acs + AcsOffset.capability, true);
-    const enhanced = (capability & Acs.enhanced) !== 0 ? 0x1f80 : 0;
-    masks.allow(acs + AcsOffset.control, 2, (capability & 0x7f) | enhanced, routing);
-    if ((capability & Acs.egressControl) !== 0) {
-      const bits = capability >> 8 || 256;
-      for (let done = 0; done < bits; done += 32) {
-        const left = bits - done;
-        const mask = left >= 32 ? 0xffffffff : 2 ** left - 1;
-        masks.allow(acs + AcsOffset.egressVector + done / 8, 4, mask, routing);
-      }
-    }
-  }
-  const ats = findExtendedCapability(view, ExtendedId.ats);
-  if (ats !== 0) masks.allow(ats + 6, 2, 0x801f);
-  const aer = findExtendedCapability(view, ExtendedId.aer);
+/** Software can set the controls that the function implements, and no others. */
+function describeAcs(masks: ConfigMasks, config: Uint8Array): void {
+  const at = findExtendedCapability(config, ExtendedId.acs);
+  if (at === 0) return;
+  const capability = readLe16(config, at + Acs.capabilities);
+  const all = Object.values(AcsBit).reduce((bits, one) => bits | one, 0);
+  const enhanced = (capability & AcsEnhanced.capability) !== 0 ? AcsEnhanced.controls : 0;
+  masks.allow(at + Acs.control, 2, (capability & all) | enhanced, routing);
+  masks.allow(at + Acs.egressVector, 4 * egressVectorWords(capability), 0xffffffff, routing);
+}
+
+function describeOtherExtended(masks: ConfigMasks, config: Uint8Array): void {
+  const ats = findExtendedCapability(config, ExtendedId.ats);
+  if (ats !== 0) masks.allow(ats + Ats.control, 2, 0x801f);
+  const aer = findExtendedCapability(config, ExtendedId.aer);
   if (aer !== 0) {
-    masks.clearByOnes(aer + 4, 4, 0xffffffff);
-    masks.allow(aer + 8, 8, 0xffffffff);
-    masks.allow(aer + 12, 4, 0xffffffff);
-    masks.clearByOnes(aer + 16, 4, 0xffffffff);
-    masks.allow(aer + 20, 4, 0xffffffff);
+    masks.clearByOnes(aer + Aer.uncorrectableStatus, 4, 0xffffffff);
+    masks.allow(aer + Aer.uncorrectableMask, 4, 0xffffffff);
+    masks.allow(aer + Aer.uncorrectableSeverity, 4, 0xffffffff);
+    masks.clearByOnes(aer + Aer.correctableStatus, 4, 0xffffffff);
+    masks.allow(aer + Aer.correctableMask, 4, 0xffffffff);
   }
-  const sriov = findExtendedCapability(view, ExtendedId.sriov);
+  const sriov = findExtendedCapability(config, ExtendedId.sriov);
   // Enabling VFs again would need the VFs' functions: only their memory decode is live.
-  if (sriov !== 0) masks.allow(sriov + SriovOffset.control, 2, 0x0008, routing);
+  const decode = SriovControl.vfMemorySpaceEnable.bits;
+  if (sriov !== 0) masks.allow(sriov + Sriov.control, 2, decode, routing);
 }

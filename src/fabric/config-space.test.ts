@@ -104,7 +104,7 @@ describe("configuration space", () => {
     expect(fabric.open(b).mapBar(0).read32(0)).toBe(0x01010103);
   });
 
-  it("a function level reset clears decode and addresses; the driver's reset restores them", async () => {
+  it("a function level reset clears addresses; the driver's reset restores them", async () => {
     const { fabric, machine, port, a, b } = setUp();
     const bus = barOf(machine, b).address;
     const { config } = fabric.open(b);

@@ -1,10 +1,10 @@
 /**
  * Configuration space of one function: live bytes, and for each byte which bits software may write,
- * which it clears by writing ones, and what a write concerns. Registers that decide where requests go
- * tell the fabric so.
+ * which it clears by writing ones, and what a write concerns. Registers that decide where requests
+ * go tell the fabric so.
  *
- * Invariants: a read-only bit never changes; a function that cannot be reached reads as all ones and
- * takes no writes, as after a master abort. Values are little-endian.
+ * Invariants: a read-only bit never changes; a function that cannot be reached reads as all ones
+ * and takes no writes, as after a master abort. Values are little-endian.
  *
  * Left out: side effects of capabilities that no driver of ours uses (power states, slot control,
  * VPD); their bytes read as dumped. SR-IOV is not re-enumerated: VFs are those of the snapshot.
@@ -15,7 +15,8 @@
 
 import type { ConfigAccess } from "../backing/interface.ts";
 import { assert } from "../core/index.ts";
-import { CONFIG_BYTES, ConfigMasks, describeWrites } from "./config-masks.ts";
+import { CONFIG_PCIE_BYTES } from "../spec/pcie/index.ts";
+import { ConfigMasks, describeWrites } from "./config-masks.ts";
 
 /** Told after bytes changed. `effects` is the union over the bytes written. */
 export interface ConfigClient {
@@ -29,13 +30,13 @@ export class ConfigSpace implements ConfigAccess {
   private readonly masks = new ConfigMasks();
   private readonly client: ConfigClient;
 
-  /** Takes `bytes` (CONFIG_BYTES of them) as its own. `barSizes` by BAR index; 0 for none. */
+  /** Takes `bytes` (CONFIG_PCIE_BYTES of them) as its own. `barSizes` by BAR index; 0 for none. */
   constructor(bytes: Uint8Array, barSizes: readonly number[], client: ConfigClient) {
-    assert(bytes.length === CONFIG_BYTES, "configuration space is 4 KiB");
+    assert(bytes.length === CONFIG_PCIE_BYTES, "configuration space is 4 KiB");
     this.bytes = bytes;
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.client = client;
-    describeWrites(this.masks, this.view, barSizes);
+    describeWrites(this.masks, bytes, barSizes);
   }
 
   read8(offset: number): number {
@@ -72,16 +73,19 @@ export class ConfigSpace implements ConfigAccess {
     for (let i = 0; i < size; i++) {
       const at = offset + i;
       const byte = (value >>> (8 * i)) & 0xff;
-      const mask = writable[at] as number;
-      const old = this.bytes[at] as number;
-      this.bytes[at] = ((old & ~mask) | (byte & mask)) & ~(byte & (clearedByOnes[at] as number));
-      touched |= effects[at] as number;
+      const mask = writable[at];
+      const old = this.bytes[at];
+      this.bytes[at] = ((old & ~mask) | (byte & mask)) & ~(byte & clearedByOnes[at]);
+      touched |= effects[at];
     }
     if (touched !== 0) this.client.configWritten(touched);
   }
 
   private checked(offset: number, size: number): number {
-    assert(offset >= 0 && offset + size <= CONFIG_BYTES, "an access stays in configuration space");
+    assert(
+      offset >= 0 && offset + size <= CONFIG_PCIE_BYTES,
+      "an access stays in configuration space",
+    );
     assert(offset % size === 0, "configuration accesses are naturally aligned");
     return offset;
   }

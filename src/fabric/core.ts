@@ -1,16 +1,15 @@
 /**
- * The inside of a fabric that ports, regions and functions share: the epoch, the resolver, the models
- * and their ports, messages on their way to the interrupt controller, resets.
+ * The inside of a fabric that ports, regions and functions share: the epoch, the resolver, the
+ * models and their ports, messages on their way to the interrupt controller, resets.
  *
- * Invariant: `epoch` moves with every change that could alter a route, and counts of routes of the old
- * epoch are folded before it does.
+ * Invariant: `epoch` moves with every change that could alter a route, and counts of routes of the
+ * old epoch are folded before it does.
  */
 
 import { assert, Copier, type Inspectable, type Tree } from "../core/index.ts";
 import type { Machine, PciFunction } from "../machine/index.ts";
 import { Event, type Tracer } from "../trace/index.ts";
 import { AddressRange } from "./address-range.ts";
-import { CapabilityId, findCapability, Header } from "./config-layout.ts";
 import type { DeviceModel } from "./device.ts";
 import { DeviceMemory } from "./devices/memory.ts";
 import { Dram, type RamRange } from "./dram.ts";
@@ -185,7 +184,7 @@ export class FabricCore implements PortHost, RegionHost, MessageSender, NodeOwne
 
   private bringUp(node: FabricNode): void {
     node.owner = this;
-    clearInterruptEnables(node);
+    node.forgetPast();
     const port = new FunctionPort(this.ports.size, node, this);
     this.ports.set(node, port);
     this.messages.set(node, new FunctionInterrupts(node, this));
@@ -228,15 +227,4 @@ function memoryBarSizes(node: FabricNode): number[] {
     const kind = node.fn.bars.find((bar) => bar.index === index)?.kind;
     return kind === "io" ? 0 : size;
   });
-}
-
-/** A dump shows interrupts enabled by a driver that does not run here; its table is not in the dump. */
-function clearInterruptEnables(node: FabricNode): void {
-  const { view } = node.config;
-  const msix = findCapability(view, CapabilityId.msix);
-  if (msix !== 0) view.setUint16(msix + 2, view.getUint16(msix + 2, true) & 0x3fff, true);
-  const msi = findCapability(view, CapabilityId.msi);
-  if (msi !== 0) view.setUint16(msi + 2, view.getUint16(msi + 2, true) & 0xff8e, true);
-  // Pending error bits of the dump belong to its past.
-  view.setUint16(Header.status, view.getUint16(Header.status, true) & 0x06ff, true);
 }

@@ -1,11 +1,11 @@
 /**
- * Host memory: the RAM of the simulated machine, allocated in page runs, backed by arrays that appear
- * when somebody allocates or writes there.
+ * Host memory: the RAM of the simulated machine, allocated in page runs, backed by arrays that
+ * appear when somebody allocates or writes there.
  *
- * Invariants: an allocation is one array from first to last byte, so its CPU view and a DMA into it are
- * one copy; allocations read zero at first; RAM never overlaps an address that a window or BAR claims
- * when the machine is built. Memory that nobody allocated is there too, as on a real machine: a stray
- * DMA lands in it.
+ * Invariants: an allocation is one array from first to last byte, so its CPU view and a DMA into it
+ * are one copy; allocations read zero at first; RAM never overlaps an address that a window or BAR
+ * claims when the machine is built. Memory that nobody allocated is there too, as on a real
+ * machine: a stray DMA lands in it.
  */
 
 import type { HostRegion } from "../backing/interface.ts";
@@ -125,7 +125,9 @@ export class Dram implements Inspectable {
     return region;
   }
 
-  /** Throws `not-allocated` for anything but a region that `allocate` gave and that is still held. */
+  /**
+   * Throws `not-allocated` for anything but a region that `allocate` gave and that is still held.
+   */
   free(region: HostRegion): void {
     const at = this.indexAfter(region.phys) - 1;
     const found = this.allocations[at];

@@ -3,8 +3,8 @@
  * allocates nothing once the heap has grown to its working size.
  *
  * Invariants: `pop` returns events in order of time, and events of one time in the order they were
- * pushed; times are never below the last popped time (the scheduler asserts that). Cancelling is left
- * out: a client ignores a token that it no longer expects.
+ * pushed; times are never below the last popped time (the scheduler asserts that). Cancelling is
+ * left out: a client ignores a token that it no longer expects.
  */
 
 import { assert, TIMERS_MAX } from "../core/index.ts";
@@ -34,7 +34,7 @@ export class EventHeap {
 
   /** Time of the first event; Infinity when there is none. */
   get firstTime(): number {
-    return this.used === 0 ? Number.POSITIVE_INFINITY : (this.times[0] as number);
+    return this.used === 0 ? Number.POSITIVE_INFINITY : this.times[0];
   }
 
   push(time: number, client: TimerClient, token: number): void {
@@ -54,9 +54,9 @@ export class EventHeap {
   pop(): PoppedEvent {
     assert(this.used > 0, "pop needs an event");
     const popped = this.popped;
-    popped.time = this.times[0] as number;
-    popped.client = this.clients[0] as TimerClient;
-    popped.token = this.tokens[0] as number;
+    popped.time = this.times[0];
+    popped.client = this.clients[0];
+    popped.token = this.tokens[0];
     const last = --this.used;
     if (last > 0) this.swap(0, last);
     this.clients[last] = null;
@@ -78,9 +78,9 @@ export class EventHeap {
   }
 
   private isBefore(a: number, b: number): boolean {
-    const difference = (this.times[a] as number) - (this.times[b] as number);
+    const difference = this.times[a] - this.times[b];
     if (difference !== 0) return difference < 0;
-    return (this.order[a] as number) < (this.order[b] as number);
+    return this.order[a] < this.order[b];
   }
 
   private place(at: number, time: number, order: number, client: TimerClient, token: number): void {
@@ -91,14 +91,14 @@ export class EventHeap {
   }
 
   private swap(a: number, b: number): void {
-    const time = this.times[a] as number;
-    const order = this.order[a] as number;
+    const time = this.times[a];
+    const order = this.order[a];
     const client = this.clients[a] as TimerClient;
-    const token = this.tokens[a] as number;
-    this.times[a] = this.times[b] as number;
-    this.order[a] = this.order[b] as number;
-    this.clients[a] = this.clients[b] as TimerClient;
-    this.tokens[a] = this.tokens[b] as number;
+    const token = this.tokens[a];
+    this.times[a] = this.times[b];
+    this.order[a] = this.order[b];
+    this.clients[a] = this.clients[b];
+    this.tokens[a] = this.tokens[b];
     this.place(b, time, order, client, token);
   }
 

@@ -1,10 +1,11 @@
 /**
- * The simulated machine, built from a snapshot: functions with live configuration space, device models
- * behind their BARs, routes between them, host memory, an IOMMU, interrupts and time. Drivers use it as
- * a `BackingMachine`; whoever runs the simulation also asks it for routes, traffic and contents, and
- * breaks things on purpose.
+ * The simulated machine, built from a snapshot: functions with live configuration space, device
+ * models behind their BARs, routes between them, host memory, an IOMMU, interrupts and time.
+ * Drivers use it as a `BackingMachine`; whoever runs the simulation also asks it for routes,
+ * traffic and contents, and breaks things on purpose.
  *
- * Invariants: models run only inside `poll` and `clock.sleep`; interrupt sinks are called only there.
+ * Invariants: models run only inside `poll` and `clock.sleep`; interrupt sinks are called only
+ * there.
  *
  * Left out: I/O space, INTx, hot add of functions that the snapshot does not have.
  */

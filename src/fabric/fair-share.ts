@@ -1,9 +1,9 @@
 /**
- * Dividing links among streams: max-min fair rates by progressive filling. All streams rise together
- * until a link is full; those on it are then settled, the others rise on.
+ * Dividing links among streams: max-min fair rates by progressive filling. All streams rise
+ * together until a link is full; those on it are then settled, the others rise on.
  *
- * A stream that puts more bytes on a link than it moves payload (headers, small transfers) uses that
- * link by its coefficient. Reads use two directions at once, each with its own coefficient.
+ * A stream that puts more bytes on a link than it moves payload (headers, small transfers) uses
+ * that link by its coefficient. Reads use two directions at once, each with its own coefficient.
  *
  * Invariants: no link carries more than its capacity; every stream has a bottleneck: a full link on
  * which no other stream is faster. Streams on no link at all are as fast as they like (Infinity).
@@ -30,7 +30,7 @@ export function shareFairly(demands: readonly Demand[], capacities: Float64Array
     demand.rate = demand.links.length === 0 ? Number.POSITIVE_INFINITY : 0;
     if (demand.links.length > 0) rising.push(demand);
     for (const [at, link] of demand.links.entries()) {
-      const coefficient = demand.coefficients[at] as number;
+      const coefficient = demand.coefficients[at];
       const entry = load.get(link);
       if (entry !== undefined) entry.weight += coefficient;
       else load.set(link, { left: capacities[link] as number, weight: coefficient });
@@ -46,7 +46,7 @@ export function shareFairly(demands: readonly Demand[], capacities: Float64Array
     const full = new Set<number>();
     for (const [link, entry] of load) {
       entry.left -= step * entry.weight;
-      const isFull = entry.weight > 0 && entry.left <= (capacities[link] as number) * EPSILON;
+      const isFull = entry.weight > 0 && entry.left <= capacities[link] * EPSILON;
       if (isFull) full.add(link);
     }
     const next: Demand[] = [];
@@ -58,7 +58,7 @@ export function shareFairly(demands: readonly Demand[], capacities: Float64Array
       }
       for (const [at, link] of demand.links.entries()) {
         const entry = load.get(link);
-        if (entry !== undefined) entry.weight -= demand.coefficients[at] as number;
+        if (entry !== undefined) entry.weight -= demand.coefficients[at];
       }
     }
     for (const link of full) load.delete(link);

@@ -1,6 +1,6 @@
 /**
- * One function as its driver has it: configuration space, BARs, interrupts, reset. The fabric's side of
- * the door to hardware (backing/interface.ts).
+ * One function as its driver has it: configuration space, BARs, interrupts, reset. The fabric's
+ * side of the door to hardware (backing/interface.ts).
  */
 
 import type {
@@ -19,14 +19,7 @@ import {
   physFromBus,
   type Tree,
 } from "../core/index.ts";
-import {
-  Header,
-  MSI_64_BIT,
-  MSI_ENABLE,
-  MSIX_ENABLE,
-  MSIX_MASK_ALL,
-  MsixOffset,
-} from "./config-layout.ts";
+import { Header, Msi, MsiControl, MsiX, MsiXControl, MsiXEntry } from "../spec/pcie/index.ts";
 import type { InterruptController, InterruptLine } from "./interrupts.ts";
 import type { FunctionInterrupts } from "./msix.ts";
 import type { FabricNode } from "./node.ts";
@@ -101,8 +94,8 @@ export class FabricFunction implements BackingFunction {
 
   disableInterrupts(): void {
     const { msixCapability, msiCapability } = this.messages;
-    if (msixCapability !== 0) this.changeControl(msixCapability, MSIX_ENABLE, 0);
-    if (msiCapability !== 0) this.changeControl(msiCapability, MSI_ENABLE, 0);
+    if (msixCapability !== 0) this.changeControl(msixCapability, MsiXControl.enable.bits, 0);
+    if (msiCapability !== 0) this.changeControl(msiCapability, MsiControl.enable.bits, 0);
     this.host.interrupts.release(this.lines);
     this.lines = [];
   }
@@ -130,20 +123,21 @@ export class FabricFunction implements BackingFunction {
     const { msixVectors, msixCapability, tablePlace } = this.messages;
     if (count > msixVectors) throw this.noInterrupts(`it has ${msixVectors} MSI-X vectors`);
     const table = this.mapBar(tablePlace.bar);
-    this.changeControl(msixCapability, MSIX_ENABLE, MSIX_ENABLE | MSIX_MASK_ALL);
+    const { enable, functionMask } = MsiXControl;
+    this.changeControl(msixCapability, 0, enable.bits | functionMask.bits);
     this.lines = this.host.interrupts.allocate(count, sink);
     for (const { vector, address, data } of this.lines) {
-      const at = tablePlace.offset + 16 * vector;
-      table.write32(at, address);
-      table.write32(at + 4, 0);
-      table.write32(at + 8, data);
-      table.write32(at + 12, 0);
-      if (table.read32(at + 8) !== data) {
+      const at = tablePlace.offset + MsiXEntry.bytes * vector;
+      table.write32(at + MsiXEntry.address, address);
+      table.write32(at + MsiXEntry.addressUpper, 0);
+      table.write32(at + MsiXEntry.data, data);
+      table.write32(at + MsiXEntry.vectorControl, 0);
+      if (table.read32(at + MsiXEntry.data) !== data) {
         this.disableInterrupts();
         throw this.noInterrupts("its MSI-X table does not answer (Memory Space Enable?)");
       }
     }
-    this.changeControl(msixCapability, MSIX_MASK_ALL, 0);
+    this.changeControl(msixCapability, functionMask.bits, 0);
   }
 
   private enableMsi(count: number, sink: InterruptSink): void {
@@ -151,16 +145,19 @@ export class FabricFunction implements BackingFunction {
     const vectors = 2 ** Math.ceil(Math.log2(count));
     if (vectors > msiVectors) throw this.noInterrupts(`MSI gives it ${msiVectors} vectors`);
     this.lines = this.host.interrupts.allocate(vectors, sink);
-    const first = this.lines[0] as InterruptLine;
-    const is64 = (this.config.read16(at + 2) & MSI_64_BIT) !== 0;
-    this.config.write32(at + 4, first.address);
-    if (is64) this.config.write32(at + 8, 0);
-    this.config.write16(at + (is64 ? 12 : 8), first.data);
-    this.changeControl(at, 0x70, (Math.log2(vectors) << 4) | MSI_ENABLE);
+    const first = this.lines[0];
+    const is64 = MsiControl.address64.get(this.config.read16(at + Msi.control)) === 1;
+    this.config.write32(at + Msi.address, first.address);
+    if (is64) this.config.write32(at + Msi.addressUpper, 0);
+    this.config.write16(at + (is64 ? Msi.data64 : Msi.data32), first.data);
+    const { multipleEnable, enable } = MsiControl;
+    const vectorsCode = multipleEnable.set(0, Math.log2(vectors));
+    this.changeControl(at, multipleEnable.bits, vectorsCode | enable.bits);
   }
 
   private changeControl(capability: number, clear: number, set: number): void {
-    const at = capability + MsixOffset.control;
+    // Message Control is at the same place in both capabilities.
+    const at = capability + MsiX.control;
     this.config.write16(at, (this.config.read16(at) & ~clear) | set);
   }
 

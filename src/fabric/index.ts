@@ -1,4 +1,4 @@
-/** Fabric: the simulated machine. */
+/** Fabric: the simulated machine, and the contract that device models in it keep. */
 
 export type { ModelFactory, ModelTools } from "./core.ts";
 export * from "./device.ts";

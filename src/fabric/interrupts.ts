@@ -2,8 +2,9 @@
  * The interrupt controller: gives out message addresses and data, takes messages that arrive in the
  * interrupt window, and hands them to their sinks when the fabric is polled.
  *
- * Invariants: a sink is never called from inside a DMA; a message that arrives while the same vector
- * is pending is the same interrupt; a message that nobody asked for is counted, not lost silently.
+ * Invariants: a sink is never called from inside a DMA; a message that arrives while the same
+ * vector is pending is the same interrupt; a message that nobody asked for is counted, not lost
+ * silently.
  *
  * Source of the message format: Intel SDM volume 3, 11.11 (address 0xfeeDD000 with destination DD,
  * vector in the low byte of the data). Vectors 0x20 to 0xff are given out.
@@ -47,7 +48,9 @@ export class InterruptController implements Inspectable {
   private delivered = 0;
   private spurious = 0;
 
-  /** Lines for vectors 0 to count-1 with consecutive data: MSI needs that. Throws `no-interrupts`. */
+  /**
+   * Lines for vectors 0 to count-1 with consecutive data: MSI needs that. Throws `no-interrupts`.
+   */
   allocate(count: number, sink: InterruptSink): InterruptLine[] {
     const reused = count === 1 ? this.freed.pop() : undefined;
     const first = reused ?? this.firstFor(count);

@@ -1,9 +1,9 @@
 /**
- * The IOMMU as software drives it: groups, domains, mappings, invalidation, the fault log. What happens
- * per request is in iommu.hot.ts.
+ * The IOMMU as software drives it: groups, domains, mappings, invalidation, the fault log. What
+ * happens per request is in iommu.hot.ts.
  *
- * Invariants: a domain is attached to whole groups; unmapping does not invalidate what is cached; only
- * `flush` does. In mode `strict` every function starts in a domain that maps nothing.
+ * Invariants: a domain is attached to whole groups; unmapping does not invalidate what is cached;
+ * only `flush` does. In mode `strict` every function starts in a domain that maps nothing.
  */
 
 import type { IommuControl, IommuDomainId, IommuProtection } from "../backing/interface.ts";

@@ -1,23 +1,26 @@
 /**
- * Which functions an IOMMU can tell apart and isolate: groups as Linux forms them. Functions share a
- * group when the requests of one may carry another's requester id (below a conventional bridge), or
- * when they can reach each other without passing the IOMMU (a port on the way to the root without ACS
- * isolation, functions of one device without it).
+ * Which functions an IOMMU can tell apart and isolate: groups as Linux forms them. Functions share
+ * a group when the requests of one may carry another's requester id (below a conventional bridge),
+ * or when they can reach each other without passing the IOMMU (a port on the way to the root
+ * without ACS isolation, functions of one device without it).
  *
- * Simplifications: groups follow the ACS bits of the snapshot's moment (Linux forms them at boot), and
- * quirks of devices that isolate without saying so are not known here.
+ * Simplifications: groups follow the ACS bits of the snapshot's moment (Linux forms them at boot),
+ * and quirks of devices that isolate without saying so are not known here.
  *
- * Source: the rule as documented for iommu_group in Documentation/driver-api/vfio.rst, and PCI Express
- * Base 6.x, 6.12.
+ * Source: the rule as documented for iommu_group in Documentation/driver-api/vfio.rst, and PCI
+ * Express Base 6.x, 6.12.
  */
 
 import type { Bdf } from "../core/index.ts";
-import { Acs, AcsOffset } from "./config-layout.ts";
+import { Acs, AcsBit, readLe16 } from "../spec/pcie/index.ts";
 import type { FabricNode } from "./node.ts";
 
 /** What isolates: no peer-to-peer and no forged requester id gets past such a port. */
 const ISOLATION =
-  Acs.sourceValidation | Acs.requestRedirect | Acs.completionRedirect | Acs.upstreamForwarding;
+  AcsBit.sourceValidation |
+  AcsBit.requestRedirect |
+  AcsBit.completionRedirect |
+  AcsBit.upstreamForwarding;
 
 /** Group numbers by function: 0, 1, ... in order of the functions. */
 export function iommuGroups(nodes: readonly FabricNode[]): Map<Bdf, number> {
@@ -76,8 +79,7 @@ function isFunctionIsolated(node: FabricNode): boolean {
 /** Controls that the function does not implement protect from nothing that it could do. */
 function hasIsolationBits(node: FabricNode): boolean {
   if (node.acsOffset === 0) return false;
-  const { view } = node.config;
-  const capability = view.getUint16(node.acsOffset + AcsOffset.capability, true);
+  const capability = readLe16(node.config.bytes, node.acsOffset + Acs.capabilities);
   const needed = ISOLATION & capability;
   return (node.acs & needed) === needed;
 }

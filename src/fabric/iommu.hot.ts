@@ -1,9 +1,9 @@
 /**
  * The IOMMU per request: domains with page tables, and the translations that it has cached (IOTLB).
  *
- * Invariants: a cached translation hits until the domain is flushed, also when the page was unmapped
- * or mapped elsewhere meanwhile, as on hardware; faults are never cached; a request of a function
- * whose domain maps nothing faults.
+ * Invariants: a cached translation hits until the domain is flushed, also when the page was
+ * unmapped or mapped elsewhere meanwhile, as on hardware; faults are never cached; a request of a
+ * function whose domain maps nothing faults.
  *
  * Left out: huge pages in the tables (the cache joins nothing either; ports join pages into runs),
  * PASIDs, page requests. Interrupt remapping lets every message pass.
@@ -77,7 +77,7 @@ export class IoDomain {
     let entry: number;
     if (this.tlbPages[slot] === page && this.tlbGenerations[slot] === this.generation) {
       this.hits++;
-      entry = this.tlbEntries[slot] as number;
+      entry = this.tlbEntries[slot];
     } else {
       this.misses++;
       if (this.missListener !== null) this.missListener.translationMissed();

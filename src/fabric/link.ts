@@ -1,6 +1,6 @@
 /**
- * PCIe links and the roles that functions play for requests that pass them. A link knows its speed and
- * whether it is up; who sits at its ends is the topology's.
+ * PCIe links and the roles that functions play for requests that pass them. A link knows its speed
+ * and whether it is up; who sits at its ends is the topology's.
  */
 
 import type { Bdf } from "../core/index.ts";

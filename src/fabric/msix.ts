@@ -1,9 +1,10 @@
 /**
- * Message-signalled interrupts of one function: the MSI-X table and pending bits in its BAR, or MSI in
- * configuration space. Models only say "vector n"; masks and pending bits are kept here.
+ * Message-signalled interrupts of one function: the MSI-X table and pending bits in its BAR, or MSI
+ * in configuration space. Models only say "vector n"; masks and pending bits are kept here.
  *
  * Invariant: an interrupt that is masked is remembered in its pending bit and sent once the mask is
- * lifted; an interrupt that is not enabled is forgotten, as on hardware that then has no way to signal.
+ * lifted; an interrupt that is not enabled is forgotten, as on hardware that then has no way to
+ * signal.
  *
  * Source: PCI Express Base 6.x, 7.7.1 and 7.7.2, 6.1.4. INTx is left out: no model asserts it.
  */
@@ -11,18 +12,25 @@
 import {
   CapabilityId,
   findCapability,
-  MSI_64_BIT,
-  MSI_ENABLE,
-  MSIX_ENABLE,
-  MSIX_MASK_ALL,
-  MsixOffset,
-} from "./config-layout.ts";
+  MSIX_BIR,
+  MSIX_VECTOR_MASK,
+  Msi,
+  MsiControl,
+  MsiX,
+  MsiXControl,
+  MsiXEntry,
+  readLe16,
+  readLe32,
+} from "../spec/pcie/index.ts";
 import type { BarRegion, RegisterHandler } from "./device.ts";
 import type { FabricNode } from "./node.ts";
 
-const ENTRY_BYTES = 16;
-const ENTRY_WORDS = ENTRY_BYTES / 4;
-const MASKED = 1;
+const ENTRY_WORDS = MsiXEntry.bytes / 4;
+const ADDRESS_WORD = MsiXEntry.address / 4;
+const UPPER_WORD = MsiXEntry.addressUpper / 4;
+const DATA_WORD = MsiXEntry.data / 4;
+const CONTROL_WORD = MsiXEntry.vectorControl / 4;
+const MASKED = MSIX_VECTOR_MASK.bits;
 
 /** Sends a message write as the function. */
 export interface MessageSender {
@@ -42,10 +50,11 @@ export class FunctionInterrupts {
   constructor(node: FabricNode, sender: MessageSender) {
     this.node = node;
     this.sender = sender;
-    const { view } = node.config;
-    this.msixOffset = findCapability(view, CapabilityId.msix);
-    this.msiOffset = findCapability(view, CapabilityId.msi);
-    this.msixVectors = this.msixOffset === 0 ? 0 : (this.msixControl & 0x7ff) + 1;
+    const { bytes } = node.config;
+    this.msixOffset = findCapability(bytes, CapabilityId.msiX);
+    this.msiOffset = findCapability(bytes, CapabilityId.msi);
+    const last = MsiXControl.tableSize.get(this.msixControl);
+    this.msixVectors = this.msixOffset === 0 ? 0 : last + 1;
     this.table = new Uint32Array(this.msixVectors * ENTRY_WORDS);
     this.pending = new Uint32Array(2 * Math.ceil(this.msixVectors / 64));
     this.reset();
@@ -65,22 +74,22 @@ export class FunctionInterrupts {
 
   /** BAR and offset of the table. */
   get tablePlace(): { bar: number; offset: number } {
-    return this.place(MsixOffset.table);
+    return this.place(MsiX.table);
   }
 
   /** Vectors that MSI can have: Multiple Message Capable. */
   get msiVectors(): number {
     if (this.msiOffset === 0) return 0;
-    return 1 << ((this.node.config.view.getUint16(this.msiOffset + 2, true) >> 1) & 7);
+    return 2 ** MsiControl.multipleCapable.get(this.msiControl);
   }
 
   /** The parts of the function's BARs that the table and the pending bits take. */
   overlays(): BarRegion[] {
     if (this.msixVectors === 0) return [];
-    const table = this.place(MsixOffset.table);
-    const pending = this.place(MsixOffset.pending);
+    const table = this.place(MsiX.table);
+    const pending = this.place(MsiX.pendingBits);
     const regions = [
-      this.region(table, this.msixVectors * ENTRY_BYTES, {
+      this.region(table, this.msixVectors * MsiXEntry.bytes, {
         read32: (offset) => this.table[offset / 4] ?? 0,
         write32: (offset, value) => this.writeTable(offset / 4, value),
       }),
@@ -96,7 +105,7 @@ export class FunctionInterrupts {
 
   /** The model asks for interrupt `vector`. */
   raise(vector: number): void {
-    if (this.msixOffset !== 0 && (this.msixControl & MSIX_ENABLE) !== 0) {
+    if (this.msixOffset !== 0 && MsiXControl.enable.get(this.msixControl) === 1) {
       if (vector >= this.msixVectors) return;
       if (this.isMasked(vector)) this.setPending(vector, true);
       else this.send(vector);
@@ -107,7 +116,7 @@ export class FunctionInterrupts {
 
   /** Control registers changed: what was masked may go out now. */
   controlChanged(): void {
-    if ((this.msixControl & MSIX_ENABLE) === 0) return;
+    if (MsiXControl.enable.get(this.msixControl) === 0) return;
     for (let vector = 0; vector < this.msixVectors; vector++) this.sendIfPending(vector);
   }
 
@@ -115,18 +124,22 @@ export class FunctionInterrupts {
     this.table.fill(0);
     this.pending.fill(0);
     for (let vector = 0; vector < this.msixVectors; vector++) {
-      this.table[vector * ENTRY_WORDS + 3] = MASKED;
+      this.table[vector * ENTRY_WORDS + CONTROL_WORD] = MASKED;
     }
   }
 
   private get msixControl(): number {
     if (this.msixOffset === 0) return 0;
-    return this.node.config.view.getUint16(this.msixOffset + MsixOffset.control, true);
+    return readLe16(this.node.config.bytes, this.msixOffset + MsiX.control);
+  }
+
+  private get msiControl(): number {
+    return readLe16(this.node.config.bytes, this.msiOffset + Msi.control);
   }
 
   private place(register: number): { bar: number; offset: number } {
-    const word = this.node.config.view.getUint32(this.msixOffset + register, true);
-    return { bar: word & 7, offset: (word & ~7) >>> 0 };
+    const word = readLe32(this.node.config.bytes, this.msixOffset + register);
+    return { bar: MSIX_BIR.get(word), offset: MSIX_BIR.set(word, 0) };
   }
 
   private region(
@@ -139,48 +152,46 @@ export class FunctionInterrupts {
 
   private writeTable(word: number, value: number): void {
     if (word >= this.table.length) return;
-    this.table[word] = word % ENTRY_WORDS === 3 ? value & MASKED : value;
-    if (word % ENTRY_WORDS === 3) this.sendIfPending(Math.floor(word / ENTRY_WORDS));
+    this.table[word] = word % ENTRY_WORDS === CONTROL_WORD ? value & MASKED : value;
+    if (word % ENTRY_WORDS === CONTROL_WORD) this.sendIfPending(Math.floor(word / ENTRY_WORDS));
   }
 
   private isMasked(vector: number): boolean {
-    if ((this.msixControl & MSIX_MASK_ALL) !== 0) return true;
-    return ((this.table[vector * ENTRY_WORDS + 3] as number) & MASKED) !== 0;
+    if (MsiXControl.functionMask.get(this.msixControl) === 1) return true;
+    return (this.table[vector * ENTRY_WORDS + CONTROL_WORD] & MASKED) !== 0;
   }
 
   private sendIfPending(vector: number): void {
-    const isPending = (((this.pending[vector >> 5] as number) >>> (vector & 31)) & 1) === 1;
-    if (!isPending || this.isMasked(vector) || (this.msixControl & MSIX_ENABLE) === 0) return;
+    const isPending = ((this.pending[vector >> 5] >>> (vector & 31)) & 1) === 1;
+    if (!isPending || this.isMasked(vector) || MsiXControl.enable.get(this.msixControl) === 0)
+      return;
     this.setPending(vector, false);
     this.send(vector);
   }
 
   private setPending(vector: number, isPending: boolean): void {
-    const word = this.pending[vector >> 5] as number;
+    const word = this.pending[vector >> 5];
     const bit = 1 << (vector & 31);
     this.pending[vector >> 5] = isPending ? word | bit : word & ~bit;
   }
 
   private send(vector: number): void {
     const at = vector * ENTRY_WORDS;
-    const low = (this.table[at] as number) & ~3;
-    const address = (low >>> 0) + (this.table[at + 1] as number) * 2 ** 32;
-    this.sender.sendMessage(this.node, address, this.table[at + 2] as number);
+    const low = (this.table[at + ADDRESS_WORD] & ~3) >>> 0;
+    const address = low + this.table[at + UPPER_WORD] * 2 ** 32;
+    this.sender.sendMessage(this.node, address, this.table[at + DATA_WORD]);
   }
 
   private raiseMsi(vector: number): void {
-    const { view } = this.node.config;
+    const { bytes } = this.node.config;
     const at = this.msiOffset;
-    const control = view.getUint16(at + 2, true);
-    const enabled = 1 << ((control >> 4) & 7);
-    if ((control & MSI_ENABLE) === 0 || vector >= enabled) return;
-    const is64 = (control & MSI_64_BIT) !== 0;
-    const high = is64 ? view.getUint32(at + 8, true) : 0;
-    const data = view.getUint16(at + (is64 ? 12 : 8), true);
-    this.sender.sendMessage(
-      this.node,
-      view.getUint32(at + 4, true) + high * 2 ** 32,
-      data | vector,
-    );
+    const control = this.msiControl;
+    const enabled = 2 ** MsiControl.multipleEnable.get(control);
+    if (MsiControl.enable.get(control) === 0 || vector >= enabled) return;
+    const is64 = MsiControl.address64.get(control) === 1;
+    const high = is64 ? readLe32(bytes, at + Msi.addressUpper) : 0;
+    const data = readLe16(bytes, at + (is64 ? Msi.data64 : Msi.data32));
+    const address = readLe32(bytes, at + Msi.address) + high * 2 ** 32;
+    this.sender.sendMessage(this.node, address, data | vector);
   }
 }

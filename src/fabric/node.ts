@@ -1,49 +1,47 @@
 /**
- * One function of the simulated machine: its place in the wiring, its live configuration space, what
- * the registers of it that decide about requests say now, and the model behind its BARs.
+ * One function of the simulated machine: its place in the wiring, its live configuration space,
+ * what the registers of it that decide about requests say now, and the model behind its BARs.
  *
- * Invariant: the decoded fields always equal what the bytes say; every configuration write that could
- * change them decodes again and then tells the fabric.
+ * Invariant: the decoded fields always equal what the bytes say; every configuration write that
+ * could change them decodes again and then tells the fabric.
  */
 
-import { assert, type Bdf, bdfBus, bdfDevice, type Inspectable, type Tree } from "../core/index.ts";
-import type { HostBridge, PciFunction } from "../machine/index.ts";
-import { BarLayout } from "./bar-layout.ts";
+import { type Bdf, bdfBus, bdfDevice, type Inspectable, type Tree } from "../core/index.ts";
+import { type HostBridge, type PciFunction, synthesizeConfig } from "../machine/index.ts";
 import {
   Acs,
-  AcsOffset,
-  BRIDGE_CONTROL_SECONDARY_RESET,
+  AcsBit,
+  BridgeControl,
+  BridgeHeader,
+  barOffset,
   CapabilityId,
   Command,
-  DEVICE_CONTROL_FLR,
+  DeviceControl,
   Express,
   ExtendedId,
   findCapability,
   findExtendedCapability,
   Header,
-  LINK_CONTROL_DISABLE,
-  SRIOV_VF_MEMORY_SPACE,
-  SriovOffset,
-} from "./config-layout.ts";
+  LinkCapabilities,
+  LinkControl,
+  Msi,
+  MsiControl,
+  MsiX,
+  MsiXControl,
+  payloadFromCode,
+  readLe16,
+  readLe32,
+  Sriov,
+  SriovControl,
+  writeLe16,
+  writeLe32,
+} from "../spec/pcie/index.ts";
+import { BarLayout } from "./bar-layout.ts";
 import { ConfigEffect } from "./config-masks.ts";
 import { type ConfigClient, ConfigSpace } from "./config-space.ts";
 import type { DeviceModel } from "./device.ts";
-import { initialConfig } from "./initial-config.ts";
 import type { Link, NodeRole } from "./link.ts";
-
-/** A memory BAR as its register stands. `limit` is one past the last bus address. */
-export interface LiveBar {
-  readonly index: number;
-  readonly base: number;
-  readonly limit: number;
-}
-
-/** A bridge's open memory window; `limit` is one past the last bus address. */
-export interface LiveWindow {
-  readonly base: number;
-  readonly limit: number;
-  readonly isPrefetchable: boolean;
-}
+import { type LiveBar, type LiveWindow, liveBars, liveWindows } from "./live-decode.ts";
 
 /** What the fabric does when a node's registers change. */
 export interface NodeOwner {
@@ -52,6 +50,11 @@ export interface NodeOwner {
   functionLevelReset(node: FabricNode): void;
   secondaryBusReset(node: FabricNode): void;
 }
+
+/** What a function without a PCI Express capability is charged with. */
+const CONVENTIONAL_PAYLOAD = 128;
+/** Status without its write-one-to-clear error bits. */
+const STATUS_WITHOUT_ERRORS = 0x06ff;
 
 const NO_OWNER: NodeOwner = {
   routingChanged() {},
@@ -104,19 +107,17 @@ export class FabricNode implements ConfigClient, Inspectable {
   private liveBars: LiveBar[] = [];
   private liveWindows: LiveWindow[] = [];
 
-  constructor(fn: PciFunction, root: RootBus) {
+  /** `barSizes` by index: known or assumed; 0 for none. */
+  constructor(fn: PciFunction, root: RootBus, barSizes: readonly number[]) {
     this.bdf = fn.bdf;
     this.fn = fn;
     this.root = root;
-    this.barSizes = Array.from(
-      { length: 6 },
-      (_, index) => fn.bars.find((bar) => bar.index === index)?.sizeBytes ?? 0,
-    );
-    this.config = new ConfigSpace(initialConfig(fn), this.barSizes, this);
-    const { view } = this.config;
-    this.acsOffset = findExtendedCapability(view, ExtendedId.acs);
-    this.expressOffset = findCapability(view, CapabilityId.pciExpress);
-    this.sriovOffset = findExtendedCapability(view, ExtendedId.sriov);
+    this.barSizes = barSizes;
+    this.config = new ConfigSpace(synthesizeConfig(fn), barSizes, this);
+    const { bytes } = this.config;
+    this.acsOffset = findExtendedCapability(bytes, ExtendedId.acs);
+    this.expressOffset = findCapability(bytes, CapabilityId.express);
+    this.sriovOffset = findExtendedCapability(bytes, ExtendedId.sriov);
     this.decode();
   }
 
@@ -172,28 +173,35 @@ export class FabricNode implements ConfigClient, Inspectable {
     return this.fn.physicalFunction === null ? this.memorySpace : this.isVfMemorySpaceEnabled();
   }
 
-  /** Link Capabilities, Port Number: what egress control vectors count in. */
+  /**
+   * Link Capabilities, Port Number: what egress control vectors count in. It is not among the
+   * snapshot's facts: where there are no dumped bytes, the device number stands for it.
+   */
   get portNumber(): number {
-    if (this.expressOffset === 0) return bdfDevice(this.bdf);
-    return this.config.view.getUint8(this.expressOffset + Express.linkCapabilities + 3);
+    const at = this.expressOffset + Express.linkCapabilities;
+    const isDumped = this.fn.config !== null && this.fn.config.length >= at + 4;
+    if (this.expressOffset === 0 || !isDumped) return bdfDevice(this.bdf);
+    return LinkCapabilities.portNumber.get(readLe32(this.config.bytes, at));
   }
 
   /** The egress control vector's bit for a port (or a function number). */
   isEgressBlocked(number: number): boolean {
-    if ((this.acs & Acs.egressControl) === 0) return false;
-    const vector = this.acsOffset + AcsOffset.egressVector;
-    return ((this.config.view.getUint8(vector + (number >> 3)) >> (number & 7)) & 1) === 1;
+    if ((this.acs & AcsBit.egressControl) === 0) return false;
+    const vector = this.acsOffset + Acs.egressVector;
+    return ((this.config.bytes[vector + (number >> 3)] >> (number & 7)) & 1) === 1;
   }
 
   /** Max_Payload_Size and Max_Read_Request_Size in bytes; a VF has its PF's. Conventional: 128. */
   get maxPayload(): number {
     if (this.physicalFunction !== null) return this.physicalFunction.maxPayload;
-    return this.expressOffset === 0 ? 128 : 128 << Math.min(5, (this.deviceControl >> 5) & 7);
+    if (this.expressOffset === 0) return CONVENTIONAL_PAYLOAD;
+    return payloadFromCode(DeviceControl.maxPayload.get(this.deviceControl));
   }
 
   get maxReadRequest(): number {
     if (this.physicalFunction !== null) return this.physicalFunction.maxReadRequest;
-    return this.expressOffset === 0 ? 128 : 128 << Math.min(5, (this.deviceControl >> 12) & 7);
+    if (this.expressOffset === 0) return CONVENTIONAL_PAYLOAD;
+    return payloadFromCode(DeviceControl.maxReadRequest.get(this.deviceControl));
   }
 
   get isLinkUp(): boolean {
@@ -222,20 +230,20 @@ export class FabricNode implements ConfigClient, Inspectable {
     if ((effects & ConfigEffect.interrupts) !== 0) this.owner.interruptsChanged(this);
     if ((effects & ConfigEffect.deviceControl) !== 0) this.deviceControlWritten();
     if ((effects & ConfigEffect.bridgeControl) !== 0) {
-      const control = this.config.view.getUint16(Header.bridgeControl, true);
-      if ((control & BRIDGE_CONTROL_SECONDARY_RESET) !== 0) this.owner.secondaryBusReset(this);
+      const control = readLe16(this.config.bytes, BridgeHeader.bridgeControl);
+      if (BridgeControl.secondaryBusReset.get(control) === 1) this.owner.secondaryBusReset(this);
     }
   }
 
   /** Configuration as after a conventional or function level reset. */
   resetConfig(): void {
-    const { view } = this.config;
+    const { bytes } = this.config;
     if (this.fn.physicalFunction === null && !this.isBridge) {
       for (const { index } of this.liveBars) {
-        const at = Header.bar0 + 4 * index;
-        const low = view.getUint32(at, true);
-        view.setUint32(at, low & 0xf, true);
-        if ((low & 6) === 4) view.setUint32(at + 4, 0, true);
+        const at = barOffset(this.fn.headerType, index);
+        const low = readLe32(bytes, at);
+        writeLe32(bytes, at, low & 0xf);
+        if ((low & 6) === 4) writeLe32(bytes, at + 4, 0);
       }
     }
     this.disableConfig();
@@ -243,15 +251,21 @@ export class FabricNode implements ConfigClient, Inspectable {
 
   /** Decode, bus mastering and interrupts off; addresses stay. */
   disableConfig(): void {
-    const { view } = this.config;
-    view.setUint16(Header.command, 0, true);
-    const msix = findCapability(view, CapabilityId.msix);
-    if (msix !== 0) view.setUint16(msix + 2, view.getUint16(msix + 2, true) & 0x3fff, true);
-    const msi = findCapability(view, CapabilityId.msi);
-    if (msi !== 0) view.setUint16(msi + 2, view.getUint16(msi + 2, true) & 0xff8e, true);
+    writeLe16(this.config.bytes, Header.command, 0);
+    this.disableInterrupts();
     this.decode();
     this.owner.interruptsChanged(this);
     this.owner.routingChanged();
+  }
+
+  /**
+   * A dump shows interrupts that a driver enabled which does not run here, with a table that is not
+   * in the dump, and error bits of the machine's past.
+   */
+  forgetPast(): void {
+    this.disableInterrupts();
+    const { bytes } = this.config;
+    writeLe16(bytes, Header.status, readLe16(bytes, Header.status) & STATUS_WITHOUT_ERRORS);
   }
 
   inspect(): Tree {
@@ -272,18 +286,35 @@ export class FabricNode implements ConfigClient, Inspectable {
   }
 
   private get deviceControl(): number {
-    return this.config.view.getUint16(this.expressOffset + Express.deviceControl, true);
+    return readLe16(this.config.bytes, this.expressOffset + Express.deviceControl);
   }
 
   private deviceControlWritten(): void {
-    const at = this.expressOffset + Express.deviceControl;
-    const value = this.config.view.getUint16(at, true);
-    if ((value & DEVICE_CONTROL_FLR) !== 0) {
-      // Initiate Function Level Reset reads as 0.
-      this.config.view.setUint16(at, value & ~DEVICE_CONTROL_FLR, true);
-      this.owner.functionLevelReset(this);
-    } else {
+    const { deviceControl } = this;
+    if (DeviceControl.initiateFlr.get(deviceControl) === 0) {
+      // Payload sizes are part of a route's cost.
       this.owner.routingChanged();
+      return;
+    }
+    // The bit reads as 0.
+    const at = this.expressOffset + Express.deviceControl;
+    writeLe16(this.config.bytes, at, DeviceControl.initiateFlr.set(deviceControl, 0));
+    this.owner.functionLevelReset(this);
+  }
+
+  private disableInterrupts(): void {
+    const { bytes } = this.config;
+    const msix = findCapability(bytes, CapabilityId.msiX);
+    if (msix !== 0) {
+      const bits = MsiXControl.enable.bits | MsiXControl.functionMask.bits;
+      const at = msix + MsiX.control;
+      writeLe16(bytes, at, readLe16(bytes, at) & ~bits);
+    }
+    const msi = findCapability(bytes, CapabilityId.msi);
+    if (msi !== 0) {
+      const bits = MsiControl.enable.bits | MsiControl.multipleEnable.bits;
+      const at = msi + Msi.control;
+      writeLe16(bytes, at, readLe16(bytes, at) & ~bits);
     }
   }
 
@@ -291,65 +322,24 @@ export class FabricNode implements ConfigClient, Inspectable {
   private isVfMemorySpaceEnabled(): boolean {
     const physical = this.physicalFunction;
     if (physical === null || physical.sriovOffset === 0) return true;
-    const at = physical.sriovOffset + SriovOffset.control;
-    return (physical.config.view.getUint16(at, true) & SRIOV_VF_MEMORY_SPACE) !== 0;
+    const control = readLe16(physical.config.bytes, physical.sriovOffset + Sriov.control);
+    return SriovControl.vfMemorySpaceEnable.get(control) === 1;
   }
 
   private decode(): void {
-    const { view } = this.config;
-    const command = view.getUint16(Header.command, true);
-    this.busMaster = (command & Command.busMaster) !== 0;
-    this.memorySpace = (command & Command.memorySpace) !== 0;
-    this.acs = this.acsOffset === 0 ? 0 : view.getUint16(this.acsOffset + AcsOffset.control, true);
-    this.liveBars = this.fn.physicalFunction === null ? this.decodeBars(view) : this.snapshotBars();
+    const { bytes } = this.config;
+    const command = readLe16(bytes, Header.command);
+    this.busMaster = Command.busMasterEnable.get(command) === 1;
+    this.memorySpace = Command.memorySpaceEnable.get(command) === 1;
+    this.acs = this.acsOffset === 0 ? 0 : readLe16(bytes, this.acsOffset + Acs.control);
+    this.liveBars = liveBars(this.fn, bytes, this.barSizes);
     if (!this.isBridge) return;
-    this.secondary = view.getUint8(Header.secondaryBus);
-    this.subordinate = view.getUint8(Header.subordinateBus);
-    this.liveWindows = decodeWindows(view);
+    this.secondary = bytes[BridgeHeader.secondaryBus];
+    this.subordinate = bytes[BridgeHeader.subordinateBus];
+    this.liveWindows = liveWindows(bytes);
     if (this.linkBelow !== null && this.expressOffset !== 0) {
-      const control = view.getUint16(this.expressOffset + Express.linkControl, true);
-      this.linkBelow.isDisabled = (control & LINK_CONTROL_DISABLE) !== 0;
+      const control = readLe16(bytes, this.expressOffset + Express.linkControl);
+      this.linkBelow.isDisabled = LinkControl.linkDisable.get(control) === 1;
     }
   }
-
-  private decodeBars(view: DataView): LiveBar[] {
-    const bars: LiveBar[] = [];
-    for (const { index, kind } of this.fn.bars) {
-      const sizeBytes = this.barSizes[index] ?? 0;
-      if (kind === "io" || sizeBytes === 0 || index > 5) continue;
-      const at = Header.bar0 + 4 * index;
-      const low = (view.getUint32(at, true) & 0xfffffff0) >>> 0;
-      const high = kind === "memory64" ? view.getUint32(at + 4, true) : 0;
-      const base = low + high * 2 ** 32;
-      // Software probing a BAR's size leaves it at the top of its space: beyond any real address.
-      if (base !== 0 && high < 2 ** 20) bars.push({ index, base, limit: base + sizeBytes });
-    }
-    return bars;
-  }
-
-  /** A VF's own BARs read as zero; the snapshot knows where the VF BARs of its PF put it. */
-  private snapshotBars(): LiveBar[] {
-    return this.fn.bars
-      .filter(({ kind, address, sizeBytes }) => kind !== "io" && address > 0 && sizeBytes !== null)
-      .map(({ index, address, sizeBytes }) => {
-        assert(sizeBytes !== null, "filtered above");
-        return { index, base: address, limit: address + sizeBytes };
-      });
-  }
-}
-
-function decodeWindows(view: DataView): LiveWindow[] {
-  const windows: LiveWindow[] = [];
-  const base = (view.getUint16(Header.memoryBase, true) & 0xfff0) * 2 ** 16;
-  const limit = (view.getUint16(Header.memoryBase + 2, true) & 0xfff0) * 2 ** 16 + 2 ** 20;
-  if (base < limit && base !== 0) windows.push({ base, limit, isPrefetchable: false });
-  const low = view.getUint16(Header.prefetchableBase, true);
-  const lowLimit = view.getUint16(Header.prefetchableBase + 2, true);
-  const is64 = (low & 0xf) === 1;
-  const high = is64 ? view.getUint32(Header.prefetchableBaseUpper, true) : 0;
-  const highLimit = is64 ? view.getUint32(Header.prefetchableLimitUpper, true) : 0;
-  const from = (low & 0xfff0) * 2 ** 16 + high * 2 ** 32;
-  const to = (lowLimit & 0xfff0) * 2 ** 16 + highLimit * 2 ** 32 + 2 ** 20;
-  if (from < to && from !== 0) windows.push({ base: from, limit: to, isPrefetchable: true });
-  return windows;
 }

@@ -2,10 +2,10 @@
  * A function's way onto the bus, per DMA: find the decided route, move the bytes once, count. The
  * decision itself is the resolver's, made once per range and epoch.
  *
- * Invariants: bytes move at the call, from the source array to the target's memory, with no array in
- * between; a read that fails moves nothing; a write lands up to the first range that fails, as posted
- * writes do. A transfer that spans ranges is cut at their ends. No allocation on a cached route in
- * functional mode.
+ * Invariants: bytes move at the call, from the source array to the target's memory, with no array
+ * in between; a read that fails moves nothing; a write lands up to the first range that fails, as
+ * posted writes do. A transfer that spans ranges is cut at their ends. No allocation on a cached
+ * route in functional mode.
  */
 
 import { type Bdf, type Copier, DmaStatus, type Span, type SparseMemory } from "../core/index.ts";
@@ -280,10 +280,7 @@ export class FunctionPort implements DevicePort, Runnable {
   ): number {
     if (length !== 4 || (address & 3) !== 0) return DmaStatus.unsupportedRequest;
     const data =
-      (source[at] as number) |
-      ((source[at + 1] as number) << 8) |
-      ((source[at + 2] as number) << 16) |
-      ((source[at + 3] as number) << 24);
+      source[at] | (source[at + 1] << 8) | (source[at + 2] << 16) | (source[at + 3] << 24);
     this.count(route, length, DmaDirection.write);
     this.host.messageArrived(address, data >>> 0);
     return DmaStatus.ok;
@@ -358,8 +355,8 @@ export class FunctionPort implements DevicePort, Runnable {
   }
 
   /**
-   * Translates from `address` on, as far as pages are physically contiguous and one route goes. Sets
-   * `runRoute`, `runPhys` and `runLength`.
+   * Translates from `address` on, as far as pages are physically contiguous and one route goes.
+   * Sets `runRoute`, `runPhys` and `runLength`.
    */
   private translate(address: number, length: number, direction: DmaDirection): number {
     const iommu = this.host.iommu as Iommu;
@@ -395,13 +392,12 @@ export class FunctionPort implements DevicePort, Runnable {
 
   private count(route: Route, length: number, direction: DmaDirection): void {
     const counts = route.counts;
-    counts[RouteCount.bytes] = (counts[RouteCount.bytes] as number) + length;
-    counts[RouteCount.transfers] = (counts[RouteCount.transfers] as number) + 1;
-    counts[RouteCount.tlps] =
-      (counts[RouteCount.tlps] as number) + Math.ceil(length / route.tlpBytes);
+    counts[RouteCount.bytes] = counts[RouteCount.bytes] + length;
+    counts[RouteCount.transfers] = counts[RouteCount.transfers] + 1;
+    counts[RouteCount.tlps] = counts[RouteCount.tlps] + Math.ceil(length / route.tlpBytes);
     if (direction === DmaDirection.read) {
       counts[RouteCount.requests] =
-        (counts[RouteCount.requests] as number) + Math.ceil(length / route.requestBytes);
+        counts[RouteCount.requests] + Math.ceil(length / route.requestBytes);
     }
     const timing = this.host.timing;
     if (timing !== null) timing.add(this.index, route, length);

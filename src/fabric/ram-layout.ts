@@ -1,7 +1,7 @@
 /**
- * Where the simulated machine's RAM is: the ranges that the snapshot knows, or a plausible layout (low
- * memory below the 32-bit MMIO hole, the rest above 4 GiB), always clear of everything that windows,
- * BARs and bounded apertures claim.
+ * Where the simulated machine's RAM is: the ranges that the snapshot knows, or a plausible layout
+ * (low memory below the 32-bit MMIO hole, the rest above 4 GiB), always clear of everything that
+ * windows, BARs and bounded apertures claim.
  */
 
 import { alignDown, alignUp, CHUNK_BYTES } from "../core/index.ts";

@@ -1,9 +1,9 @@
 /**
- * A BAR as the CPU sees it: loads and stores at physical addresses, routed through the host bridge's
- * aperture and the bridge windows like any other request, but decided once per epoch.
+ * A BAR as the CPU sees it: loads and stores at physical addresses, routed through the host
+ * bridge's aperture and the bridge windows like any other request, but decided once per epoch.
  *
- * Invariant: the mapping is of addresses, not of a device. If the BAR moves, the old mapping reaches
- * whatever answers there now; reads that nobody answers give all ones, writes vanish.
+ * Invariant: the mapping is of addresses, not of a device. If the BAR moves, the old mapping
+ * reaches whatever answers there now; reads that nobody answers give all ones, writes vanish.
  *
  * Left out: CPU accesses are not counted as link traffic and take no simulated time.
  */
@@ -76,13 +76,7 @@ export class FabricRegion implements MappedRegion {
     route.memory.borrow(address - route.delta, 4, this.span);
     const bytes = this.span.bytes;
     const at = this.span.offset;
-    return (
-      ((bytes[at] as number) |
-        ((bytes[at + 1] as number) << 8) |
-        ((bytes[at + 2] as number) << 16) |
-        ((bytes[at + 3] as number) << 24)) >>>
-      0
-    );
+    return (bytes[at] | (bytes[at + 1] << 8) | (bytes[at + 2] << 16) | (bytes[at + 3] << 24)) >>> 0;
   }
 
   write32(offset: number, value: number): void {
@@ -166,7 +160,7 @@ export class FabricRegion implements MappedRegion {
     const registers = route.registers as RegisterHandler;
     for (let i = 0; i < run; i += 4) {
       let word = 0;
-      for (let k = 0; k < 4; k++) word |= (source[at + i + k] as number) << (8 * k);
+      for (let k = 0; k < 4; k++) word |= source[at + i + k] << (8 * k);
       registers.write32(address + i - route.delta, word >>> 0);
     }
   }

@@ -1,7 +1,7 @@
 /**
- * DMA into and out of registers: whole aligned 32-bit words, as device registers take them. Anything
- * else a register file answers with Completer Abort (PCI Express Base 6.x, 2.3.1: a completer's
- * programming model may restrict sizes).
+ * DMA into and out of registers: whole aligned 32-bit words, as device registers take them.
+ * Anything else a register file answers with Completer Abort (PCI Express Base 6.x, 2.3.1: a
+ * completer's programming model may restrict sizes).
  */
 
 import { DmaStatus } from "../core/index.ts";
@@ -18,10 +18,7 @@ export function writeRegisters(
   for (let done = 0; done < length; done += 4) {
     const at = sourceOffset + done;
     const word =
-      (source[at] as number) |
-      ((source[at + 1] as number) << 8) |
-      ((source[at + 2] as number) << 16) |
-      ((source[at + 3] as number) << 24);
+      source[at] | (source[at + 1] << 8) | (source[at + 2] << 16) | (source[at + 3] << 24);
     registers.write32(offset + done, word >>> 0);
   }
   return DmaStatus.ok;

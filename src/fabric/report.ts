@@ -1,6 +1,6 @@
 /**
- * A route as a report: what a port would decide for one address now, including the translation of that
- * address, without moving, counting or caching anything.
+ * A route as a report: what a port would decide for one address now, including the translation of
+ * that address, without moving, counting or caching anything.
  */
 
 import { DmaStatus } from "../core/index.ts";
@@ -33,7 +33,7 @@ export function reportRoute(
   const offset = address & 0xfff;
   const page = iommu.domainOf(initiator).lookUp((address - offset) / 4096, direction);
   if (page < 0) {
-    const reason = FAULT_REASON_NAMES[-page] as string;
+    const reason = FAULT_REASON_NAMES[-page];
     return { ...toReport(route, address, reason), ...statusOf(DmaStatus.iommuFault) };
   }
   const onward = resolver.routeFromRootComplex(initiator, address, page + offset, direction);

@@ -1,11 +1,12 @@
 /**
- * The way of a request down: through the windows of bridges to the BAR that claims it. Each bridge and
- * the target need Memory Space Enable (PCI Express Base 6.x, 7.5.1.1.3); a link must be up (2.9.1: a
- * downstream port whose link is down answers Unsupported Request).
+ * The way of a request down: through the windows of bridges to the BAR that claims it. Each bridge
+ * and the target need Memory Space Enable (PCI Express Base 6.x, 7.5.1.1.3); a link must be up
+ * (2.9.1: a downstream port whose link is down answers Unsupported Request).
  */
 
 import { DmaStatus, formatBdf } from "../core/index.ts";
-import type { FabricNode, LiveBar } from "./node.ts";
+import type { LiveBar } from "./live-decode.ts";
+import type { FabricNode } from "./node.ts";
 import type { Stop, Walk } from "./walk.ts";
 
 /** Goes down from `top`, a bridge whose window claims the address. */

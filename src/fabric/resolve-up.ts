@@ -1,22 +1,26 @@
 /**
- * The way of a request up: from the function that issues it, through each port above, to a peer whose
- * window claims it or to the root complex. Address routing and Access Control Services at every level.
+ * The way of a request up: from the function that issues it, through each port above, to a peer
+ * whose window claims it or to the root complex. Address routing and Access Control Services at
+ * every level.
  *
- * Order of the gates at a port that receives a request from below, and where each is specified in PCI
- * Express Base 6.x: link (2.9.1), ACS Source Validation, ACS Translation Blocking (6.12.1.1), Bus Master
- * Enable (7.5.1.1.3), the port's own window and ACS Upstream Forwarding (6.12.3), then in a switch the
- * peers' windows with ACS Egress Control, Request Redirect and Direct Translated (6.12.3).
+ * Order of the gates at a port that receives a request from below, and where each is specified in
+ * PCI Express Base 6.x: link (2.9.1), ACS Source Validation, ACS Translation Blocking (6.12.1.1),
+ * Bus Master Enable (7.5.1.1.3), the port's own window and ACS Upstream Forwarding (6.12.3), then
+ * in a switch the peers' windows with ACS Egress Control, Request Redirect and Direct Translated
+ * (6.12.3).
  *
  * Left out: ordering and credits; multicast; the ACS memory target controls of ports' own BARs.
  */
 
 import { bdfBus, bdfFunction, DmaStatus, formatBdf, hex } from "../core/index.ts";
-import { Acs } from "./config-layout.ts";
+import { AcsBit, AcsEnhanced } from "../spec/pcie/index.ts";
 import type { FabricNode } from "./node.ts";
 import { goDown, stopInBar } from "./resolve-down.ts";
 import type { Stop, Walk } from "./walk.ts";
 
-/** Follows the request from its initiator to where it turns down, ends, or meets the root complex. */
+/**
+ * Follows the request from its initiator to where it turns down, ends, or meets the root complex.
+ */
 export function goUp(walk: Walk): Stop {
   const { initiator } = walk;
   if (!initiator.isPresent) {
@@ -103,12 +107,12 @@ function receive(walk: Walk, port: FabricNode, at: FabricNode): Stop | null {
 function enterPort(walk: Walk, port: FabricNode): Stop | null {
   const { acs } = port;
   const isOwnBus = walk.requesterBus >= port.secondary && walk.requesterBus <= port.subordinate;
-  if ((acs & Acs.sourceValidation) !== 0 && !isOwnBus) {
+  if ((acs & AcsBit.sourceValidation) !== 0 && !isOwnBus) {
     const buses = `${hex(port.secondary, 2)} to ${hex(port.subordinate, 2)}`;
     const text = `ACS SV: requester bus ${hex(walk.requesterBus, 2)} is not in ${buses}`;
     return walk.fail(port, DmaStatus.acsViolation, text);
   }
-  if ((acs & Acs.translationBlocking) !== 0 && walk.isTranslated) {
+  if ((acs & AcsBit.translationBlocking) !== 0 && walk.isTranslated) {
     return walk.fail(port, DmaStatus.acsViolation, "ACS TB: a translated request");
   }
   if (!port.busMaster) {
@@ -117,7 +121,7 @@ function enterPort(walk: Walk, port: FabricNode): Stop | null {
   }
   for (const window of port.windows) {
     if (!walk.range.isIn(window.base, window.limit)) continue;
-    if ((acs & Acs.upstreamForwarding) === 0) {
+    if ((acs & AcsBit.upstreamForwarding) === 0) {
       const text = "the address is in this port's own window and ACS UF is clear";
       return walk.fail(port, DmaStatus.unsupportedRequest, text);
     }
@@ -153,7 +157,8 @@ function crossSwitch(walk: Walk, upstream: FabricNode, ingress: FabricNode): Sto
     return goDown(walk, egress);
   }
   const isUnclaimed = upstream.windows.some(({ base, limit }) => range.isIn(base, limit));
-  const mayLeave = isOwnWindow(walk, ingress) || (ingress.acs & Acs.unclaimedRedirect) !== 0;
+  const mayLeave =
+    isOwnWindow(walk, ingress) || (ingress.acs & AcsEnhanced.unclaimedRequestRedirect) !== 0;
   if (isUnclaimed && !mayLeave) {
     const text = "in the switch's window, but no downstream port claims it";
     return walk.fail(ingress, DmaStatus.unsupportedRequest, text);
@@ -175,7 +180,10 @@ function climb(walk: Walk, upstream: FabricNode): Stop | null {
   return walk.fail(upstream, DmaStatus.busMasterDisabled, text);
 }
 
-/** A conventional bus: everything on it sees the request; the bridge takes what is not in its window. */
+/**
+ * A conventional bus: everything on it sees the request; the bridge takes what is not in its
+ * window.
+ */
 function crossConventionalBus(walk: Walk, bridge: FabricNode, at: FabricNode): Stop | null {
   const { range } = walk;
   for (const peer of bridge.children) {
@@ -206,10 +214,10 @@ interface PeerVerdict {
 }
 
 /**
- * What ACS at `ingress` says to a request for a peer whose port (or function) number is `number`. PCI
- * Express Base 6.x, 6.12.3: Direct Translated passes; else Egress Control decides by its vector, and
- * where the vector blocks, Request Redirect turns the block into a redirect; without Egress Control,
- * Request Redirect alone decides.
+ * What ACS at `ingress` says to a request for a peer whose port (or function) number is `number`.
+ * PCI Express Base 6.x, 6.12.3: Direct Translated passes; else Egress Control decides by its
+ * vector, and where the vector blocks, Request Redirect turns the block into a redirect; without
+ * Egress Control, Request Redirect alone decides.
  */
 function peerVerdict(
   { isTranslated }: Walk,
@@ -223,11 +231,11 @@ function peerVerdict(
     isRedirected,
     reason,
   });
-  if (isTranslated && (acs & Acs.directTranslated) !== 0) {
+  if (isTranslated && (acs & AcsBit.directTranslated) !== 0) {
     return verdict(false, false, "ACS DT: a translated request passes");
   }
-  const redirects = (acs & Acs.requestRedirect) !== 0;
-  if ((acs & Acs.egressControl) !== 0) {
+  const redirects = (acs & AcsBit.requestRedirect) !== 0;
+  if ((acs & AcsBit.egressControl) !== 0) {
     if (!ingress.isEgressBlocked(number)) {
       return verdict(false, false, `ACS EC: vector bit ${number} clear`);
     }
@@ -244,7 +252,7 @@ function peerVerdict(
 /** ACS Egress Control of a root port towards another root port of its root complex. */
 export function rootPortBlocks(ingress: FabricNode, egress: FabricNode): boolean {
   if (ingress === egress || ingress.root !== egress.root) return false;
-  const redirects = (ingress.acs & Acs.requestRedirect) !== 0;
+  const redirects = (ingress.acs & AcsBit.requestRedirect) !== 0;
   return !redirects && ingress.isEgressBlocked(egress.portNumber);
 }
 

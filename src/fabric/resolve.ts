@@ -1,15 +1,15 @@
 /**
- * Decides routes: the slow path. A request goes up to a peer or to the root complex; the root complex
- * translates (IOMMU), decodes by physical address, and sends it to host memory, the interrupt
- * controller, or down another of its root buses if its policy for peer traffic lets it.
+ * Decides routes: the slow path. A request goes up to a peer or to the root complex; the root
+ * complex translates (IOMMU), decodes by physical address, and sends it to host memory, the
+ * interrupt controller, or down another of its root buses if its policy for peer traffic lets it.
  *
  * Invariants: nothing here changes the machine; the same question between two changes of the epoch
  * gets the same answer.
  *
- * What the root complex does is not in the PCI Express specification. Assumptions: inbound addresses
- * are physical addresses unless the IOMMU translates them (an outbound window's bus addresses mean
- * nothing there); 0xfee00000 to 0xfeefffff is the interrupt window and is never translated (Intel SDM
- * volume 3, 11.11); peer traffic is what lands in a BAR.
+ * What the root complex does is not in the PCI Express specification. Assumptions: inbound
+ * addresses are physical addresses unless the IOMMU translates them (an outbound window's bus
+ * addresses mean nothing there); 0xfee00000 to 0xfeefffff is the interrupt window and is never
+ * translated (Intel SDM volume 3, 11.11); peer traffic is what lands in a BAR.
  */
 
 import { ADDRESS_LIMIT, DmaStatus, hex } from "../core/index.ts";
@@ -65,7 +65,8 @@ export class Resolver {
 
   /**
    * The route of requests of `initiator` to `address` as it stands in its TLPs. Where the IOMMU
-   * translates them, the route ends there with kind `translate`; {@link routeFromRootComplex} goes on.
+   * translates them, the route ends there with kind `translate`; {@link routeFromRootComplex} goes
+   * on.
    */
   route(
     initiator: FabricNode,

@@ -1,10 +1,10 @@
 /**
- * The routes that a port has asked for in one direction since the epoch moved. A device talks to a few
- * ranges, so the last hit answers nearly always; a binary search answers the rest, so that no range
- * is decided twice.
+ * The routes that a port has asked for in one direction since the epoch moved. A device talks to a
+ * few ranges, so the last hit answers nearly always; a binary search answers the rest, so that no
+ * range is decided twice.
  *
- * Invariants: cached routes are disjoint and sorted; a route is returned only for an address inside it
- * and for the epoch it was decided in.
+ * Invariants: cached routes are disjoint and sorted; a route is returned only for an address inside
+ * it and for the epoch it was decided in.
  */
 
 import { assert, ROUTES_PER_PORT_MAX } from "../core/index.ts";
@@ -46,8 +46,8 @@ export class RouteCache {
     if (this.count === this.routes.length) this.grow();
     const at = this.indexAfter(route.base);
     for (let i = this.count; i > at; i--) {
-      this.routes[i] = this.routes[i - 1] as Route;
-      this.bases[i] = this.bases[i - 1] as number;
+      this.routes[i] = this.routes[i - 1];
+      this.bases[i] = this.bases[i - 1];
     }
     this.routes[at] = route;
     this.bases[at] = route.base;
@@ -61,7 +61,7 @@ export class RouteCache {
     let high = this.count;
     while (low < high) {
       const middle = (low + high) >> 1;
-      if ((this.bases[middle] as number) <= address) low = middle + 1;
+      if (this.bases[middle] <= address) low = middle + 1;
       else high = middle;
     }
     return low;

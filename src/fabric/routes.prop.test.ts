@@ -1,6 +1,6 @@
 /**
- * On random machines with random ACS, commands and policies: the route that `route()` reports is where
- * the bytes really land, and they land nowhere else.
+ * On random machines with random ACS, commands and policies: the route that `route()` reports is
+ * where the bytes really land, and they land nowhere else.
  */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";

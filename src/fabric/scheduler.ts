@@ -4,8 +4,8 @@
  *
  * Invariants: models run in the order in which they woke, each once per wake; time never goes back;
  * time moves only when nothing is ready, and then only after the software around the simulation has
- * had a few rounds to give the devices work. While an event is pending, `poll` never answers 0, so a
- * loop that stops when everybody is idle does not stop before the last event.
+ * had a few rounds to give the devices work. While an event is pending, `poll` never answers 0, so
+ * a loop that stops when everybody is idle does not stop before the last event.
  *
  * Left out: the CPU time of the software under test takes no simulated time.
  */
@@ -144,7 +144,7 @@ export class Scheduler implements Inspectable {
     const old = this.ready;
     const made: (Runnable | null)[] = new Array(old.length * 2).fill(null);
     for (let i = 0; i < this.readyCount; i++) {
-      made[i] = old[(this.readyHead + i) % old.length] as Runnable;
+      made[i] = old[(this.readyHead + i) % old.length];
     }
     this.ready = made;
     this.readyHead = 0;

@@ -93,7 +93,8 @@ function throughput(
 }
 
 describe("a single flow", () => {
-  // Neugebauer et al., SIGCOMM 2018; the model's published rows. GB/s: 64 B and 512 B, write and read.
+  // Neugebauer et al., SIGCOMM 2018; the model's published rows. GB/s: 64 B and 512 B, write and
+  // read.
   it.each([
     [3, 4, 256, 2.643, 2.769, 3.322, 3.37],
     [3, 4, 128, 2.586, 2.709, 2.994, 3.075],

@@ -2,14 +2,14 @@
  * Timed mode: when transfers land. Bytes have already moved; each transfer is then a parcel in the
  * stream of its route, and streams share the links of the machine fairly, as fluids.
  *
- * A parcel is done when its stream has served it and the latency of its route has passed. A model that
- * asks to `settle` is told when every parcel that it issued since it last asked is done.
+ * A parcel is done when its stream has served it and the latency of its route has passed. A model
+ * that asks to `settle` is told when every parcel that it issued since it last asked is done.
  *
  * Invariants: parcels of one stream are served in order; the rate of a single stream is what the
  * throughput model says for its links; time moves by events only, so one seed replays a run.
  *
- * Left out: limits by outstanding requests (tags) and by credits, the inner bandwidth of switches, root
- * complex and memory, and the time of CPU accesses and interrupts.
+ * Left out: limits by outstanding requests (tags) and by credits, the inner bandwidth of switches,
+ * root complex and memory, and the time of CPU accesses and interrupts.
  */
 
 import { assert, type Inspectable, type Tree } from "../core/index.ts";
@@ -24,8 +24,9 @@ import type { FabricTopology } from "./topology.ts";
 import { modelOf, PUBLISHED_WIRE, type WireOptions, wireCosts } from "./wire-cost.ts";
 
 /**
- * Nanoseconds of latency. The defaults are assumptions of the size that vendors and measurements give
- * for current hardware, not figures of one machine: a read of host memory over one link takes 440 ns.
+ * Nanoseconds of latency. The defaults are assumptions of the size that vendors and measurements
+ * give for current hardware, not figures of one machine: a read of host memory over one link takes
+ * 440 ns.
  */
 export interface LatencyOptions {
   /** One link, both ends' physical and link layers. */
@@ -90,7 +91,9 @@ interface Stream {
   readonly queue: Parcel[];
 }
 
-/** A parcel is served this many nanoseconds before its end: below that, sums of doubles are noise. */
+/**
+ * A parcel is served this many nanoseconds before its end: below that, sums of doubles are noise.
+ */
 const DONE_NS = 1e-3;
 
 export class FabricTiming implements PortTiming, TimerClient, Inspectable {
@@ -287,7 +290,9 @@ export class FabricTiming implements PortTiming, TimerClient, Inspectable {
   }
 }
 
-/** Streams are told apart by who sends what way to whom; routes of one stream may differ in epoch. */
+/**
+ * Streams are told apart by who sends what way to whom; routes of one stream may differ in epoch.
+ */
 function streamKey({ initiator, direction, target, requestLinks, hostRange }: RouteStory): string {
   const end = hostRange === null ? `${target?.bdf}/${target?.bar}` : "host";
   return `${initiator}>${end}:${direction}:${requestLinks.join(",")}`;

@@ -9,16 +9,16 @@
  * Where a snapshot does not tell what a bridge is, its place tells; each such guess is in `notes`.
  */
 
+import { type Bdf, formatBdf } from "../core/index.ts";
 import {
-  assert,
-  type Bdf,
-  BRIDGE_DEPTH_MAX,
-  bdfBus,
-  bdfDomain,
-  busKey,
-  formatBdf,
-} from "../core/index.ts";
-import { type LinkFacts, type Machine, type PciFunction, PortType } from "../machine/index.ts";
+  barSizeBound,
+  IDENTITY_APERTURE,
+  type LinkFacts,
+  type Machine,
+  MachineIndex,
+  NONE,
+  PortType,
+} from "../machine/index.ts";
 import { LINK_WIDTHS } from "../spec/pcie/index.ts";
 import { Link, type NodeRole } from "./link.ts";
 import { FabricNode, RootBus } from "./node.ts";
@@ -36,103 +36,62 @@ export interface FabricTopology {
 /** What a link is taken for when neither end tells: the slowest that runs NVMe in the field. */
 const ASSUMED_LINK: LinkFacts = { generation: 3, width: 4 };
 
-/** Lays out the machine's functions. Never fails: what does not fit is put on a root bus, noted. */
+/** Lays out the machine's functions. What the snapshot does not tell is assumed and noted. */
 export function buildTopology(machine: Machine): FabricTopology {
-  const notes: string[] = [];
-  const roots = machine.hostBridges.map((bridge, index) => new RootBus(index, bridge));
-  const places = new Places(machine, roots, notes);
-  const nodes: FabricNode[] = [];
-  const byBdf = new Map<Bdf, FabricNode>();
-  for (const fn of machine.functions) {
-    const node = new FabricNode(fn, places.rootOf(fn));
-    nodes.push(node);
-    byBdf.set(fn.bdf, node);
+  const index = new MachineIndex(machine);
+  const notes: string[] = [...index.problems];
+  const roots = machine.hostBridges.map((bridge, at) => new RootBus(at, bridge));
+  const nodes = index.functions.map(
+    (fn, i) => new FabricNode(fn, rootOf(index, i, roots, notes), barSizesOf(index, i, notes)),
+  );
+  for (const [i, node] of nodes.entries()) {
+    const above = index.parentOf(i);
+    if (above === NONE) node.root.children.push(node);
+    else node.attachTo(nodes[above]);
   }
+  const byBdf = new Map(nodes.map((node) => [node.bdf, node]));
   for (const node of nodes) {
-    const parent = places.parentOf(node.fn);
-    if (parent !== null) node.attachTo(byBdf.get(parent.bdf) as FabricNode);
-  }
-  for (const node of nodes) checkDepth(node);
-  for (const node of nodes) {
-    if (node.parent === null) node.root.children.push(node);
-    if (node.fn.physicalFunction !== null) {
-      node.physicalFunction = byBdf.get(node.fn.physicalFunction) ?? null;
-    }
+    const { physicalFunction } = node.fn;
+    if (physicalFunction !== null) node.physicalFunction = byBdf.get(physicalFunction) ?? null;
   }
   for (const node of nodesFromTheTop(roots)) node.role = roleOf(node, notes);
   const links = makeLinks(nodes, notes);
   return { roots, nodes, byBdf, links, notes };
 }
 
-/** Finds what is above a function from bus numbers, as enumeration left them. */
-class Places {
-  private readonly bySecondary = new Map<number, PciFunction>();
-  private readonly byName = new Map<Bdf, PciFunction>();
-  private readonly bridges: PciFunction[] = [];
-  private readonly roots: RootBus[];
-  private readonly notes: string[];
-
-  constructor(machine: Machine, roots: RootBus[], notes: string[]) {
-    this.roots = roots;
-    this.notes = notes;
-    for (const fn of machine.functions) {
-      this.byName.set(fn.bdf, fn);
-      if (fn.bridge === null || fn.bridge.secondary === 0) continue;
-      this.bridges.push(fn);
-      this.bySecondary.set(busKey(bdfDomain(fn.bdf), fn.bridge.secondary), fn);
-    }
-  }
-
-  parentOf(fn: PciFunction): PciFunction | null {
-    const domain = bdfDomain(fn.bdf);
-    const bus = bdfBus(fn.bdf);
-    const direct = this.bySecondary.get(busKey(domain, bus));
-    if (direct !== undefined && direct !== fn) return direct;
-    // A virtual function may have a bus number that no bridge names: it sits where its PF sits.
-    const physical = fn.physicalFunction === null ? null : this.byName.get(fn.physicalFunction);
-    if (physical !== null && physical !== undefined) return this.parentOf(physical);
-    if (this.roots.some(({ bridge }) => bridge.domain === domain && bridge.bus === bus))
-      return null;
-    return this.innermostBridgeOver(domain, bus);
-  }
-
-  rootOf(fn: PciFunction): RootBus {
-    const domain = bdfDomain(fn.bdf);
-    const bus = bdfBus(fn.bdf);
-    const found = this.roots.find(
-      ({ bridge }) => bridge.domain === domain && bus >= bridge.bus && bus <= bridge.busEnd,
-    );
-    if (found !== undefined) return found;
-    const apertures = [{ phys: 0, bus: 0, sizeBytes: 2 ** 52 }];
-    const bridge = { domain, bus, busEnd: 255, apertures, numaNode: null };
-    const made = new RootBus(this.roots.length, bridge);
-    this.roots.push(made);
-    this.notes.push(`${formatBdf(fn.bdf)} is below no known host bridge: one is assumed`);
-    return made;
-  }
-
-  private innermostBridgeOver(domain: number, bus: number): PciFunction | null {
-    let best: PciFunction | null = null;
-    for (const fn of this.bridges) {
-      if (bdfDomain(fn.bdf) !== domain || fn.bridge === null) continue;
-      if (bus <= fn.bridge.secondary || bus > fn.bridge.subordinate) continue;
-      if (best?.bridge == null || fn.bridge.secondary > best.bridge.secondary) best = fn;
-    }
-    return best;
-  }
+/** The root bus of a function; one that the snapshot does not list is made up. */
+function rootOf(index: MachineIndex, i: number, roots: RootBus[], notes: string[]): RootBus {
+  const listed = index.hostBridgeIndexOf(i);
+  if (listed !== NONE) return roots[listed];
+  const { domain, bus } = index.rootBusOf(i);
+  const made = roots.find(({ bridge }) => bridge.domain === domain && bridge.bus === bus);
+  if (made !== undefined) return made;
+  notes.push(`${formatBdf(index.functions[i].bdf)} is below no known host bridge: one is assumed`);
+  const bridge = { domain, bus, busEnd: 255, apertures: [IDENTITY_APERTURE], numaNode: null };
+  const root = new RootBus(roots.length, bridge);
+  roots.push(root);
+  return root;
 }
 
-function checkDepth(node: FabricNode): void {
-  let depth = 0;
-  for (let at = node.parent; at !== null; at = at.parent) {
-    assert(++depth <= BRIDGE_DEPTH_MAX, "bridges nest without a loop");
+/** Sizes of BARs by index, with the bound where the source does not tell; 0 for none. */
+function barSizesOf(index: MachineIndex, i: number, notes: string[]): number[] {
+  const sizes = [0, 0, 0, 0, 0, 0];
+  const fn = index.functions[i];
+  for (const bar of fn.bars) {
+    if (bar.index >= sizes.length) continue;
+    const size = bar.sizeBytes ?? barSizeBound(index, i, bar) ?? 0;
+    sizes[bar.index] = size;
+    if (bar.sizeBytes !== null || size === 0) continue;
+    const name = `${formatBdf(fn.bdf)} BAR${bar.index}`;
+    notes.push(`${name}: size unknown; ${size} bytes have room and are assumed`);
   }
+  return sizes;
 }
 
 function* nodesFromTheTop(roots: readonly RootBus[]): Generator<FabricNode> {
   const waiting = roots.flatMap(({ children }) => children);
   for (let at = 0; at < waiting.length; at++) {
-    const node = waiting[at] as FabricNode;
+    const node = waiting[at];
     yield node;
     for (const child of node.children) waiting.push(child);
   }

@@ -1,6 +1,6 @@
 /**
- * Who moved how many bytes over which link, into whose memory. Ports count per route; this folds those
- * counts into totals when somebody asks or when routes become invalid.
+ * Who moved how many bytes over which link, into whose memory. Ports count per route; this folds
+ * those counts into totals when somebody asks or when routes become invalid.
  *
  * Invariants: folding moves counts, so nothing is counted twice or lost; interrupt messages are not
  * payload. CPU accesses to BARs are not counted.
@@ -127,7 +127,7 @@ export class TrafficLedger {
       const { counts } = route;
       if (counts[RouteCount.transfers] === 0) continue;
       if (route.kind === TargetKind.interrupt) {
-        this.interruptMessages += counts[RouteCount.transfers] as number;
+        this.interruptMessages += counts[RouteCount.transfers];
       } else {
         this.foldLinks(route);
         this.foldTarget(route);
@@ -137,9 +137,9 @@ export class TrafficLedger {
   }
 
   private foldLinks({ counts, story }: Route): void {
-    const bytes = counts[RouteCount.bytes] as number;
-    const tlps = counts[RouteCount.tlps] as number;
-    const requests = counts[RouteCount.requests] as number;
+    const bytes = counts[RouteCount.bytes];
+    const tlps = counts[RouteCount.tlps];
+    const requests = counts[RouteCount.requests];
     const batch = { bytes, tlps, requests };
     const { links, bytes: wire } = wireCosts(story, batch, this.links, PUBLISHED_WIRE);
     const isRead = story.direction === DmaDirection.read;
@@ -153,11 +153,11 @@ export class TrafficLedger {
 
   private addTo(directed: number, number: number, amount: number): void {
     const at = directed * NUMBERS + number;
-    this.linkNumbers[at] = (this.linkNumbers[at] as number) + amount;
+    this.linkNumbers[at] = this.linkNumbers[at] + amount;
   }
 
   private foldTarget({ counts, story }: Route): void {
-    const bytes = counts[RouteCount.bytes] as number;
+    const bytes = counts[RouteCount.bytes];
     const isWrite = story.direction === DmaDirection.write;
     const entry = story.hostRange === null ? this.peerEntry(story) : this.hostEntry(story);
     if (entry === null) return;

@@ -45,7 +45,7 @@ export function wireCosts(
   const taken: number[] = [];
   const bytes: number[] = [];
   const add = (directed: number, wire: (model: LinkModel) => number): void => {
-    const link = links[directed >> 1] as Link;
+    const link = links[directed >> 1];
     const base = modelOf(link, story.maxPayload, options);
     taken.push(directed);
     bytes.push(wire({ ...base, addressBits: story.addressBits }));

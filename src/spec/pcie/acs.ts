@@ -33,6 +33,14 @@ export const AcsBit = {
   directTranslated: 0x40,
 } as const;
 
+/** ACS Enhanced Capability, of Base 5.0 and later: a capability bit, and the controls it adds. */
+export const AcsEnhanced = {
+  capability: 0x80,
+  controls: 0x1f80,
+  /** Control: what a switch's window claims and none of its ports does goes up. */
+  unclaimedRequestRedirect: 0x1000,
+} as const;
+
 const names: [string, number, string][] = [
   ["SrcValid", 0, "SV: checks the requester id against the bus numbers below"],
   ["TransBlk", 1, "TB: blocks translated requests"],
