@@ -56,6 +56,7 @@ import type { ControllerInfo, NamespaceInfo } from "./identify.ts";
 import { type EngineControl, IoEngine } from "./io-engine.hot.ts";
 import type { IoQueue, IoQueueOwner } from "./io-queue.hot.ts";
 import {
+  closeNamespace,
   limitsOf,
   listPagesNeeded,
   type NvmeNamespace,
@@ -93,6 +94,7 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
   private lastFailure: PeerlaneError | null = null;
   private abortsInFlight = 0;
   private nextHealthNs = 0;
+  private isFreed = false;
 
   private constructor(site: Site) {
     this.site = site;
@@ -202,13 +204,8 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
         continue;
       }
       const limits = limitsOf(info, found, nvm, options);
-      const context = {
-        engine: this.engine,
-        initiator: this.device.id,
-        name: `nvme ${place} `,
-        depth,
-        tracer: options.tracer,
-      };
+      const { engine, device } = this;
+      const context = { engine, device, name: `nvme ${place} `, depth, options };
       this.namespaces.push(openNamespace(found, limits, context));
     }
   }
@@ -427,8 +424,10 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
     yield* this.site.registers.disable();
   }
 
-  /** Only once the controller cannot reach them any more. */
+  /** Only once the controller cannot reach them any more. Idempotent. */
   private freeQueues(): void {
+    if (this.isFreed) return;
+    this.isFreed = true;
     this.engine.isRunning = false;
     for (const site of this.ioSites) {
       site.queue.failAll(BlockStatus.offline);
@@ -436,6 +435,7 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
     }
     this.ioSites.length = 0;
     this.engine.queues = [];
+    for (const namespace of this.namespaces) closeNamespace(namespace, this.device);
   }
 
   /**

@@ -3,10 +3,18 @@
  * request queue on top of the controller's I/O queues.
  */
 
-import { NO_BOUNDARY, QueueFeature, QueueLimits, RequestQueue } from "../block/index.ts";
-import type { InitiatorId } from "../memory/index.ts";
+import {
+  IntegrityPolicy,
+  metadataSlotBytes,
+  NO_BOUNDARY,
+  QueueFeature,
+  QueueLimits,
+  RequestQueue,
+} from "../block/index.ts";
+import { alignUp, PAGE_SIZE } from "../core/index.ts";
+import type { DmaDevice } from "../dma/index.ts";
+import { type HostMemory, mapHostMemory } from "../memory/index.ts";
 import { ONCS_COMPARE, ONCS_DSM, ONCS_VERIFY, ONCS_WRITE_ZEROES } from "../spec/nvme/index.ts";
-import type { Tracer } from "../trace/index.ts";
 import type { ControllerInfo, NamespaceInfo, NvmLimits } from "./identify.ts";
 import { type IoEngine, NamespaceDriver } from "./io-engine.hot.ts";
 import { NamespaceFormat } from "./io-queue.hot.ts";
@@ -18,9 +26,25 @@ import { sglListPages } from "./sgl.hot.ts";
 const BLOCKS_MAX = 65_536;
 const DSM_BLOCKS_MAX = 2 ** 32 - 1;
 
+/**
+ * Largest transfer where the CPU makes protection information: every request has its own metadata
+ * buffer, so the bound keeps them small.
+ */
+const CPU_INTEGRITY_BYTES_MAX = 256 * 1024;
+
 export interface NvmeNamespace {
   readonly info: NamespaceInfo;
   readonly queue: RequestQueue;
+  /** Metadata memory of the queue's own protection information, or null. */
+  readonly metadata: HostMemory | null;
+}
+
+/** True when the queue may have to make protection information on the CPU. */
+function needsCpuIntegrity(namespace: NamespaceInfo, options: ResolvedOptions): boolean {
+  const { integrity } = namespace;
+  if (integrity === null || integrity.extendedLba) return false;
+  if (options.integrityPolicy === IntegrityPolicy.callerOnly) return false;
+  return options.integrityPolicy === IntegrityPolicy.hostFirst || !integrity.controllerInserts;
 }
 
 /** Largest read or write in bytes: MDTS, the driver's own bound, 16 bits of blocks. */
@@ -62,7 +86,11 @@ export function limitsOf(
   const discardBlocks = nvm.discardBlocks === 0 ? DSM_BLOCKS_MAX : nvm.discardBlocks;
   return new QueueLimits({
     logicalBlockBytes: lbaBytes,
-    maxBytes: Math.min(transferBytes(controller, options), blocksBytes),
+    maxBytes: Math.min(
+      transferBytes(controller, options),
+      blocksBytes,
+      needsCpuIntegrity(namespace, options) ? CPU_INTEGRITY_BYTES_MAX : blocksBytes,
+    ),
     maxSegments: segmentsMax(controller, options),
     maxSegmentBytes: 2 ** 32 - 1,
     segmentBoundary: NO_BOUNDARY,
@@ -86,30 +114,45 @@ export function limitsOf(
 
 export interface NamespaceContext {
   readonly engine: IoEngine;
-  readonly initiator: InitiatorId;
+  readonly device: DmaDevice;
   /** Name of the controller, for the queue's. */
   readonly name: string;
   /** Requests of one namespace in flight at most. */
   readonly depth: number;
-  readonly tracer: Tracer;
+  readonly options: ResolvedOptions;
 }
 
-/** The block device of a namespace. */
+/** The block device of a namespace. Throws what allocating metadata memory throws. */
 export function openNamespace(
   info: NamespaceInfo,
   limits: QueueLimits,
   context: NamespaceContext,
 ): NvmeNamespace {
-  const format = new NamespaceFormat(info.nsid, info.lbaShift);
-  const driver = new NamespaceDriver(context.engine, format);
+  const { device, depth, options } = context;
+  const driver = new NamespaceDriver(context.engine, new NamespaceFormat(info.nsid, info.lbaShift));
+  let metadata: HostMemory | null = null;
+  if (info.integrity !== null && needsCpuIntegrity(info, options)) {
+    const bytes = metadataSlotBytes(limits, info.integrity) * depth;
+    metadata = mapHostMemory(device.fn.machine.allocateHost(alignUp(bytes, PAGE_SIZE)), [device]);
+  }
   const queue = new RequestQueue(driver, {
     name: `${context.name}n${info.nsid}`,
     limits,
-    initiator: context.initiator,
+    initiator: device.id,
     capacityBytes: info.capacityBytes,
-    depth: context.depth,
+    depth,
     integrity: info.integrity,
-    tracer: context.tracer,
+    integrityPolicy: options.integrityPolicy,
+    integrityBuffers: metadata,
+    tracer: options.tracer,
   });
-  return { info, queue };
+  return { info, queue, metadata };
+}
+
+/** Gives back its memory. Its queue must have nothing in flight. */
+export function closeNamespace(namespace: NvmeNamespace, device: DmaDevice): void {
+  const { metadata } = namespace;
+  if (metadata === null) return;
+  metadata.close();
+  device.fn.machine.freeHost(metadata.region);
 }

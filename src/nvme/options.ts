@@ -3,6 +3,7 @@
  * touched.
  */
 
+import { IntegrityPolicy } from "../block/index.ts";
 import { isPowerOfTwo, NVME_DRIVER_QUEUES_MAX, UsageError } from "../core/index.ts";
 import { Tracer } from "../trace/index.ts";
 
@@ -32,6 +33,8 @@ export interface NvmeOptions {
   readonly adminTimeoutNs?: number;
   /** Times that a command is sent at most, over retries and resets. Default 5. */
   readonly attemptsMax?: number;
+  /** Who makes protection information for bios without. Default: the controller where it can. */
+  readonly integrityPolicy?: IntegrityPolicy;
   readonly tracer?: Tracer;
 }
 
@@ -56,6 +59,7 @@ export function resolveOptions(options: NvmeOptions): ResolvedOptions {
     ioTimeoutNs: options.ioTimeoutNs ?? 30e9,
     adminTimeoutNs: options.adminTimeoutNs ?? 60e9,
     attemptsMax: options.attemptsMax ?? 5,
+    integrityPolicy: options.integrityPolicy ?? IntegrityPolicy.controllerFirst,
     tracer: options.tracer ?? SILENT,
   };
   const check = (isRight: boolean, name: string, remedy: string): void => {
