@@ -1,6 +1,6 @@
 /**
- * Memory behind BARs and nothing else: what stands behind a function that no model was given for, and
- * a GPU's device memory (a BAR of 128 GiB costs only what is written).
+ * Memory behind BARs and nothing else: what stands behind a function that no model was given for,
+ * and a GPU's device memory (a BAR of 128 GiB costs only what is written).
  *
  * Invariants: it never issues a request; a reset keeps the contents, as device memory with its own
  * power does, unless `losesContents` says otherwise.
