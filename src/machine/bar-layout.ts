@@ -43,12 +43,18 @@ export class Layout {
   readonly top: number;
   /** Functions whose addresses are in question. */
   readonly members: ReadonlySet<number>;
-  readonly assumed: string[] = [];
+  /** What had to be taken for true if this kind is placed anew; each is one sentence. */
+  readonly assumed: Readonly<Record<WindowKind, string[]>> = { memory: [], prefetchable: [] };
   private readonly index: MachineIndex;
   private readonly order: readonly number[];
   private readonly items: Record<WindowKind, Map<number, Item[]>>;
   private readonly needs: Record<WindowKind, Map<number, Need>>;
   private readonly wide: boolean;
+  /** Name of something in use whose size is unknown, by kind; null when all can move. */
+  private readonly unmovable: Record<WindowKind, string | null> = {
+    memory: null,
+    prefetchable: null,
+  };
   private readonly changed = new Map<number, PciFunction>();
 
   constructor(index: MachineIndex, top: number) {
@@ -114,7 +120,7 @@ export class Layout {
     if (fn.physicalFunction !== null) return items;
     fn.bars.forEach((bar, at) => {
       if (bar.kind === "io" || this.kindOf(bar) !== kind || !isWanted(bar)) return;
-      const sizeBytes = this.sizeOf(i, bar);
+      const sizeBytes = this.sizeOf(i, bar, kind);
       if (sizeBytes === 0) return;
       items.push({
         owner: i,
@@ -128,7 +134,7 @@ export class Layout {
     for (const [at, bar] of (fn.sriov?.bars ?? []).entries()) {
       if (bar.kind === "io" || this.kindOf(bar) !== kind) continue;
       const total = (fn.sriov?.totalVfs ?? 0) * (bar.sizeBytes ?? 0);
-      if (total === 0) this.refuseEnabledVfs(fn, bar);
+      if (total === 0) this.noteUnsizedVfs(fn, bar, kind);
       if (total === 0 || bar.sizeBytes === null) continue;
       const { address, sizeBytes } = bar;
       items.push({ owner: i, what: "vf", at, sizeBytes: total, alignment: sizeBytes, address });
@@ -137,29 +143,25 @@ export class Layout {
   }
 
   /** Size of a BAR; 0 when it has neither size nor address. */
-  private sizeOf(i: number, bar: Bar): number {
+  private sizeOf(i: number, bar: Bar, kind: WindowKind): number {
     if (bar.sizeBytes !== null) return bar.sizeBytes;
     const name = `${formatBdf(this.fn(i).bdf)} BAR ${bar.index}`;
     const bound = barSizeBound(this.index, i, bar);
     if (bound === null) {
-      this.assumed.push(`${name} has no address and no known size: it stays without`);
+      this.assumed[kind].push(`${name} has no address and no known size: it stays without`);
       return 0;
     }
-    this.assumed.push(`${name} has no known size: at most ${bound} bytes, that much is kept free`);
+    this.assumed[kind].push(
+      `${name} has no known size: at most ${bound} bytes, that much is kept free`,
+    );
     return bound;
   }
 
-  private refuseEnabledVfs(fn: PciFunction, bar: Bar): void {
+  private noteUnsizedVfs(fn: PciFunction, bar: Bar, kind: WindowKind): void {
+    if (bar.address === 0) return;
     const name = `${formatBdf(fn.bdf)} VF BAR ${bar.index}`;
-    if (fn.sriov?.vfEnable === true && bar.address !== 0) {
-      throw new PeerlaneError("bar-size-unknown", `${name} is in use and its size is unknown`, {
-        place: name,
-        remedy: "give the text of lspci -vvv as well, which tells sizes of virtual functions' BARs",
-      });
-    }
-    if (bar.address !== 0) {
-      this.assumed.push(`${name} is off and its size is unknown: it loses its address`);
-    }
+    if (fn.sriov?.vfEnable === true) this.unmovable[kind] ??= name;
+    this.assumed[kind].push(`${name} is off and its size is unknown: it loses its address`);
   }
 
   /** Largest alignment first, so that nothing but the end of a window is wasted. */
@@ -237,8 +239,18 @@ export class Layout {
     return bar;
   }
 
-  /** Top-down: gives everything of one kind its address, the top's space starting at `base`. */
+  /**
+   * Top-down: gives everything of one kind its address, the top's space starting at `base`.
+   * @throws PeerlaneError `bar-size-unknown` when something in use cannot be moved
+   */
   assign(kind: WindowKind, base: number): void {
+    const name = this.unmovable[kind];
+    if (name !== null) {
+      throw new PeerlaneError("bar-size-unknown", `${name} is in use and its size is unknown`, {
+        place: name,
+        remedy: "give the text of lspci -vvv as well, which tells sizes of virtual functions' BARs",
+      });
+    }
     const bases = new Map<number, number>([[NONE, base]]);
     for (const holder of [NONE, ...this.order]) {
       const items = this.items[kind].get(holder) ?? [];

@@ -15,7 +15,13 @@ import {
   makeBdf,
   UsageError,
 } from "../core/index.ts";
-import { AcsBit, barCount, egressVectorWords } from "../spec/pcie/index.ts";
+import {
+  AcsBit,
+  barCount,
+  CONFIG_PCI_BYTES,
+  ExtendedId,
+  egressVectorWords,
+} from "../spec/pcie/index.ts";
 import { type HostFacts, hostFrom, mergeHostFacts } from "./host-facts.ts";
 import type { Bar, Machine, PciFunction, Unknown } from "./snapshot.ts";
 import { withFreshConfig } from "./synthesize.ts";
@@ -45,10 +51,44 @@ export function setAcsControl(machine: Machine, bdf: Bdf, control: number): Mach
     if (fn.acs === null) {
       throw new UsageError("no-acs", `${formatBdf(bdf)} has no ACS capability`, {
         place: formatBdf(bdf),
-        remedy: "name a port that has one: a root port or a switch downstream port",
+        remedy: "name a root port or a switch downstream port that has one, or add one first",
       });
     }
     return { ...fn, acs: { ...fn.acs, control: control & 0xffff } };
+  });
+}
+
+/** Where a new extended capability may begin at the latest. */
+const LAST_EXTENDED_OFFSET = 0xf80;
+/** Kept free after the last capability, whose own length a snapshot does not always know. */
+const EXTENDED_ROOM = 0x80;
+
+/**
+ * Gives a function an ACS capability with all controls off, as if its port implemented them.
+ * @param capabilities ACS Capability word; all but Egress Control when not given
+ * Throws `acs-present`, or `no-room` when extended configuration space is full.
+ */
+export function addAcs(machine: Machine, bdf: Bdf, capabilities = 0x5f): Machine {
+  return editFunction(machine, bdf, (fn) => {
+    if (fn.acs !== null) {
+      throw new UsageError("acs-present", `${formatBdf(bdf)} has an ACS capability`, {
+        remedy: "set its control word instead",
+      });
+    }
+    const places = fn.capabilities.filter(({ extended }) => extended).map(({ offset }) => offset);
+    const offset = places.length === 0 ? CONFIG_PCI_BYTES : Math.max(...places) + EXTENDED_ROOM;
+    if (offset > LAST_EXTENDED_OFFSET || fn.pcie === null) {
+      throw new UsageError("no-room", `${formatBdf(bdf)} has no room for an ACS capability`, {
+        remedy: "name a PCI Express function with free extended configuration space",
+      });
+    }
+    const entry = { id: ExtendedId.acs, offset, extended: true, version: 1 };
+    return {
+      ...fn,
+      acs: { offset, capabilities, control: 0, egressVector: null },
+      capabilities: [...fn.capabilities, entry],
+      unknown: without(fn.unknown, "acs"),
+    };
   });
 }
 

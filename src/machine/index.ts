@@ -4,9 +4,11 @@ export type { ImportOptions, MachinePart } from "./assemble.ts";
 export { assembleMachine, IDENTITY_APERTURE } from "./assemble.ts";
 export { barSizeBound } from "./bar-bounds.ts";
 export { UNKNOWN_ID } from "./blank.ts";
+export { type CaptureOptions, captureMachine } from "./capture.ts";
 export { classNameOf, type DeviceKind, deviceKind } from "./classes.ts";
 export { factsFromConfig } from "./config-facts.ts";
 export {
+  addAcs,
   addBar,
   editFunction,
   freeSlots,
@@ -27,6 +29,17 @@ export {
   importMachine,
   parseLspci,
 } from "./importers/registry.ts";
+export { parseMachineJson, serializeMachine } from "./machine-json.ts";
+export {
+  compareWithNvsmi,
+  isNvsmiTopo,
+  type NvsmiComparison,
+  type NvsmiDisagreement,
+  type NvsmiLabel,
+  type NvsmiTopo,
+  parseNvsmiTopo,
+} from "./nvsmi.ts";
+export { importInputs, readMachine } from "./read-machine.ts";
 export {
   type MovedBar,
   type MovedWindow,

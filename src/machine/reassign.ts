@@ -128,7 +128,7 @@ export function reassignWindows(
 ): { readonly machine: Machine; readonly report: ReassignReport } {
   const index = new MachineIndex(machine);
   const layout = new Layout(index, index.topOf(index.requireIndex(bdf)));
-  const assumed = [...layout.assumed];
+  const assumed: string[] = [];
   const moving = layout.movingKinds();
   let busy = busyIntervals(index, layout.members);
   for (const kind of KINDS) {
@@ -137,10 +137,12 @@ export function reassignWindows(
   }
   busy = busy.toSorted((a, b) => a.start - b.start);
   for (const kind of moving) {
+    const present = index.functions[layout.top]?.bridge?.[kind]?.base;
     const base = layout.need(kind).sizeBytes === 0 ? 0 : placeFor(index, layout, kind, busy);
     layout.assign(kind, base);
     busy = [...busy, ...layout.extents(kind)].toSorted((a, b) => a.start - b.start);
-    if (base !== 0 && machine.host.ram === null) {
+    assumed.push(...layout.assumed[kind]);
+    if (base !== 0 && base !== present && machine.host.ram === null) {
       assumed.push(`RAM ranges are unknown: ${kind} space was placed clear of devices only`);
     }
   }

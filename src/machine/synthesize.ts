@@ -27,7 +27,7 @@ import {
   decodeMsiX,
   decodeResizableBars,
   decodeSriov,
-  EXPRESS_BYTES,
+  EXPRESS_V1_BYTES,
   ExtendedId,
   encodeAcs,
   encodeAerReset,
@@ -127,9 +127,10 @@ function placesOf(fn: PciFunction, isExtended: boolean): Place[] {
   }
   const floor = isExtended ? CONFIG_PCI_BYTES : CONFIG_HEADER_BYTES;
   const ceiling = isExtended ? CONFIG_PCIE_BYTES : CONFIG_PCI_BYTES;
-  return [...places.values()]
-    .filter(({ offset }) => offset >= floor && offset < ceiling && offset % 4 === 0)
-    .sort((a, b) => a.offset - b.offset);
+  // The order is that of the list, which need not be that of the places.
+  return [...places.values()].filter(
+    ({ offset }) => offset >= floor && offset < ceiling && offset % 4 === 0,
+  );
 }
 
 /** Links the list below 256 unless the bytes already have every entry. */
@@ -157,9 +158,9 @@ function writeExtendedList(config: Uint8Array, fn: PciFunction): void {
   );
   if (isThere || places.length === 0) return;
   // The list begins at 256; a null capability there leads on when nothing else stands there.
-  if ((places[0] as Place).offset !== CONFIG_PCI_BYTES) {
-    places.unshift({ id: 0, offset: CONFIG_PCI_BYTES, version: 0 });
-  }
+  const first = places.findIndex(({ offset }) => offset === CONFIG_PCI_BYTES);
+  const start = { id: 0, offset: CONFIG_PCI_BYTES, version: 0 };
+  places.unshift(first < 0 ? start : (places.splice(first, 1)[0] as Place));
   places.forEach(({ id, offset, version }, i) => {
     writeExtendedHeader(
       config,
@@ -177,7 +178,7 @@ const fits = (offset: number, bytes: number, limit: number): boolean =>
 
 function writeCapabilities(config: Uint8Array, fn: PciFunction): void {
   const { pcie, msix } = fn;
-  if (pcie !== null && fits(pcie.offset, EXPRESS_BYTES, CONFIG_PCI_BYTES)) {
+  if (pcie !== null && fits(pcie.offset, EXPRESS_V1_BYTES, CONFIG_PCI_BYTES)) {
     if (!equal(decodeExpress(config, pcie.offset), pcie)) encodeExpress(config, pcie);
   }
   if (msix !== null && fits(msix.offset, MSIX_BYTES, CONFIG_PCI_BYTES)) {

@@ -7,6 +7,7 @@
 
 import { bit, defineRegisters, field } from "../../core/index.ts";
 import { readLe16, readLe32, writeLe16, writeLe32 } from "./config-bytes.ts";
+import { CONFIG_PCI_BYTES } from "./header.ts";
 
 /** Offsets in the capability. */
 export const Express = {
@@ -33,7 +34,7 @@ export const Express = {
 
 /** Bytes of a version 2 capability, and of the part every version has up to the link status. */
 export const EXPRESS_BYTES = 0x3c;
-const EXPRESS_V1_BYTES = 0x14;
+export const EXPRESS_V1_BYTES = 0x14;
 
 /** Device/Port Type, section 7.5.3.2. */
 export const PortType = {
@@ -306,12 +307,14 @@ export function decodeExpress(config: Uint8Array, offset: number): ExpressFacts 
 
 /**
  * Writes the facts into the capability at `facts.offset`, leaving every other bit as it was. An
- * empty capability becomes version 2; the capability header is the caller's.
+ * empty capability becomes version 2 where that has room; the capability header is the caller's.
  */
 export function encodeExpress(config: Uint8Array, facts: ExpressFacts): void {
   const at = facts.offset;
   let word = readLe16(config, at + Express.capabilities);
-  if (word === 0) word = ExpressCapabilities.version.set(0, 2);
+  // The registers of version 2 need room before the end of the first 256 bytes.
+  const version = at + EXPRESS_BYTES <= CONFIG_PCI_BYTES ? 2 : 1;
+  if (word === 0) word = ExpressCapabilities.version.set(0, version);
   word = ExpressCapabilities.portType.set(word, facts.portType);
   word = ExpressCapabilities.slotImplemented.set(word, facts.slot === null ? 0 : 1);
   writeLe16(config, at + Express.capabilities, word);

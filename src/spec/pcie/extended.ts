@@ -22,7 +22,9 @@ export const Aer = {
   rootStatus: 0x30,
   errorSource: 0x34,
 } as const;
-export const AER_BYTES = 0x38;
+/** Without, and with, the registers of root ports; TLP prefix logs come after either. */
+export const AER_BYTES = 0x2c;
+export const AER_ROOT_BYTES = 0x38;
 
 /** Uncorrectable Error Status, Mask and Severity, 7.8.4.2. */
 export const UncorrectableError = {
