@@ -162,6 +162,13 @@ export class Fabric implements BackingMachine {
     return this.core.ledger.linkTraffic();
   }
 
+  /** Speed and width of the link below a downstream port. Throws `no-link`. */
+  linkBelow(port: Bdf): { readonly generation: number; readonly width: number } {
+    const link = this.nodeOf(port).linkBelow;
+    if (link === null) throw noLink(port);
+    return { generation: link.facts.generation, width: link.facts.width };
+  }
+
   /** Payload and control apart by requester and by the allocation hit. */
   hostMemoryTraffic(): readonly HostMemoryTraffic[] {
     return this.core.ledger.hostMemoryTraffic();
@@ -212,12 +219,7 @@ export class Fabric implements BackingMachine {
   setLink(bdf: Bdf, isUp: boolean): void {
     const node = this.nodeOf(bdf);
     const link = node.linkBelow ?? node.linkAbove;
-    if (link === null) {
-      throw new PeerlaneError("no-link", "this function is on no PCI Express link", {
-        place: formatBdf(bdf),
-        remedy: "choose a port or a device below one",
-      });
-    }
+    if (link === null) throw noLink(bdf);
     const upper = this.nodeOf(link.upper);
     if (!isUp && link.isTrained) {
       for (const below of functionsBelow(upper)) this.core.coldReset(below);
@@ -264,4 +266,11 @@ export class Fabric implements BackingMachine {
       details: { functions: all },
     });
   }
+}
+
+function noLink(bdf: Bdf): PeerlaneError {
+  return new PeerlaneError("no-link", "this function is on no PCI Express link", {
+    place: formatBdf(bdf),
+    remedy: "choose a port or a device below one",
+  });
 }
