@@ -17,7 +17,6 @@ import {
   SYNDROME_VALUE_MASK,
   Syndrome,
   SyndromeKind,
-  timeoutNs,
   WcStatus,
   Wqe,
 } from "../../../spec/rdma/index.ts";
@@ -146,7 +145,7 @@ export class Answers {
     qp.readPackets += run.packets;
     qp.readBytes += run.payloadBytes;
     if (!run.last) {
-      qp.ackDeadlineNs = this.engine.port.nowNs() + timeoutNs(qp.timeoutCode);
+      qp.ackDeadlineNs = this.engine.port.nowNs() + qp.timeoutNs;
       return;
     }
     if (!qp.readCursor.done) {

@@ -43,6 +43,7 @@ import {
   RQE_STRIDE_LOG_MIN,
   RnicCommandStatus as Status,
   TransitionCheck,
+  timeoutNs,
   WQE_STRIDE_LOG_MIN,
 } from "../../../spec/rdma/index.ts";
 import { RnicCq } from "./completion.hot.ts";
@@ -307,7 +308,10 @@ export class CommandUnit {
     if (has(QpAttr.maxDestRdAtomic)) qp.maxDestRdAtomic = num(values, "maxDestRdAtomic");
     if (has(QpAttr.maxRdAtomic)) qp.maxRdAtomic = num(values, "maxRdAtomic");
     if (has(QpAttr.minRnrTimer)) qp.minRnrTimer = num(values, "minRnrTimer");
-    if (has(QpAttr.timeout)) qp.timeoutCode = num(values, "timeout");
+    if (has(QpAttr.timeout)) {
+      const code = num(values, "timeout");
+      qp.timeoutNs = code === 0 ? 0 : timeoutNs(code);
+    }
     if (has(QpAttr.retryCount)) qp.retryLeft = qp.retryCount = num(values, "retryCount");
     if (has(QpAttr.rnrRetry)) qp.rnrLeft = qp.rnrRetry = num(values, "rnrRetry");
     if (has(QpAttr.sqPsn)) {

@@ -95,7 +95,7 @@ export class CompletionUnit implements SettleClient {
     sourceQpn: number,
   ): void {
     if (this.tail - this.head === this.capacity) this.grow();
-    const slot = this.tail % this.capacity;
+    const slot = this.tail & (this.capacity - 1);
     const at = slot * CQE_WORDS;
     const words = this.words;
     words[at] = byteLength;
@@ -112,7 +112,7 @@ export class CompletionUnit implements SettleClient {
   /** Everything up to completion number `token` has landed. */
   settled(token: number): void {
     while (this.head < token) {
-      const slot = this.head % this.capacity;
+      const slot = this.head & (this.capacity - 1);
       const cq = this.queues[slot] as RnicCq;
       this.queues[slot] = null;
       this.head++;

@@ -107,21 +107,33 @@ export class InProcessPort implements WirePort {
   }
 
   send(path: WirePath, run: WireRun): void {
-    assert(path instanceof Path, "a path is used with the wire that made it");
+    const { wire } = this;
     this.runsSent++;
     this.bytesSent += run.payloadBytes;
-    let target = path.target;
-    if (target === null || !target.attached) {
-      target = this.wire.find(path.name);
-      path.target = target;
+    const target = (path as Path).target;
+    if (target?.attached !== true) {
+      this.sendFirst(path as Path, run);
+      return;
     }
-    if (target === null || !target.linkUp || !this.linkUp || this.wire.loses(run)) {
+    if (!target.linkUp || !this.linkUp || (wire.mayLose && wire.loses(run))) {
       this.runsLost++;
       return;
     }
     run.sourceGid = this.gid;
-    if (this.wire.immediate) target.endpoint.receive(run);
+    if (wire.immediate) target.endpoint.receive(run);
     else this.sendLater(target, run);
+  }
+
+  /** The path leads nowhere yet, or no longer. */
+  private sendFirst(path: Path, run: WireRun): void {
+    path.target = this.wire.find(path.name);
+    if (path.target === null) {
+      this.runsLost++;
+      return;
+    }
+    this.runsSent--;
+    this.bytesSent -= run.payloadBytes;
+    this.send(path, run);
   }
 
   detach(): void {
@@ -181,6 +193,8 @@ export class InProcessWire implements Wire {
   private readonly ports = new Map<string, InProcessPort>();
   private conditions: WireConditions = {};
   private lost = 0;
+  /** Some condition loses runs. */
+  mayLose = false;
   /** Runs are delivered inside `send`. */
   immediate = true;
   latencyNs = 0;
@@ -200,6 +214,7 @@ export class InProcessWire implements Wire {
       });
     }
     this.conditions = conditions;
+    this.mayLose = lossProbability > 0 || (conditions.lose ?? null) !== null;
     this.latencyNs = latencyNs;
     this.bitsPerNs = gigabitsPerSecond;
     this.immediate = latencyNs === 0 && gigabitsPerSecond === 0;

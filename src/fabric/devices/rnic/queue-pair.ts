@@ -59,7 +59,8 @@ export class RnicQp {
   maxRdAtomic = 0;
   maxDestRdAtomic = 0;
   minRnrTimer = 0;
-  timeoutCode = 0;
+  /** Local ACK timeout; 0 waits for ever. */
+  timeoutNs = 0;
   retryCount = 0;
   rnrRetry = 0;
 

@@ -17,7 +17,6 @@ import {
   PSN_MASK,
   psnDistance,
   QpState,
-  timeoutNs,
   WcStatus,
 } from "../../../spec/rdma/index.ts";
 import type { TimerClient } from "../../device.ts";
@@ -94,7 +93,7 @@ export class SendQueue implements TimerClient {
     qp.sqPsn = (qp.sqPsn + packets) & PSN_MASK;
     if (qp.sqNext === qp.sqHigh) {
       if (qp.sqHigh === qp.sqHead) {
-        qp.ackDeadlineNs = this.engine.port.nowNs() + timeoutNs(qp.timeoutCode);
+        qp.ackDeadlineNs = this.engine.port.nowNs() + qp.timeoutNs;
       }
       qp.sqHigh = (qp.sqHigh + 1) & 0xffff;
       qp.sentPsn = qp.sqPsn;
@@ -169,7 +168,7 @@ export class SendQueue implements TimerClient {
   progressed(qp: RnicQp): void {
     qp.retryLeft = qp.retryCount;
     qp.rnrLeft = qp.rnrRetry;
-    qp.ackDeadlineNs = this.engine.port.nowNs() + timeoutNs(qp.timeoutCode);
+    qp.ackDeadlineNs = this.engine.port.nowNs() + qp.timeoutNs;
     if (((qp.sqNext - qp.sqHead) & 0x8000) !== 0) {
       // An answer to the first sending arrived while the second had not got that far.
       qp.sqNext = qp.sqHead;
@@ -191,7 +190,7 @@ export class SendQueue implements TimerClient {
     qp.readBytes = 0;
     qp.failPending = false;
     qp.sendEpoch++;
-    qp.ackDeadlineNs = this.engine.port.nowNs() + timeoutNs(qp.timeoutCode);
+    qp.ackDeadlineNs = this.engine.port.nowNs() + qp.timeoutNs;
   }
 
   /** One transport retry, or the end. */
@@ -208,7 +207,7 @@ export class SendQueue implements TimerClient {
 
   /** Arms the local ACK timer while something is under way. One timer per queue pair at a time. */
   armTimer(qp: RnicQp): void {
-    if (qp.ackTimerPending || qp.timeoutCode === 0 || qp.sqHead === qp.sqHigh) return;
+    if (qp.ackTimerPending || qp.timeoutNs === 0 || qp.sqHead === qp.sqHigh) return;
     if (qp.rnrWaiting || (qp.state !== QpState.rts && qp.state !== QpState.sqd)) return;
     qp.ackTimerPending = true;
     const { port } = this.engine;
@@ -222,7 +221,7 @@ export class SendQueue implements TimerClient {
     if ((token & 1) === SendTimer.rnr) {
       if (!qp.rnrWaiting) return;
       qp.rnrWaiting = false;
-      qp.ackDeadlineNs = this.engine.port.nowNs() + timeoutNs(qp.timeoutCode);
+      qp.ackDeadlineNs = this.engine.port.nowNs() + qp.timeoutNs;
       this.again(qp);
       return;
     }
