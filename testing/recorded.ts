@@ -1,7 +1,7 @@
 /**
- * Files that tests read: the machines shipped with the project, and the larger collection of dumps and
- * recorded kernels beside the repository, which is not part of it. A test that needs the latter skips
- * loudly where it is absent.
+ * Files that tests read: the machines shipped with the project, and the larger collection of dumps
+ * and recorded kernels beside the repository, which is not part of it. A test that needs the latter
+ * skips loudly where it is absent.
  */
 
 import { existsSync, readdirSync, readFileSync } from "node:fs";

@@ -1,10 +1,10 @@
 /**
- * Which CPU addresses are in use, and where there is room: RAM, BARs and bridge windows of a machine
- * as sorted intervals, and the search for an aligned hole inside a host bridge's apertures.
+ * Which CPU addresses are in use, and where there is room: RAM, BARs and bridge windows of a
+ * machine as sorted intervals, and the search for an aligned hole inside a host bridge's apertures.
  *
- * Invariants: intervals are half-open and in CPU addresses; bus addresses are translated by the host
- * bridge's apertures (identity outside of them). Where RAM is unknown, holes are sought only where
- * device memory already is, or above everything in use.
+ * Invariants: intervals are half-open and in CPU addresses; bus addresses are translated by the
+ * host bridge's apertures (identity outside of them). Where RAM is unknown, holes are sought only
+ * where device memory already is, or above everything in use.
  */
 
 import { ADDRESS_LIMIT, alignUp } from "../core/index.ts";

@@ -1,9 +1,9 @@
 /**
- * How large a BAR can be at most where the dump does not tell its size: hex dumps never do. A bound is
- * not a size: it may serve to keep things apart, never to claim memory.
+ * How large a BAR can be at most where the dump does not tell its size: hex dumps never do. A bound
+ * is not a size: it may serve to keep things apart, never to claim memory.
  *
- * A BAR is naturally aligned, ends inside its bridge's window, and overlaps nothing that is decoded on
- * its bus.
+ * A BAR is naturally aligned, ends inside its bridge's window, and overlaps nothing that is decoded
+ * on its bus.
  */
 
 import { bdfBus, bdfDomain } from "../core/index.ts";
@@ -24,8 +24,8 @@ function windowsOf(fn: PciFunction | undefined): Window[] {
 }
 
 /**
- * An upper bound, a power of two, for the size of a memory BAR of function `i`; its size where known;
- * null for I/O BARs and for BARs without an address.
+ * An upper bound, a power of two, for the size of a memory BAR of function `i`; its size where
+ * known; null for I/O BARs and for BARs without an address.
  */
 export function barSizeBound(index: MachineIndex, i: number, bar: Bar): number | null {
   if (bar.sizeBytes !== null) return bar.sizeBytes;

@@ -1,9 +1,9 @@
 /**
- * The BARs and windows below one node of a root bus, as a packing problem: what each bridge needs of
- * each kind of window, and where everything goes once the top has an address.
+ * The BARs and windows below one node of a root bus, as a packing problem: what each bridge needs
+ * of each kind of window, and where everything goes once the top has an address.
  *
- * Invariants: a child's index is above its parent's (functions are sorted by BDF and buses nest), so
- * one backward pass sizes and one forward pass places; no recursion.
+ * Invariants: a child's index is above its parent's (functions are sorted by BDF and buses nest),
+ * so one backward pass sizes and one forward pass places; no recursion.
  */
 
 import { alignUp, assert, formatBdf, PeerlaneError } from "../core/index.ts";
@@ -195,8 +195,9 @@ export class Layout {
   }
 
   /**
-   * True when something of this kind has no address, or lies outside every window of its bridge that
-   * stays. Firmware may have put a BAR behind the window of the other kind; there it is in place.
+   * True when something of this kind has no address, or lies outside every window of its bridge
+   * that stays. Firmware may have put a BAR behind the window of the other kind; there it is in
+   * place.
    */
   private mustMove(kind: WindowKind, other: WindowKind, moving: ReadonlySet<WindowKind>): boolean {
     for (const [holder, items] of this.items[kind]) {

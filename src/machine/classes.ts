@@ -1,6 +1,6 @@
 /**
- * Class codes: what a function is for, as numbers and as lspci names them. PCI Code and ID Assignment
- * Specification 1.15, section 1. Names are those of the PCI ID database, 2023.
+ * Class codes: what a function is for, as numbers and as lspci names them. PCI Code and ID
+ * Assignment Specification 1.15, section 1. Names are those of the PCI ID database, 2023.
  *
  * Leaves out: programming interfaces, except where they tell kinds apart.
  */
@@ -142,7 +142,9 @@ const NVME_INTERFACE = 0x02;
 /** Class 0880h and 0b40h are anything; these vendors' functions there compute or move data. */
 const ACCELERATOR_CLASSES = new Set([0x0b40, 0x1200]);
 
-/** What kind of device a function is, by class code, and by vendor where the class does not tell. */
+/**
+ * What kind of device a function is, by class code, and by vendor where the class does not tell.
+ */
 export function deviceKind(fn: Pick<PciFunction, "classCode" | "vendorId">): DeviceKind {
   const subClass = fn.classCode >>> 8;
   const baseClass = fn.classCode >>> 16;

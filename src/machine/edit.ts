@@ -1,6 +1,6 @@
 /**
- * What-if edits of a machine. Each returns a new machine and leaves the given one as it was; facts and
- * configuration bytes of the edited function agree afterwards. Moving BARs and windows is
+ * What-if edits of a machine. Each returns a new machine and leaves the given one as it was; facts
+ * and configuration bytes of the edited function agree afterwards. Moving BARs and windows is
  * reassign.ts.
  */
 
@@ -161,7 +161,8 @@ const slots = (bar: { readonly index: number; readonly kind: string }): number[]
 
 /**
  * Gives a function one more memory BAR, without an address: {@link reassignWindows} gives it one.
- * Throws `bad-bar` for a size or an index that no BAR can have, `bar-taken` when the index is in use.
+ * Throws `bad-bar` for a size or an index that no BAR can have, `bar-taken` when the index is in
+ * use.
  */
 export function addBar(machine: Machine, bdf: Bdf, bar: NewBar): Machine {
   return editFunction(machine, bdf, (fn) => {
@@ -208,9 +209,9 @@ export function freeSlots(fn: PciFunction): number[] {
 }
 
 /**
- * Moves an endpoint below another port: same device and function number on the port's secondary bus,
- * BARs without addresses. {@link reassignWindows} for both places makes the machine whole again.
- * Throws `not-a-port`, `bdf-taken`, `not-an-endpoint`.
+ * Moves an endpoint below another port: same device and function number on the port's secondary
+ * bus, BARs without addresses. {@link reassignWindows} for both places makes the machine whole
+ * again. Throws `not-a-port`, `bdf-taken`, `not-an-endpoint`.
  */
 export function moveFunction(
   machine: Machine,

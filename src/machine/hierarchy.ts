@@ -35,7 +35,9 @@ export interface Hierarchy {
   readonly rootOf: Int32Array;
   /** Sorted by domain and bus. */
   readonly rootBuses: readonly RootBus[];
-  /** True where the bridge above is known only by its range: virtual functions, or a partial dump. */
+  /**
+   * True where the bridge above is known only by its range: virtual functions, or a partial dump.
+   */
   readonly byRange: Uint8Array;
   /** What is wrong with the bus numbers, for the reader. */
   readonly problems: readonly string[];

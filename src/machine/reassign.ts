@@ -1,11 +1,11 @@
 /**
- * Gives every BAR below a root port (or of one function on a root bus) an address, and every bridge on
- * the way a window that covers them, as firmware and the kernel do: sizes from the bottom up,
+ * Gives every BAR below a root port (or of one function on a root bus) an address, and every bridge
+ * on the way a window that covers them, as firmware and the kernel do: sizes from the bottom up,
  * addresses from the top down, largest alignment first.
  *
  * Two kinds of window: memory (below 4 GiB: 32-bit and non-prefetchable BARs) and prefetchable
- * (64-bit prefetchable BARs, where every bridge on the way has 64-bit windows). A kind whose BARs are
- * all in place stays untouched; a window that is large enough keeps its base.
+ * (64-bit prefetchable BARs, where every bridge on the way has 64-bit windows). A kind whose BARs
+ * are all in place stays untouched; a window that is large enough keeps its base.
  *
  * Invariants: BARs are naturally aligned, inside their bridge's window, and overlap nothing in use.
  * Leaves out: I/O space, hot-plug reserve, BAR resizing.
@@ -117,8 +117,8 @@ function compare(
 }
 
 /**
- * Recomputes BAR addresses and bridge windows of everything below the root port above `bdf` (or of the
- * function alone, when it sits on a root bus) and reports what moved.
+ * Recomputes BAR addresses and bridge windows of everything below the root port above `bdf` (or of
+ * the function alone, when it sits on a root bus) and reports what moved.
  * @throws PeerlaneError `aperture-too-small` when it does not fit, `bar-size-unknown` when the dump
  * does not tell how large a BAR is that must move, `no-such-function`
  */

@@ -1,12 +1,13 @@
 /**
  * Configuration space from facts: 4096 bytes that decode to what the snapshot says. Where the dump
- * had bytes they are kept, and only what differs from the facts (an edit, text that completed a short
- * dump) is written; without bytes the header, both capability lists and the capabilities that the
- * snapshot knows are made.
+ * had bytes they are kept, and only what differs from the facts (an edit, text that completed a
+ * short dump) is written; without bytes the header, both capability lists and the capabilities that
+ * the snapshot knows are made.
  *
  * Invariants: `factsFromConfig` of the result gives the facts back; the input is not changed.
- * Leaves out: bodies of capabilities of which the snapshot keeps only the id: they are listed, empty.
- * A virtual function's ids are written as its driver sees them, not as the all-ones it has on the bus.
+ * Leaves out: bodies of capabilities of which the snapshot keeps only the id: they are listed,
+ * empty. A virtual function's ids are written as its driver sees them, not as the all-ones it has
+ * on the bus.
  */
 
 import { CAPABILITIES_MAX } from "../core/index.ts";

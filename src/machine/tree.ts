@@ -1,7 +1,7 @@
 /**
- * The machine as a tree of bridges, indexed once: parent, children, path to the root, common bridge.
- * Functions are named by their index in `machine.functions`, so that rules over all pairs run on
- * typed arrays.
+ * The machine as a tree of bridges, indexed once: parent, children, path to the root, common
+ * bridge. Functions are named by their index in `machine.functions`, so that rules over all pairs
+ * run on typed arrays.
  *
  * Invariants: the machine is not changed while an index of it lives; every walk ends, since a
  * parent's bus number is below its child's and depth is bounded by BRIDGE_DEPTH_MAX.

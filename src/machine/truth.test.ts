@@ -1,6 +1,6 @@
 /**
- * Machines whose kernel told what it saw: paths in sysfs, BARs, NUMA nodes, groups (tree.txt). What the
- * importer derives from the dump must be the same.
+ * Machines whose kernel told what it saw: paths in sysfs, BARs, NUMA nodes, groups (tree.txt). What
+ * the importer derives from the dump must be the same.
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";

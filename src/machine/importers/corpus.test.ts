@@ -1,6 +1,6 @@
 /**
- * Dumps of real machines: each loads or is refused for the true reason, and where a dump has hex and
- * text of the same function, both readers agree.
+ * Dumps of real machines: each loads or is refused for the true reason, and where a dump has hex
+ * and text of the same function, both readers agree.
  */
 import { describe, expect, it } from "vitest";
 import { collected, inputFile, NO_COLLECTION, readText } from "../../../testing/recorded.ts";
@@ -22,7 +22,9 @@ const BROKEN: Readonly<Record<string, { code: string; line: number; reason: RegE
 };
 const whole = dumps.filter((dump) => BROKEN[dump.name] === undefined && !trees.includes(dump));
 
-/** Functions, upstream and downstream ports, ports with ACS, those that redirect (counted by awk). */
+/**
+ * Functions, upstream and downstream ports, ports with ACS, those that redirect (counted by awk).
+ */
 const COUNTED: Readonly<Record<string, readonly number[]>> = {
   "coreboot-huananzhi-x99-qd4.txt": [87, 1, 1, 7, 0],
   "nvbug-dell-precision5820.vvvxxxx.txt": [128, 0, 0, 4, 0],

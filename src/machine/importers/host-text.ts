@@ -1,6 +1,6 @@
 /**
- * Text of a host beside its lspci dump: /proc/cpuinfo, the kernel command line, `uname -a`, iomem, in
- * one file or several, in any order. It completes a machine and cannot be one.
+ * Text of a host beside its lspci dump: /proc/cpuinfo, the kernel command line, `uname -a`, iomem,
+ * in one file or several, in any order. It completes a machine and cannot be one.
  *
  * Invariant: a line is read as what it can only be; what is none of these is skipped.
  */
@@ -21,18 +21,20 @@ const CPU_LINE = /^(?:vendor_id|cpu family|model name|CPU implementer|CPU part)\
 const IOMEM_LINE = /^\s*[0-9a-f]{8,16}-[0-9a-f]{8,16} : \S/m;
 const UNAME_LINE = /^Linux \S+ (\d\S*) .*?(x86_64|aarch64|ppc64le|riscv64|s390x|i686)\b.*$/m;
 const BOOT_LINE = /^(?:\[ *\d+\.\d+\] )?(?:Linux version |pci_bus [0-9a-f]{4}:)/m;
-/** Parameters that a kernel command line has and no other text begins a line with. */
-const COMMAND_LINE =
-  /^(?:BOOT_IMAGE=|root=|ro |rw |quiet|console=|initrd=|.*\b(?:intel_iommu|amd_iommu|iommu|pci)=)[^\n]*$/m;
+/** What a kernel command line begins with, and what it has, and no other text does. */
+const COMMAND_LINE_STARTS = /^(?:BOOT_IMAGE=|root=|ro |rw |quiet|console=|initrd=)/m;
+const COMMAND_LINE_HAS = /\b(?:intel_iommu|amd_iommu|iommu|pci)=/;
 
 export function isHostText(head: string): boolean {
-  return [CPU_LINE, IOMEM_LINE, UNAME_LINE, BOOT_LINE].some((pattern) => pattern.test(head));
+  const patterns = [CPU_LINE, IOMEM_LINE, UNAME_LINE, BOOT_LINE, COMMAND_LINE_STARTS];
+  return patterns.some((pattern) => pattern.test(head));
 }
 
 function commandLineOf(text: string): string | null {
   for (const line of text.split("\n")) {
     if (line.includes(" : ") || line.startsWith("[") || /^\S[^=]*\t:/.test(line)) continue;
-    if (COMMAND_LINE.test(line)) return redactCommandLine(line);
+    if (COMMAND_LINE_STARTS.test(line) || COMMAND_LINE_HAS.test(line))
+      return redactCommandLine(line);
   }
   return null;
 }

@@ -309,9 +309,9 @@ export function parseCapabilities(
 }
 
 /**
- * A PCI Express function without one extended capability: either it has none, or lspci could not read
- * beyond 256 bytes, which it does not say. Ports and endpoints since 2006 have at least AER or a
- * serial number, so nothing is taken for known.
+ * A PCI Express function without one extended capability: either it has none, or lspci could not
+ * read beyond 256 bytes, which it does not say. Ports and endpoints since 2006 have at least AER or
+ * a serial number, so nothing is taken for known.
  */
 function markExtended(details: readonly string[], unknown: Unknown[]): void {
   if (details.length === 0) return;

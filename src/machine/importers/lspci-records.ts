@@ -2,8 +2,8 @@
  * Splits an lspci dump into one record per function: its header line, its lines of text, its hex
  * rows as bytes. What the text means is lspci-text.ts; what the bytes mean is config-facts.ts.
  *
- * Invariants: one pass, no regular expression on hex rows (4 MiB of them must take well under half a
- * second). Rows of a record are contiguous from 0 and complete, or the dump is refused with file,
+ * Invariants: one pass, no regular expression on hex rows (4 MiB of them must take well under half
+ * a second). Rows of a record are contiguous from 0 and complete, or the dump is refused with file,
  * line and reason: a dump that was cut or spliced is not half right.
  *
  * Noise is tolerated where it cannot be part of a record: lines before the first one, after a blank

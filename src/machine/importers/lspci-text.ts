@@ -1,7 +1,7 @@
 /**
  * What the text of an lspci record means: the header line and the lines under it that do not belong
- * to a capability (those are lspci-capabilities.ts). Understands -v, -vv, -vvv, -n, -nn, -D and none
- * of them, from lspci 3.1 (2010) to 3.13.
+ * to a capability (those are lspci-capabilities.ts). Understands -v, -vv, -vvv, -n, -nn, -D and
+ * none of them, from lspci 3.1 (2010) to 3.13.
  *
  * Invariants: never throws on any text; a line that it does not understand is skipped. What a
  * verbosity does not print is unknown, not absent.

@@ -1,6 +1,6 @@
 /**
- * Values as lspci prints them: sizes, addresses, BAR lines, bridge windows. Pure, and tolerant: what is
- * no such value is null.
+ * Values as lspci prints them: sizes, addresses, BAR lines, bridge windows. Pure, and tolerant:
+ * what is no such value is null.
  *
  * Invariant: no pattern here backtracks beyond its line, whatever the input.
  */

@@ -181,9 +181,11 @@ describe("a broken dump is refused with place, reason and remedy", () => {
 describe("lspci text", () => {
   it("gives BAR sizes, windows, ACS and placement", () => {
     const text = [
-      "0000:18:00.0 PCI bridge [0604]: Broadcom / LSI PEX890xx [1000:c030] (rev b0) (prog-if 00 [Normal decode])",
+      "0000:18:00.0 PCI bridge [0604]: Broadcom / LSI PEX890xx [1000:c030] (rev b0) " +
+        "(prog-if 00 [Normal decode])",
       "\tPhysical Slot: 3-1",
-      "\tControl: I/O+ Mem+ BusMaster+ SpecCycle- MemWINV- VGASnoop- ParErr+ Stepping- SERR+ FastB2B- DisINTx+",
+      "\tControl: I/O+ Mem+ BusMaster+ SpecCycle- MemWINV- VGASnoop- ParErr+ Stepping- SERR+ " +
+        "FastB2B- DisINTx+",
       "\tNUMA node: 1",
       "\tIOMMU group: 22",
       "\tRegion 0: Memory at 9a000000 (32-bit, non-prefetchable) [size=8M]",
@@ -200,8 +202,10 @@ describe("lspci text", () => {
       "\t\tLnkCap:\tPort #0, Speed 32GT/s, Width x16, ASPM not supported",
       "\t\tLnkSta:\tSpeed 16GT/s (downgraded), Width x8 (downgraded)",
       "\tCapabilities: [148 v1] Access Control Services",
-      "\t\tACSCap:\tSrcValid+ TransBlk+ ReqRedir+ CmpltRedir+ UpstreamFwd+ EgressCtrl- DirectTrans+",
-      "\t\tACSCtl:\tSrcValid+ TransBlk- ReqRedir+ CmpltRedir+ UpstreamFwd+ EgressCtrl- DirectTrans-",
+      "\t\tACSCap:\tSrcValid+ TransBlk+ ReqRedir+ CmpltRedir+ " +
+        "UpstreamFwd+ EgressCtrl- DirectTrans+",
+      "\t\tACSCtl:\tSrcValid+ TransBlk- ReqRedir+ CmpltRedir+ " +
+        "UpstreamFwd+ EgressCtrl- DirectTrans-",
       "\tKernel driver in use: pcieport",
     ].join("\n");
     const [fn] = parseLspci(text, "dump.txt").functions;
@@ -288,12 +292,19 @@ describe("lspci text", () => {
 
   it("of another machine is refused", () => {
     const other = "00:02.0 VGA compatible controller [0300]: NVIDIA Corporation GA102 [10de:2204]";
-    expect(() =>
+    const load = () =>
       importMachine([
         { name: "x.txt", text: ROOT_PORT_64 },
         { name: "other.txt", text: other },
-      ]),
-    ).toThrow(/0000:00:02.0 is 8086:2032 class 0604 at x.txt, but 10de:2204 class 0300 here/);
+      ]);
+    expect(load).toThrow(expect.objectContaining({ code: "sources-disagree" }));
+    // In one dump the two cannot belong together at all.
+    const text = ROOT_PORT_64.replace(/^.*\n/, `${other}\n`);
+    expect(refusal(text)).toMatchObject({
+      code: "sources-disagree",
+      place: "dump.txt:1",
+      message: "0000:00:02.0 is 8086:2032 class 0604 at dump.txt:1, but 10de:2204 class 0300 here",
+    });
   });
 });
 

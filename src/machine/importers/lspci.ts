@@ -1,6 +1,6 @@
 /**
- * The lspci importer: text, hex, or both in one dump. Hex decides; text completes it with BAR sizes,
- * extended capabilities beyond a 256-byte dump, NUMA node, IOMMU group, driver and names.
+ * The lspci importer: text, hex, or both in one dump. Hex decides; text completes it with BAR
+ * sizes, extended capabilities beyond a 256-byte dump, NUMA node, IOMMU group, driver and names.
  *
  * Leaves out: `lspci -t` (a tree of names, see the importer of trees), `lspci -mm`, `lspci -b`.
  */
@@ -92,8 +92,8 @@ function refuseTwice(record: LspciRecord, line: number, file: string): never {
 
 /**
  * Reads a dump.
- * @throws PeerlaneError `dump-truncated`, `dump-malformed`, `sources-disagree`, `too-large`, with file
- * and line; `not-lspci` when no function is in it
+ * @throws PeerlaneError `dump-truncated`, `dump-malformed`, `sources-disagree`, `too-large`, with
+ * file and line; `not-lspci` when no function is in it
  */
 export function parseLspciPart(text: string, file: string): MachinePart {
   const { records, noise } = splitLspci(text, file);

@@ -1,6 +1,6 @@
 /**
- * Which importer reads a file: a table, asked in order, by the beginning of the content and never by
- * the file's name. A new format is one entry here and one file beside this one.
+ * Which importer reads a file: a table, asked in order, by the beginning of the content and never
+ * by the file's name. A new format is one entry here and one file beside this one.
  */
 
 import { INPUT_FILE_BYTES_MAX, PeerlaneError } from "../../core/index.ts";
@@ -132,8 +132,8 @@ export function importFile(file: InputFile): MachinePart {
 }
 
 /**
- * Reads files of one machine and joins what they tell: an lspci dump, or one of hex and one of text,
- * and what there is of the host.
+ * Reads files of one machine and joins what they tell: an lspci dump, or one of hex and one of
+ * text, and what there is of the host.
  * @throws PeerlaneError with file, line, reason and remedy; see {@link Importer} and
  * {@link assembleMachine}
  */

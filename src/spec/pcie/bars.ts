@@ -1,9 +1,9 @@
 /**
  * Base address registers: how they encode kind and address. PCIe Base 6.0 section 7.5.1.2.1.
  *
- * Sizes are not in the registers: software finds them by writing all ones ({@link sizingMask} is what
- * a device then answers). A register that reads zero is either not implemented or a 32-bit memory BAR
- * without an address; it is not reported, as no reader of a dump could tell.
+ * Sizes are not in the registers: software finds them by writing all ones ({@link sizingMask} is
+ * what a device then answers). A register that reads zero is either not implemented or a 32-bit
+ * memory BAR without an address; it is not reported, as no reader of a dump could tell.
  */
 
 import { assert, joinHalves } from "../../core/index.ts";

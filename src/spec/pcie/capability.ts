@@ -1,9 +1,10 @@
 /**
- * Capabilities: ids and the two linked lists that hold them. PCIe Base 6.0 sections 7.5.1.1.11 (list
- * below 256), 7.6.3 (extended list from 256) and the PCI Code and ID Assignment Specification 1.15.
+ * Capabilities: ids and the two linked lists that hold them. PCIe Base 6.0 sections 7.5.1.1.11
+ * (list below 256), 7.6.3 (extended list from 256) and the PCI Code and ID Assignment Specification
+ * 1.15.
  *
- * Both walks end: each dword is visited once, whatever a broken dump says. What stopped a walk early
- * is reported, so that "not found" and "could not look" stay apart.
+ * Both walks end: each dword is visited once, whatever a broken dump says. What stopped a walk
+ * early is reported, so that "not found" and "could not look" stay apart.
  */
 
 import {

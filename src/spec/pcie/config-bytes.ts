@@ -1,6 +1,7 @@
 /**
- * Little-endian access to configuration space held as bytes. Reads beyond the end give zeros for the
- * missing bytes, because dumps end at 64, 256 or 4096; callers that must know ask `config.length`.
+ * Little-endian access to configuration space held as bytes. Reads beyond the end give zeros for
+ * the missing bytes, because dumps end at 64, 256 or 4096; callers that must know ask
+ * `config.length`.
  */
 
 export function readLe16(config: Uint8Array, offset: number): number {

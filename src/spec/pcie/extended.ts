@@ -1,7 +1,7 @@
 /**
  * Small extended capabilities: Advanced Error Reporting (PCIe Base 6.0 section 7.8.4), Address
- * Translation Services (10.5.1), Alternative Routing-ID Interpretation (7.8.8), Device Serial Number
- * (7.9.3).
+ * Translation Services (10.5.1), Alternative Routing-ID Interpretation (7.8.8), Device Serial
+ * Number (7.9.3).
  *
  * Leaves out: AER header log interpretation, Page Request and PASID registers.
  */

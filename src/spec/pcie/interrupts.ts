@@ -1,6 +1,6 @@
 /**
- * Message-signalled interrupts: MSI (PCIe Base 6.0 section 7.7.1) and MSI-X (7.7.2), with the layout
- * of the MSI-X table in its BAR.
+ * Message-signalled interrupts: MSI (PCIe Base 6.0 section 7.7.1) and MSI-X (7.7.2), with the
+ * layout of the MSI-X table in its BAR.
  *
  * Leaves out: extended message data.
  */

@@ -1,13 +1,14 @@
 /**
- * How fast a PCIe link moves payload, and how many bytes one transfer puts on the wire. The model of
- * R. Neugebauer et al., "Understanding PCIe performance for end host networking", SIGCOMM 2018: raw
- * signalling rate, less the data link layer's own packets, less headers per TLP.
+ * How fast a PCIe link moves payload, and how many bytes one transfer puts on the wire. The model
+ * of R. Neugebauer et al., "Understanding PCIe performance for end host networking", SIGCOMM 2018:
+ * raw signalling rate, less the data link layer's own packets, less headers per TLP.
  *
  * The Ack and flow control intervals come from the formula behind the tables of PCIe Base 5.0
  * (3.6.2.1 AckNak_LATENCY_TIMER, 2.6.1.2 UpdateFC guideline):
  *   (Max_Payload_Size + 28) * factor / width + internal delay, in symbol times.
- * Generation 6 runs in Flit Mode: no Ack or FC packets and no framing per TLP; of a 256-byte flit 236
- * bytes are TLPs (PCIe Base 6.0, 4.2.3). Header sizes are those of Non-Flit Mode without framing.
+ * Generation 6 runs in Flit Mode: no Ack or FC packets and no framing per TLP; of a 256-byte flit
+ * 236 bytes are TLPs (PCIe Base 6.0, 4.2.3). Header sizes are those of Non-Flit Mode without
+ * framing.
  *
  * Invariants: payload rate <= TLP rate <= raw rate; all functions are pure. Transfers start at a
  * multiple of MPS, MRRS and RCB. Leaves out: bit errors and replay, credits that run out, TLP
@@ -37,9 +38,9 @@ export interface LinkModel {
   /** Completers cut read data at MPS, or, older root complexes, at every RCB. */
   readonly completionSplit: "mps" | "rcb";
   /**
-   * How Ack and FC packets are charged. `published`: as the paper's model does, 8 bytes per interval
-   * counted as if the link had one lane, which is pessimistic on wide links. `striped`: 8 bytes per
-   * interval times lanes, which is what the symbols add up to.
+   * How Ack and FC packets are charged. `published`: as the paper's model does, 8 bytes per
+   * interval counted as if the link had one lane, which is pessimistic on wide links. `striped`: 8
+   * bytes per interval times lanes, which is what the symbols add up to.
    */
   readonly dllp: "published" | "striped";
 }

@@ -1,9 +1,9 @@
 /**
- * What a PCI-to-PCI bridge decodes: its I/O, memory and prefetchable windows. PCIe Base 6.0 sections
- * 7.5.1.3.6 to 7.5.1.3.9; granularity 4 KiB for I/O, 1 MiB for memory.
+ * What a PCI-to-PCI bridge decodes: its I/O, memory and prefetchable windows. PCIe Base 6.0
+ * sections 7.5.1.3.6 to 7.5.1.3.9; granularity 4 KiB for I/O, 1 MiB for memory.
  *
- * A window is closed (null) when base exceeds limit, and when an optional window (I/O, prefetchable)
- * reads zeros in both registers, which is how a bridge without it reads.
+ * A window is closed (null) when base exceeds limit, and when an optional window (I/O,
+ * prefetchable) reads zeros in both registers, which is how a bridge without it reads.
  */
 
 import { readLe16, readLe32, writeLe16, writeLe32 } from "./config-bytes.ts";
