@@ -11,6 +11,7 @@ export {
   type TarEntry,
   untar,
 } from "./archive.ts";
+export { BlockFile, type BlockFileOptions, openBlockFile } from "./block-file.ts";
 export { type CancelTimer, type Clock, ManualClock, realClock } from "./clock.ts";
 export { type Digest, sha256 } from "./digest.ts";
 export { type DirectoryEntry, type EntryKind, type Files, realFiles } from "./files.ts";
