@@ -106,3 +106,5 @@ export const BUG_REPORT_SECTIONS_MAX = 20_000;
 export const DUMPS_PER_INPUT_MAX = 256;
 /** Bytes that one scenario's workload writes: they lie in memory twice, and once on the medium. */
 export const WORKLOAD_BYTES_MAX = 512 * 1024 * 1024;
+/** Devices of one `nvidia-smi topo -m`; the largest servers list 8 GPUs and some 20 NICs. */
+export const NVSMI_DEVICES_MAX = 256;

@@ -1,6 +1,7 @@
 /**
  * From what importers read to one machine: the same function of several files joined, virtual
- * functions given their physical ones, host bridges derived from root buses, gaps of the host named.
+ * functions given their physical ones, host bridges derived from root buses, gaps of the host
+ * named.
  *
  * Invariants: functions come out sorted and unique; every root bus has exactly one host bridge;
  * nothing that an input told is replaced by something derived.
@@ -18,6 +19,7 @@ import {
 } from "../core/index.ts";
 import { unknownField } from "./blank.ts";
 import { completeFunction } from "./complete.ts";
+import { Disagreements, hostDisagreements } from "./disagreements.ts";
 import { buildHierarchy, type Hierarchy } from "./hierarchy.ts";
 import {
   type HostFacts,
@@ -59,23 +61,48 @@ export interface ImportOptions {
 /** Everything on the bus as the CPU sees it: what holds where no input tells apertures. */
 export const IDENTITY_APERTURE: Aperture = { phys: 0, bus: 0, sizeBytes: ADDRESS_LIMIT };
 
-function joinFunctions(parts: readonly MachinePart[]): PciFunction[] {
+/** More configuration space decides, then fewer unknown fields; the first file at a tie. */
+function isMorePrecise(a: PciFunction, b: PciFunction): boolean {
+  const bytes = (a.config?.length ?? 0) - (b.config?.length ?? 0);
+  return bytes !== 0 ? bytes > 0 : a.unknown.length < b.unknown.length;
+}
+
+/** One replaced card is a warning; beyond this share of functions it is another machine. */
+const OTHER_DEVICES_SHARE = 0.1;
+
+function joinFunctions(parts: readonly MachinePart[], warnings: string[]): PciFunction[] {
   const joined = new Map<Bdf, { fn: PciFunction; file: string }>();
+  const disagreements = new Disagreements();
   for (const { functions, source } of parts) {
+    let common = 0;
+    let others = 0;
+    let firstError: PeerlaneError | null = null;
     for (const fn of functions) {
       const before = joined.get(fn.bdf);
       if (before === undefined) {
         joined.set(fn.bdf, { fn, file: source.file });
         continue;
       }
-      // More configuration space decides; the rest completes.
-      const takesOver = (fn.config?.length ?? 0) > (before.fn.config?.length ?? 0);
+      common++;
+      const takesOver = isMorePrecise(fn, before.fn);
       const [base, other] = takesOver ? [fn, before.fn] : [before.fn, fn];
       const files = takesOver ? [source.file, before.file] : [before.file, source.file];
       const places = { base: files[0] as string, other: files[1] as string };
-      joined.set(fn.bdf, { fn: completeFunction(base, other, places), file: places.base });
+      try {
+        joined.set(fn.bdf, { fn: completeFunction(base, other, places), file: places.base });
+        disagreements.compare(base, other, places);
+      } catch (error) {
+        if (!(error instanceof PeerlaneError) || error.code !== "sources-disagree") throw error;
+        firstError ??= error;
+        if (++others > 1 + common * OTHER_DEVICES_SHARE) throw firstError;
+        disagreements.otherDevice(error.message, places);
+        joined.set(fn.bdf, { fn: base, file: places.base });
+      }
     }
+    // Few in common prove nothing; all of them other devices is another machine.
+    if (firstError !== null && others === common) throw firstError;
   }
+  warnings.push(...disagreements.toWarnings());
   if (joined.size > MACHINE_FUNCTIONS_MAX) {
     throw new PeerlaneError("too-large", `more than ${MACHINE_FUNCTIONS_MAX} functions`, {
       remedy: "give the dump of one machine",
@@ -210,7 +237,7 @@ export function assembleMachine(
   options: ImportOptions = {},
 ): Machine {
   const warnings = parts.flatMap((part) => part.warnings);
-  let functions = joinFunctions(parts);
+  let functions = joinFunctions(parts, warnings);
   const files = parts.map(({ source }) => source.file);
   if (functions.length === 0) {
     throw new PeerlaneError("no-functions", "there is no PCI function in the input", {
@@ -218,6 +245,9 @@ export function assembleMachine(
       remedy: "give the output of lspci -nnvvvxxxx, taken as root on the machine",
     });
   }
+  warnings.push(
+    ...hostDisagreements(parts.map(({ source, host }) => ({ file: source.file, host }))),
+  );
   functions = attachVirtualFunctions(functions, warnings);
   const hierarchy = buildHierarchy(functions);
   warnings.push(...hierarchy.problems);

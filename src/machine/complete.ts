@@ -2,8 +2,8 @@
  * One function told by two sources: configuration space decides, text (or sysfs) completes what it
  * does not reach: extended capabilities of a 256-byte dump, BAR sizes, NUMA node, driver, names.
  *
- * Invariant: a field that the base knows is never replaced; `unknown` of the result has no entry for
- * a field that either side knew.
+ * Invariant: a field that the base knows is never replaced; `unknown` of the result has no entry
+ * for a field that either side knew.
  */
 
 import { formatBdf, PeerlaneError } from "../core/index.ts";
@@ -128,6 +128,12 @@ function remaining(
 ): Unknown[] {
   const entries = base.unknown.filter(({ field }) => !known.has(field));
   for (const entry of other.unknown) {
+    // What was taken whole brings its own gaps: `pcie.link` of a port inferred from its place.
+    const owner = entry.field.split(".", 1)[0] as string;
+    if (owner !== entry.field && known.has(owner)) {
+      entries.push(entry);
+      continue;
+    }
     const inner = /^(?:(sriov)\.)?bars\[(\d)\]\./.exec(entry.field);
     if (inner === null) continue;
     const isTaken =
