@@ -15,13 +15,15 @@ export interface Context {
   readonly clock: Clock;
   /** Colours for standard output; plain when it is no terminal or NO_COLOR is set. */
   readonly colors: Colors;
+  /** Folder of the files that ship with Peerlane: scenarios, machines. */
+  readonly shipped: string;
 }
 
-export function makeContext(host: Host, files: Files, clock: Clock): Context {
+export function makeContext(host: Host, files: Files, clock: Clock, shipped: string): Context {
   const wanted = host.env("FORCE_COLOR") !== undefined;
   const refused = host.env("NO_COLOR") !== undefined || host.env("TERM") === "dumb";
   const colors = pc.createColors(!refused && (wanted || host.stdout.isTTY));
-  return { host, files, clock, colors };
+  return { host, files, clock, colors, shipped };
 }
 
 export function printJson(context: Context, value: unknown): void {

@@ -8,4 +8,6 @@ import { makeContext } from "./context.ts";
 import { runCli } from "./program.ts";
 
 const host = realHost();
-host.setExitCode(await runCli(makeContext(host, realFiles, realClock)));
+// The bundle lies in dist/, one folder below what ships with it.
+const shipped = decodeURIComponent(new URL("..", import.meta.url).pathname).replace(/\/$/, "");
+host.setExitCode(await runCli(makeContext(host, realFiles, realClock, shipped)));

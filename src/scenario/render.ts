@@ -21,7 +21,7 @@ import type {
   ScenarioReport,
 } from "./report.ts";
 
-const LABEL_WIDTH = 11;
+const LABEL_WIDTH = 13;
 /** Links shown per run; the rest is summed up in one line. `--json` has them all. */
 const LINKS_SHOWN = 8;
 

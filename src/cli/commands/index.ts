@@ -1,7 +1,9 @@
 /** The commands, in the order in which --help lists them. */
 
 import type { CommandModule } from "../program.ts";
+import { demo } from "./demo.ts";
 import { explain } from "./explain.ts";
+import { run } from "./run.ts";
 import { topo } from "./topo.ts";
 
-export const COMMANDS: readonly CommandModule[] = [topo, explain];
+export const COMMANDS: readonly CommandModule[] = [demo, run, topo, explain];

@@ -1,0 +1,7 @@
+/** Scenario: what to run, as data; the runner; its report. */
+
+export { parseScenario } from "./load.ts";
+export { type RenderOptions, renderScenario } from "./render.ts";
+export * from "./report.ts";
+export { type RunContext, runScenario } from "./runner.ts";
+export { type Scenario, scenarioSchema } from "./schema.ts";
