@@ -274,7 +274,7 @@ function ioContract(make: () => Promise<TransportHarness>): void {
     stranger.nsid = 7;
     expect(bench.run(stranger)).toBe(NvmeStatus.invalidNamespaceOrFormat | DNR);
     const short = bench.command(NvmOpcode.read, 0, 8, data);
-    short.dataBytes = 512;
+    short.setData(data.buffer, 0, 512);
     expect(bench.run(short)).toBe(NvmeStatus.dataSglLengthInvalid | DNR);
     const huge = bench.command(NvmOpcode.read, 0, 8, data);
     huge.setRange(0, 65_536, false);

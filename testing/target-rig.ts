@@ -56,8 +56,10 @@ export const PEER_BAR = 2;
 export interface RigOptions {
   /** What carries the data: host memory only, or peer memory as one of two descriptions. */
   readonly description?: "host-memory" | PeerDescription;
-  /** Whose memory is published. Default: `cmb`. */
-  readonly provider?: "cmb" | "gpu" | "none";
+  /** Whose memory is published; `far-cmb` is that of the disk below the other root port. */
+  readonly provider?: "cmb" | "gpu" | "far-cmb" | "none";
+  /** The CPU is one that carries traffic between root ports. Default false. */
+  readonly cpuForwards?: boolean;
   /** Default: `auto` unless the description is host memory. */
   readonly p2pmem?: P2pSetting;
   readonly policy?: "fail" | "host-memory";
@@ -108,9 +110,12 @@ export interface TargetRig {
 }
 
 function localMachine(options: RigOptions) {
-  const host = { cpuVendor: "GenuineIntel", cpuFamily: 6, kernelVersion: "7.3.4" };
+  const cpuFamily = options.cpuForwards === true ? 0x19 : 0x15;
+  const host = { cpuVendor: "AuthenticAMD", cpuFamily, kernelVersion: "7.3.4" };
   const builder = new MachineBuilder("local", host);
   const root = builder.root({ busOffset: -0x1000_0000 });
+  // First on the root bus: a host bridge that is on no list.
+  builder.endpoint(root, { vendor: 0x8086, device: 0x29c0 });
   const port = options.acs === undefined ? {} : { acs: options.acs };
   const { ports } = builder.switch(builder.rootPort(root, port), 3, port);
   const nic = builder.endpoint(ports[0], { bars: [RNIC_BAR_BYTES], classCode: 0x020000 });
@@ -174,10 +179,10 @@ export async function targetRig(options: RigOptions = {}): Promise<TargetRig> {
   const nic = await RdmaDevice.attach(context.device(local.nic.bdf));
   const remoteNic = await RdmaDevice.attach(remoteContext.device(remote.nic.bdf));
   const ssd = await NvmeController.attach(context.device(local.ssd.bdf), options.nvme);
-  const disk =
-    options.farDisk === true
-      ? await NvmeController.attach(context.device(local.far.bdf), options.nvme)
-      : ssd;
+  const usesFar = options.farDisk === true || wanted === "far-cmb";
+  const disk = usesFar
+    ? await NvmeController.attach(context.device(local.far.bdf), options.nvme)
+    : ssd;
 
   const assembly = new TargetAssembly({
     context,
@@ -189,6 +194,7 @@ export async function targetRig(options: RigOptions = {}): Promise<TargetRig> {
   });
   let provider: Provider | null = null;
   if (wanted === "cmb") provider = assembly.publishCmb(ssd);
+  if (wanted === "far-cmb") provider = assembly.publishCmb(disk);
   if (wanted === "gpu") {
     provider = Provider.fromBar(fabric.open(local.gpu.bdf), PEER_BAR);
     assembly.registry.publish(provider);

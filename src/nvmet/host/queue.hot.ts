@@ -8,9 +8,15 @@
  * Leaves out: retries and path selection (a layer above may do both).
  */
 
-import { assert } from "../../core/index.ts";
+import { assert, NVMET_SGL_DESCRIPTORS_MAX } from "../../core/index.ts";
 import { CqeOffset, NvmeStatus, NvmOpcode, SqeOffset } from "../../spec/nvme/index.ts";
-import { FLAGS_PSDT_SGL, SglId, setKeyedSgl, setOffsetSgl } from "../../spec/nvmf/index.ts";
+import {
+  FLAGS_PSDT_SGL,
+  SGL_BYTES,
+  SglId,
+  setKeyedSgl,
+  setOffsetSgl,
+} from "../../spec/nvmf/index.ts";
 import type { HostBuffer, HostChannel, ResponseSink } from "./transport.ts";
 
 const COMMAND_BYTES = 64;
@@ -33,14 +39,13 @@ export class HostCommand {
   readonly dwords = new Uint32Array(6);
   /** CDW2 and CDW3, and byte 4 onwards of fabrics commands, as raw bytes; null: none. */
   raw: Uint8Array | null = null;
-  /** Data; null: the command has none. */
-  buffer: HostBuffer | null = null;
-  /** From the start of the buffer. */
-  bufferOffset = 0;
   dataBytes = 0;
-  /** The data goes in the capsule: copied at submit; the memory must be CPU accessible. */
-  inCapsule = false;
-  /** Source of in-capsule data. */
+  /** Registered memory that the data comes from or goes to, in order. */
+  segmentCount = 0;
+  readonly segmentAddresses = new Float64Array(NVMET_SGL_DESCRIPTORS_MAX);
+  readonly segmentLengths = new Uint32Array(NVMET_SGL_DESCRIPTORS_MAX);
+  readonly segmentKeys = new Uint32Array(NVMET_SGL_DESCRIPTORS_MAX);
+  /** Data that goes in the capsule instead. */
   capsuleData: Uint8Array | null = null;
   /** The target may invalidate the buffer's key. */
   invalidate = false;
@@ -68,12 +73,31 @@ export class HostCommand {
     dwords[5] = 0;
   }
 
+  /** Makes the data one piece of a buffer; null: the command has none. */
   setData(buffer: HostBuffer | null, offset: number, bytes: number): void {
-    this.buffer = buffer;
-    this.bufferOffset = offset;
-    this.dataBytes = bytes;
-    this.inCapsule = false;
+    this.segmentCount = 0;
+    this.dataBytes = 0;
     this.capsuleData = null;
+    if (buffer !== null) this.addData(buffer, offset, bytes);
+  }
+
+  /** Appends a piece. False: there are as many as a capsule may name. */
+  addData(buffer: HostBuffer, offset: number, bytes: number): boolean {
+    const at = this.segmentCount;
+    if (at === NVMET_SGL_DESCRIPTORS_MAX) return false;
+    this.segmentAddresses[at] = buffer.address + offset;
+    this.segmentLengths[at] = bytes;
+    this.segmentKeys[at] = buffer.key;
+    this.segmentCount = at + 1;
+    this.dataBytes += bytes;
+    return true;
+  }
+
+  /** Sends the data in the capsule: copied from `data` at submit. */
+  setCapsuleData(data: Uint8Array): void {
+    this.segmentCount = 0;
+    this.dataBytes = data.length;
+    this.capsuleData = data;
   }
 }
 
@@ -145,18 +169,32 @@ export class HostQueue implements ResponseSink {
 
   private buildData(command: HostCommand, at: number): number {
     const { view, channel } = this;
-    const { buffer, capsuleData, dataBytes } = command;
-    if (dataBytes === 0) return COMMAND_BYTES;
-    if (command.inCapsule && capsuleData !== null) {
+    const { capsuleData, segmentCount, dataBytes } = command;
+    const sgl = at + SqeOffset.sgl1;
+    if (capsuleData !== null) {
       assert(dataBytes <= channel.inCapsuleBytes, "in-capsule data fits the capsule");
       channel.capsules.set(capsuleData, at + COMMAND_BYTES);
-      setOffsetSgl(view, at + SqeOffset.sgl1, 0, dataBytes, SglId.offsetData);
+      setOffsetSgl(view, sgl, 0, dataBytes, SglId.offsetData);
       return COMMAND_BYTES + dataBytes;
     }
-    assert(buffer !== null, "data that is not in the capsule has a buffer");
-    const address = buffer.address + command.bufferOffset;
-    setKeyedSgl(view, at + SqeOffset.sgl1, address, dataBytes, buffer.key, command.invalidate);
-    return COMMAND_BYTES;
+    if (segmentCount === 0) return COMMAND_BYTES;
+    if (segmentCount === 1) {
+      this.setKeyed(command, 0, sgl);
+      return COMMAND_BYTES;
+    }
+    const listBytes = segmentCount * SGL_BYTES;
+    assert(listBytes <= channel.inCapsuleBytes, "a list of segments fits the capsule");
+    setOffsetSgl(view, sgl, 0, listBytes, SglId.offsetLastSegment);
+    for (let i = 0; i < segmentCount; i++) {
+      this.setKeyed(command, i, at + COMMAND_BYTES + i * SGL_BYTES);
+    }
+    return COMMAND_BYTES + listBytes;
+  }
+
+  private setKeyed(command: HostCommand, i: number, at: number): void {
+    const address = command.segmentAddresses[i];
+    const length = command.segmentLengths[i];
+    setKeyedSgl(this.view, at, address, length, command.segmentKeys[i], command.invalidate);
   }
 
   kick(): void {
