@@ -226,7 +226,8 @@ export class QueueRings {
   }
 
   private ring(doorbell: number, counter: number): void {
-    this.doorbells.write32(this.doorbellsAt + doorbell, ((counter << 16) | this.number) >>> 0);
+    // As a signed word: the bus carries the same bits, and no number needs a box.
+    this.doorbells.write32(this.doorbellsAt + doorbell, (counter << 16) | this.number);
   }
 
   /** A completion of the send queue: frees all up to `counter`. Gives its work request's id. */

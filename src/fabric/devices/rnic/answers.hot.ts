@@ -21,7 +21,7 @@ import {
   Wqe,
 } from "../../../spec/rdma/index.ts";
 import type { Engine } from "./engine.hot.ts";
-import { type RnicQp, SlotWait } from "./queue-pair.ts";
+import { type RnicQp, SLOT_LOG, Slot, SlotWait } from "./queue-pair.ts";
 import { type SendQueue, SendTimer } from "./send-queue.hot.ts";
 import { TransferStatus } from "./transfer.hot.ts";
 import type { WireRun } from "./wire.ts";
@@ -38,7 +38,7 @@ export class Answers {
   /** True when `psn` is of a message under way. */
   private isOutstanding(qp: RnicQp, psn: number): boolean {
     if (qp.sqHead === qp.sqHigh) return false;
-    const oldest = qp.firstPsn[qp.sqHead & qp.sqMask];
+    const oldest = qp.slots[((qp.sqHead & qp.sqMask) << SLOT_LOG) + Slot.firstPsn];
     return psnDistance(psn, oldest) < psnDistance(qp.sentPsn, oldest);
   }
 
@@ -74,10 +74,10 @@ export class Answers {
     qp.ackedPsn = psn;
     this.queue.retire(qp);
     if (qp.sqHead !== qp.sqHigh && qp.state !== QpState.error) {
-      const slot = qp.sqHead & qp.sqMask;
+      const slot = (qp.sqHead & qp.sqMask) << SLOT_LOG;
       const lost =
-        qp.slotWait[slot] === SlotWait.readResponse &&
-        psnDistance(psn, qp.lastPsn[slot]) < PSN_HALF;
+        qp.slots[slot + Slot.wait] === SlotWait.readResponse &&
+        psnDistance(psn, qp.slots[slot + Slot.lastPsn]) < PSN_HALF;
       // Acknowledged beyond a READ that has no response: the response was lost. IBA 9.7.5.1.1.
       if (lost) {
         this.queue.retry(qp);
@@ -130,7 +130,10 @@ export class Answers {
     if (!this.isOutstanding(qp, run.psn)) return;
     const slot = this.readSlot(qp, run.psn);
     if (slot < 0) return;
-    const ahead = psnDistance(run.psn, (qp.firstPsn[slot] + qp.readPackets) & PSN_MASK);
+    const ahead = psnDistance(
+      run.psn,
+      (qp.slots[slot + Slot.firstPsn] + qp.readPackets) & PSN_MASK,
+    );
     if (ahead !== 0) {
       // Behind: a response seen already. Ahead: one before it was lost.
       if (ahead < PSN_HALF) this.queue.retry(qp);
@@ -162,10 +165,10 @@ export class Answers {
   private readSlot(qp: RnicQp, psn: number): number {
     this.acknowledgeBefore(qp, psn);
     if (qp.sqHead === qp.sqHigh || qp.state === QpState.error) return -1;
-    const slot = qp.sqHead & qp.sqMask;
-    if (qp.slotWait[slot] !== SlotWait.readResponse) return -1;
-    const inMessage = psnDistance(psn, qp.firstPsn[slot]);
-    if (inMessage > psnDistance(qp.lastPsn[slot], qp.firstPsn[slot])) {
+    const slot = (qp.sqHead & qp.sqMask) << SLOT_LOG;
+    if (qp.slots[slot + Slot.wait] !== SlotWait.readResponse) return -1;
+    const inMessage = psnDistance(psn, qp.slots[slot + Slot.firstPsn]);
+    if (inMessage > psnDistance(qp.slots[slot + Slot.lastPsn], qp.slots[slot + Slot.firstPsn])) {
       if (inMessage < PSN_HALF) this.queue.retry(qp);
       return -1;
     }
@@ -199,9 +202,9 @@ export class Answers {
   }
 
   private finishRead(qp: RnicQp, slot: number): void {
-    if (qp.slotSignaled[slot] === 1) this.queue.complete(qp, WcStatus.success);
+    if (qp.slots[slot + Slot.signaled] === 1) this.queue.complete(qp, WcStatus.success);
     qp.sqHead = (qp.sqHead + 1) & 0xffff;
-    qp.ackedPsn = qp.lastPsn[slot];
+    qp.ackedPsn = qp.slots[slot + Slot.lastPsn];
     qp.readsOutstanding--;
     qp.readPackets = 0;
     qp.readBytes = 0;

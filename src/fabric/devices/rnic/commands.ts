@@ -194,7 +194,6 @@ export class CommandUnit {
         regions.destroy(region);
         return result;
       }
-      region.valid = true;
     }
     this.domains[pd]++;
     return this.give(region.key);
@@ -214,8 +213,7 @@ export class CommandUnit {
     if (status < 0 || region.length !== length || address + length > ADDRESS_LIMIT) {
       return failed(Status.badParameter);
     }
-    region.address = address;
-    region.access = access;
+    region.define(address, length, access);
     return OK;
   }
 
@@ -292,7 +290,8 @@ export class CommandUnit {
     else if (to === QpState.error) this.engine.toError(qp);
     else {
       qp.state = to;
-      if (to === QpState.rts) this.engine.activate(qp);
+      // RTS: what was posted while draining. SQD: what waits for an acknowledgement may ask again.
+      if (to === QpState.rts || to === QpState.sqd) this.engine.activate(qp);
     }
     return OK;
   }
@@ -301,7 +300,10 @@ export class CommandUnit {
     const has = (attribute: number): boolean => (mask & attribute) !== 0;
     if (has(QpAttr.accessFlags)) qp.remoteAccess = num(values, "accessFlags");
     if (has(QpAttr.qkey) && qp.type !== QpType.gsi) qp.qkey = num(values, "qkey");
-    if (has(QpAttr.path)) qp.path = this.engine.wire.path(values["path"] as Uint8Array);
+    if (has(QpAttr.path)) {
+      qp.path = this.engine.wire.path(values["path"] as Uint8Array);
+      qp.knownSource = new Uint8Array(0);
+    }
     if (has(QpAttr.pathMtu)) qp.pathMtu = num(values, "pathMtu");
     if (has(QpAttr.destQpn)) qp.destQpn = num(values, "destQpn");
     if (has(QpAttr.rqPsn)) qp.expectedPsn = num(values, "rqPsn") & PSN_MASK;

@@ -107,9 +107,12 @@ export class Dispatcher implements WireEndpoint {
 
   private isFromPeer(qp: RnicQp, run: WireRun): boolean {
     if (run.sourceQpn !== qp.destQpn || qp.path === null) return false;
+    // A wire lends the same array again and again: compare its contents once.
+    if (run.sourceGid === qp.knownSource) return true;
     const peer = qp.path.gid;
     const source = run.sourceGid;
     for (let i = GID_BYTES - 1; i >= 0; i--) if (peer[i] !== source[i]) return false;
+    qp.knownSource = source;
     return true;
   }
 

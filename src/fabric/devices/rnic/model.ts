@@ -144,11 +144,11 @@ export class RnicModel implements DeviceModel, WireEndpoint, RnicParts {
   }
 
   step(): void {
-    this.attached.dispatcher.step();
+    if (this.works !== null) this.works.dispatcher.step();
   }
 
   receive(run: WireRun): void {
-    this.attached.dispatcher.receive(run);
+    if (this.works !== null) this.works.dispatcher.receive(run);
   }
 
   setEnabled(enabled: boolean): void {

@@ -27,6 +27,10 @@ export const SlotWait = {
   readResponse: 2,
 } as const;
 
+/** Numbers kept per send queue entry, side by side. */
+export const SLOT_LOG = 2;
+export const Slot = { firstPsn: 0, lastPsn: 1, wait: 2, signaled: 3 } as const;
+
 const NO_BYTES = new Uint8Array(0);
 export const NO_VIEW = new DataView(new ArrayBuffer(0));
 
@@ -55,6 +59,8 @@ export class RnicQp {
   qkey = 0;
   destQpn = 0;
   path: WirePath | null = null;
+  /** The source GID last seen to be the peer's. */
+  knownSource: Uint8Array = NO_BYTES;
   pathMtu = 4096;
   maxRdAtomic = 0;
   maxDestRdAtomic = 0;
@@ -79,13 +85,13 @@ export class RnicQp {
   sentPsn = 0;
   /** Newest PSN acknowledged. */
   ackedPsn = 0;
-  readonly firstPsn: Uint32Array;
-  readonly lastPsn: Uint32Array;
-  readonly slotWait: Uint8Array;
-  readonly slotSignaled: Uint8Array;
+  /** What is known of each started work request: {@link Slot} numbers per entry. */
+  readonly slots: Uint32Array;
   /** Changes when sending must start over: whoever is in the middle of a message stops. */
   sendEpoch = 0;
   readsOutstanding = 0;
+  /** Messages sent since an acknowledgement was last asked for. */
+  unasked = 0;
   retryLeft = 0;
   rnrLeft = 0;
   rnrWaiting = false;
@@ -160,11 +166,7 @@ export class RnicQp {
     this.rqMask = (1 << rings.recvLog) - 1;
     this.rqStrideLog = rings.recvStrideLog;
     this.rqRecord = rings.recvRecord;
-    const depth = 1 << rings.sendLog;
-    this.firstPsn = new Uint32Array(depth);
-    this.lastPsn = new Uint32Array(depth);
-    this.slotWait = new Uint8Array(depth);
-    this.slotSignaled = new Uint8Array(depth);
+    this.slots = new Uint32Array(1 << (rings.sendLog + SLOT_LOG));
   }
 
   /** Back to RESET: queues empty, as made. */
@@ -174,6 +176,7 @@ export class RnicQp {
     this.rqHead = this.rqTail = 0;
     this.sendEpoch++;
     this.readsOutstanding = 0;
+    this.unasked = 0;
     this.rnrWaiting = false;
     this.failPending = false;
     this.ackTimerPending = false;
@@ -186,6 +189,7 @@ export class RnicQp {
     this.messageBytes = 0;
     this.msn = 0;
     this.path = null;
+    this.knownSource = NO_BYTES;
   }
 
   inspect(): Tree {

@@ -39,6 +39,8 @@ export class Region {
   address: number;
   length: number;
   rangeCount: number;
+  /** With one range: DMA address minus address in the region's own terms. */
+  delta: number;
   /** Offset in the region at which each range begins. */
   readonly starts: Float64Array;
   /** DMA address of each range. */
@@ -54,6 +56,7 @@ export class Region {
     this.address = 0;
     this.length = 0;
     this.rangeCount = 0;
+    this.delta = 0;
     this.starts = new Float64Array(rangesMax);
     this.targets = new Float64Array(rangesMax);
   }
@@ -68,6 +71,20 @@ export class Region {
       length: this.length,
       ranges: this.rangeCount,
     };
+  }
+
+  /** Gives the region its meaning, once its ranges are filled in. */
+  define(address: number, length: number, access: number): void {
+    this.address = address;
+    this.length = length;
+    this.access = access;
+    this.delta = this.targets[0] - address;
+    this.valid = true;
+  }
+
+  /** Offset in the region at which a range ends. */
+  rangeEnd(range: number): number {
+    return range + 1 < this.rangeCount ? this.starts[range + 1] : this.length;
   }
 
   /** Index of the range that holds `offset`. */
@@ -100,10 +117,8 @@ export class RegionTable {
     this.slots = new Array(regionsMax).fill(null);
     this.variants = new Uint8Array(regionsMax);
     const direct = new Region(DIRECT_SLOT, DIRECT_LKEY, 0, 1, false);
-    direct.access = Access.localWrite;
-    direct.length = ADDRESS_LIMIT;
     direct.rangeCount = 1;
-    direct.valid = true;
+    direct.define(0, ADDRESS_LIMIT, Access.localWrite);
     this.slots[DIRECT_SLOT] = direct;
   }
 

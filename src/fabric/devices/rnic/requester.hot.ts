@@ -13,6 +13,7 @@ import {
   Access,
   PSN_MASK,
   packetsOf,
+  QpState,
   QpType,
   WcStatus,
   Wqe,
@@ -20,7 +21,7 @@ import {
   WrOpcode,
 } from "../../../spec/rdma/index.ts";
 import type { Engine } from "./engine.hot.ts";
-import { type RnicQp, SlotWait } from "./queue-pair.ts";
+import { type RnicQp, SLOT_LOG, Slot, SlotWait } from "./queue-pair.ts";
 import { type SendQueue, Start } from "./send-queue.hot.ts";
 import { TransferStatus } from "./transfer.hot.ts";
 import { RunFlag, RunKind, type WirePath, WireRun } from "./wire.ts";
@@ -38,6 +39,7 @@ export class Requester {
   /** Starts work requests; true when it stopped only because its turn was over. */
   pump(qp: RnicQp, burst: number): boolean {
     qp.pumping = true;
+    if (qp.unasked > 0 && qp.state === QpState.sqd) this.queue.goBack(qp);
     let left = burst;
     while (left > 0 && this.queue.maySend(qp)) {
       if (this.start(qp) === Start.blocked) break;
@@ -54,8 +56,8 @@ export class Requester {
     const view = qp.sqView;
     const opcode = view.getUint8(at + Wqe.opcode);
     const flags = view.getUint8(at + Wqe.flags);
-    const slot = qp.sqNext & qp.sqMask;
-    if (qp.sqNext !== qp.sqHigh && qp.slotWait[slot] === SlotWait.nothing) {
+    const slot = (qp.sqNext & qp.sqMask) << SLOT_LOG;
+    if (qp.sqNext !== qp.sqHigh && qp.slots[slot + Slot.wait] === SlotWait.nothing) {
       // Sent again from an earlier one on; this one was local and is done.
       qp.sqNext = (qp.sqNext + 1) & 0xffff;
       return Start.started;
@@ -64,7 +66,7 @@ export class Requester {
       return this.queue.fail(qp, WcStatus.localQpOperationError);
     }
     if ((flags & WrFlag.fence) !== 0 && qp.readsOutstanding > 0) return Start.blocked;
-    qp.slotSignaled[slot] = qp.signalAll || (flags & WrFlag.signaled) !== 0 ? 1 : 0;
+    qp.slots[slot + Slot.signaled] = qp.signalAll || (flags & WrFlag.signaled) !== 0 ? 1 : 0;
     if (qp.type !== QpType.rc) return this.startDatagram(qp, at, opcode);
     switch (opcode) {
       case WrOpcode.send:
@@ -125,6 +127,7 @@ export class Requester {
     for (;;) {
       const status = transfer.gatherRun(run, cursor, qp.pd, qp.pathMtu);
       if (status !== TransferStatus.ok) {
+        // Those before it may wait for this message's acknowledgement: their timer finds out.
         if (taken) qp.sqNext = counter;
         return this.queue.fail(
           qp,
@@ -135,8 +138,12 @@ export class Requester {
       }
       run.last = cursor.done;
       run.packets = packetsOf(run.payloadBytes, qp.pathMtu);
-      if (!taken) this.queue.take(qp, packets, SlotWait.acknowledge);
-      taken = true;
+      if (!taken) {
+        const again = qp.sqNext !== qp.sqHigh;
+        this.queue.take(qp, packets, SlotWait.acknowledge);
+        run.ackRequest = this.queue.wantsAck(qp, again || !run.last || packets > 1);
+        taken = true;
+      }
       const epoch = qp.sendEpoch;
       const next = (run.psn + run.packets) & PSN_MASK;
       const { last, kind, flags } = run;
@@ -217,22 +224,20 @@ export class Requester {
     const target =
       view.getUint32(at + Wqe.ranges, true) +
       view.getUint32(at + Wqe.ranges + 4, true) * 4294967296;
-    region.address =
-      view.getUint32(at + Wqe.remoteAddress, true) +
-      view.getUint32(at + Wqe.remoteAddress + 4, true) * 4294967296;
-    region.access = view.getUint32(at + Wqe.rkey, true);
     if (count === 1) {
       region.starts[0] = 0;
       region.targets[0] = target;
       region.rangeCount = 1;
-      region.length = length;
     } else {
       const status = regions.readRanges(region, port, target, count);
       if (status > 0) this.engine.transfer.dmaStatus = status;
       if (status !== 0 || region.length !== length) return false;
     }
+    const address =
+      view.getUint32(at + Wqe.remoteAddress, true) +
+      view.getUint32(at + Wqe.remoteAddress + 4, true) * 4294967296;
     region.key = key;
-    region.valid = true;
+    region.define(address, length, view.getUint32(at + Wqe.rkey, true));
     return true;
   }
 

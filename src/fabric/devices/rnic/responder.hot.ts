@@ -2,7 +2,7 @@
  * The receiving side of the model RNIC: takes request runs of peers in PSN order, moves their
  * payload, completes RECVs, answers. IBA 9.7.4 to 9.7.8 (responder), 9.9.3 (responder errors).
  *
- * What is answered: an ACK for each message, with the PSN of its last packet; RNR NAK when a RECV is
+ * What is answered: an ACK for each message that asks for one, with the PSN of its last packet; RNR NAK when a RECV is
  * needed and none is posted; NAK for a PSN ahead of the expected one (once), for an invalid request,
  * for a key that does not allow it, for an operation that failed here. Duplicates are acknowledged
  * again without effect, duplicate READs answered again. The last three NAKs end the queue pair.
@@ -10,7 +10,7 @@
  * Invariants: payload is written before the completion, the completion before the ACK; a message
  * takes effect once.
  *
- * Leaves out: end-to-end credits (the ACK says "no credit count"), ACK coalescing, atomics.
+ * Leaves out: end-to-end credits (the ACK says "no credit count"), atomics.
  */
 
 import { assert } from "../../../core/index.ts";
@@ -262,7 +262,7 @@ export class Responder {
     const psn = (run.psn + run.packets - 1) & PSN_MASK;
     qp.expectedPsn = (psn + 1) & PSN_MASK;
     qp.msn = (qp.msn + 1) & PSN_MASK;
-    this.answer(qp, psn, Syndrome.ack);
+    if (run.ackRequest) this.answer(qp, psn, Syndrome.ack);
   }
 
   private answer(qp: RnicQp, psn: number, syndrome: number): void {

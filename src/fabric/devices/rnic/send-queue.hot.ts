@@ -18,10 +18,13 @@ import {
   psnDistance,
   QpState,
   WcStatus,
+  Wqe,
+  WrFlag,
+  WrOpcode,
 } from "../../../spec/rdma/index.ts";
 import type { TimerClient } from "../../device.ts";
 import type { Engine } from "./engine.hot.ts";
-import { type RnicQp, SlotWait } from "./queue-pair.ts";
+import { type RnicQp, SLOT_LOG, Slot, SlotWait } from "./queue-pair.ts";
 
 /** What became of an attempt to start the next work request. */
 export const Start = {
@@ -32,6 +35,9 @@ export const Start = {
 
 /** Timer tokens: QP number * 2 + kind. */
 export const SendTimer = { acknowledge: 0, rnr: 1 } as const;
+
+/** Messages of one packet that may go without asking for an acknowledgement. */
+const UNASKED_MAX = 16;
 
 /** A queue's entries fetched by one DMA. */
 const FETCH_MAX = 16;
@@ -86,10 +92,10 @@ export class SendQueue implements TimerClient {
 
   /** Takes the slot at `sqNext`, with `packets` PSNs. From here on answers find it. */
   take(qp: RnicQp, packets: number, wait: number): void {
-    const slot = qp.sqNext & qp.sqMask;
-    qp.firstPsn[slot] = qp.sqPsn;
-    qp.lastPsn[slot] = (qp.sqPsn + packets - 1) & PSN_MASK;
-    qp.slotWait[slot] = wait;
+    const slot = (qp.sqNext & qp.sqMask) << SLOT_LOG;
+    qp.slots[slot + Slot.firstPsn] = qp.sqPsn;
+    qp.slots[slot + Slot.lastPsn] = (qp.sqPsn + packets - 1) & PSN_MASK;
+    qp.slots[slot + Slot.wait] = wait;
     qp.sqPsn = (qp.sqPsn + packets) & PSN_MASK;
     if (qp.sqNext === qp.sqHigh) {
       if (qp.sqHigh === qp.sqHead) {
@@ -104,12 +110,40 @@ export class SendQueue implements TimerClient {
   /** Not more packets under way than half the PSN space tells apart. */
   psnRoom(qp: RnicQp, packets: number): boolean {
     if (qp.sqHead === qp.sqHigh) return true;
-    const oldest = qp.firstPsn[qp.sqHead & qp.sqMask];
+    const oldest = qp.slots[((qp.sqHead & qp.sqMask) << SLOT_LOG) + Slot.firstPsn];
     return psnDistance(qp.sqPsn, oldest) + packets < PSN_HALF;
+  }
+
+  /**
+   * Whether the message just taken asks for an acknowledgement: not while more of its kind follow,
+   * so that one acknowledgement completes a batch. What is followed by something that waits for it
+   * does ask, and the caller may insist (long messages, and what is sent again).
+   */
+  wantsAck(qp: RnicQp, insist: boolean): boolean {
+    const next = qp.sqNext;
+    if (!insist && next !== qp.sqTail) {
+      const ahead = (next - qp.fetchFirst) & 0xffff;
+      if (ahead < qp.fetchCount && qp.unasked < UNASKED_MAX) {
+        const at = qp.sqSpan.offset + (ahead << qp.sqStrideLog);
+        const opcode = qp.sqView.getUint8(at + Wqe.opcode);
+        const fenced = qp.sqView.getUint8(at + Wqe.flags) & WrFlag.fence;
+        if (opcode <= WrOpcode.rdmaRead && fenced === 0) {
+          qp.unasked++;
+          return false;
+        }
+      }
+    }
+    qp.unasked = 0;
+    return true;
   }
 
   /** The work request at `sqNext` failed here; it completes when those before it have. */
   fail(qp: RnicQp, status: number): number {
+    if (qp.unasked > 0) {
+      // Those before it wait for an acknowledgement that nobody asked for: send them again, asking.
+      this.goBack(qp);
+      return Start.started;
+    }
     qp.failPending = true;
     qp.failCounter = qp.sqNext;
     qp.failStatus = status | (this.vendorOf(status) << 8);
@@ -134,8 +168,8 @@ export class SendQueue implements TimerClient {
   }
 
   complete(qp: RnicQp, status: number): void {
-    const slot = qp.sqHead & qp.sqMask;
-    const bytes = qp.slotWait[slot] === SlotWait.readResponse ? qp.readBytes : 0;
+    const slot = (qp.sqHead & qp.sqMask) << SLOT_LOG;
+    const bytes = qp.slots[slot + Slot.wait] === SlotWait.readResponse ? qp.readBytes : 0;
     this.engine.completions.push(
       qp.sendCq,
       qp.number,
@@ -153,13 +187,16 @@ export class SendQueue implements TimerClient {
   retire(qp: RnicQp): void {
     const before = qp.sqHead;
     while (qp.sqHead !== qp.sqHigh && qp.state !== QpState.error) {
-      const slot = qp.sqHead & qp.sqMask;
-      const wait = qp.slotWait[slot];
+      const slot = (qp.sqHead & qp.sqMask) << SLOT_LOG;
+      const wait = qp.slots[slot + Slot.wait];
       if (wait === SlotWait.readResponse) break;
-      if (wait === SlotWait.acknowledge && psnDistance(qp.ackedPsn, qp.lastPsn[slot]) >= PSN_HALF) {
+      if (
+        wait === SlotWait.acknowledge &&
+        psnDistance(qp.ackedPsn, qp.slots[slot + Slot.lastPsn]) >= PSN_HALF
+      ) {
         break;
       }
-      if (qp.slotSignaled[slot] === 1) this.complete(qp, WcStatus.success);
+      if (qp.slots[slot + Slot.signaled] === 1) this.complete(qp, WcStatus.success);
       qp.sqHead = (qp.sqHead + 1) & 0xffff;
     }
     if (qp.sqHead !== before) this.progressed(qp);
@@ -172,7 +209,10 @@ export class SendQueue implements TimerClient {
     if (((qp.sqNext - qp.sqHead) & 0x8000) !== 0) {
       // An answer to the first sending arrived while the second had not got that far.
       qp.sqNext = qp.sqHead;
-      qp.sqPsn = qp.sqHead === qp.sqHigh ? qp.sentPsn : qp.firstPsn[qp.sqHead & qp.sqMask];
+      qp.sqPsn =
+        qp.sqHead === qp.sqHigh
+          ? qp.sentPsn
+          : qp.slots[((qp.sqHead & qp.sqMask) << SLOT_LOG) + Slot.firstPsn];
       qp.sendEpoch++;
     }
     if (qp.failPending && qp.sqHead === qp.failCounter) this.completeFailed(qp);
@@ -181,11 +221,12 @@ export class SendQueue implements TimerClient {
   /** Sends again from the oldest message that is not acknowledged. */
   goBack(qp: RnicQp): void {
     if (qp.sqHead === qp.sqHigh) return;
-    const psn = qp.firstPsn[qp.sqHead & qp.sqMask];
+    const psn = qp.slots[((qp.sqHead & qp.sqMask) << SLOT_LOG) + Slot.firstPsn];
     qp.sqNext = qp.sqHead;
     qp.sqPsn = psn;
     qp.ackedPsn = (psn - 1) & PSN_MASK;
     qp.readsOutstanding = 0;
+    qp.unasked = 0;
     qp.readPackets = 0;
     qp.readBytes = 0;
     qp.failPending = false;

@@ -28,6 +28,11 @@ const CURSOR_ENTRIES = 16;
 /** Holds what up to `WIRE_FRAGMENTS_MAX` fragments below one MTU add up to. */
 const STAGING_BYTES = 8192;
 
+/** Numbers per entry of a cursor, and their places. */
+const ENTRY = 4;
+const LENGTH = 1;
+const KEY = 2;
+
 export class Cursor {
   count = 0;
   index = 0;
@@ -37,9 +42,8 @@ export class Cursor {
   total = 0;
   /** The region of the current entry, once checked. */
   region: Region | null = null;
-  readonly addresses = new Float64Array(CURSOR_ENTRIES);
-  readonly lengths = new Float64Array(CURSOR_ENTRIES);
-  readonly keys = new Float64Array(CURSOR_ENTRIES);
+  /** Address, length and key of each entry, side by side. */
+  readonly entries = new Float64Array(CURSOR_ENTRIES * ENTRY);
 
   /** Loads `count` SGEs at `at`, without empty ones; if `ends`, up to an L_Key of 0. */
   load(view: DataView, at: number, count: number, ends: boolean): void {
@@ -54,10 +58,10 @@ export class Cursor {
       if (ends && key === 0) break;
       const length = view.getUint32(entry + Sge.length, true);
       if (length === 0) continue;
-      this.addresses[kept] =
-        view.getUint32(entry, true) + view.getUint32(entry + 4, true) * 4294967296;
-      this.lengths[kept] = length;
-      this.keys[kept] = key;
+      const to = kept * ENTRY;
+      this.entries[to] = view.getUint32(entry, true) + view.getUint32(entry + 4, true) * 4294967296;
+      this.entries[to + LENGTH] = length;
+      this.entries[to + KEY] = key;
       total += length;
       kept++;
     }
@@ -70,8 +74,8 @@ export class Cursor {
     this.index = 0;
     this.offset = 0;
     this.region = region;
-    this.addresses[0] = address;
-    this.lengths[0] = length;
+    this.entries[0] = address;
+    this.entries[LENGTH] = length;
     this.count = length === 0 ? 0 : 1;
     this.total = length;
   }
@@ -82,7 +86,7 @@ export class Cursor {
 
   advance(bytes: number): void {
     this.offset += bytes;
-    if (this.offset >= this.lengths[this.index]) {
+    if (this.offset >= this.entries[this.index * ENTRY + LENGTH]) {
       this.index++;
       this.offset = 0;
       this.region = null;
@@ -95,7 +99,7 @@ export class Cursor {
     while (left > 0) {
       if (this.offset === 0) {
         this.index--;
-        this.offset = this.lengths[this.index];
+        this.offset = this.entries[this.index * ENTRY + LENGTH];
         this.region = null;
       }
       const step = Math.min(this.offset, left);
@@ -123,17 +127,20 @@ export class Transfer {
 
   /** Looks the current entry's region up. False: the key does not cover the entry. */
   private enter(cursor: Cursor, pd: number, access: number): boolean {
-    const i = cursor.index;
-    const { keys, addresses, lengths } = cursor;
-    cursor.region = this.regions.check(keys[i], pd, access, addresses[i], lengths[i]);
+    const { entries } = cursor;
+    const at = cursor.index * ENTRY;
+    const key = entries[at + KEY];
+    cursor.region = this.regions.check(key, pd, access, entries[at], entries[at + LENGTH]);
     return cursor.region !== null;
   }
 
   /** Checks all entries without moving anything, for READs before the request goes out. */
   checkAll(cursor: Cursor, pd: number, access: number): number {
-    const { keys, addresses, lengths } = cursor;
-    for (let i = 0; i < cursor.count; i++) {
-      if (this.regions.check(keys[i], pd, access, addresses[i], lengths[i]) === null) {
+    const { entries } = cursor;
+    const end = cursor.count * ENTRY;
+    for (let at = 0; at < end; at += ENTRY) {
+      const key = entries[at + KEY];
+      if (this.regions.check(key, pd, access, entries[at], entries[at + LENGTH]) === null) {
         return TransferStatus.protection;
       }
     }
@@ -163,19 +170,20 @@ export class Transfer {
   /** Appends fragments until the list or the run is used up. */
   private gather(run: WireRun, cursor: Cursor, pd: number): number {
     while (cursor.index < cursor.count) {
-      const entryLength = cursor.lengths[cursor.index];
+      const entry = cursor.index * ENTRY;
+      const entryLength = cursor.entries[entry + LENGTH];
       if (cursor.region === null && !this.enter(cursor, pd, 0)) return TransferStatus.protection;
       if (run.fragmentCount === run.fragments.length) return TransferStatus.ok;
       const region = cursor.region as Region;
-      const at = cursor.addresses[cursor.index] + cursor.offset - region.address;
+      let address = cursor.entries[entry] + cursor.offset;
       let left = entryLength - cursor.offset;
-      let range = 0;
-      if (region.rangeCount > 1) {
-        range = region.rangeAt(at);
-        const end = range + 1 < region.rangeCount ? region.starts[range + 1] : region.length;
-        if (end - at < left) left = end - at;
+      if (region.rangeCount === 1) address += region.delta;
+      else {
+        const at = address - region.address;
+        const range = region.rangeAt(at);
+        left = Math.min(left, region.rangeEnd(range) - at);
+        address = region.targets[range] + (at - region.starts[range]);
       }
-      const address = region.targets[range] + (at - region.starts[range]);
       const span: Span = run.fragments[run.fragmentCount];
       const status = this.port.borrow(address, left, span);
       if (status !== 0) {
@@ -229,21 +237,21 @@ export class Transfer {
     let done = 0;
     while (done < length) {
       if (cursor.index >= cursor.count) return TransferStatus.tooLong;
-      const entryLength = cursor.lengths[cursor.index];
+      const entry = cursor.index * ENTRY;
+      const entryLength = cursor.entries[entry + LENGTH];
       if (cursor.region === null && !this.enter(cursor, pd, access)) {
         return TransferStatus.protection;
       }
       const region = cursor.region as Region;
-      const at = cursor.addresses[cursor.index] + cursor.offset - region.address;
-      let step = entryLength - cursor.offset;
-      if (length - done < step) step = length - done;
-      let range = 0;
-      if (region.rangeCount > 1) {
-        range = region.rangeAt(at);
-        const end = range + 1 < region.rangeCount ? region.starts[range + 1] : region.length;
-        if (end - at < step) step = end - at;
+      let address = cursor.entries[entry] + cursor.offset;
+      let step = Math.min(entryLength - cursor.offset, length - done);
+      if (region.rangeCount === 1) address += region.delta;
+      else {
+        const at = address - region.address;
+        const range = region.rangeAt(at);
+        step = Math.min(step, region.rangeEnd(range) - at);
+        address = region.targets[range] + (at - region.starts[range]);
       }
-      const address = region.targets[range] + (at - region.starts[range]);
       const status = this.port.write(address, bytes, offset + done, step);
       if (status !== 0 && isVisibleToInitiator(status)) {
         this.dmaStatus = status;

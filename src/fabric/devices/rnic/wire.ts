@@ -59,6 +59,8 @@ export class WireRun {
   flags = 0;
   first = true;
   last = true;
+  /** BTH.A of the last packet: the sender wants an acknowledgement. */
+  ackRequest = true;
   sourceQpn = 0;
   destQpn = 0;
   /** PSN of the first packet. */
@@ -76,7 +78,7 @@ export class WireRun {
   msn = 0;
   /** DETH. */
   qkey = 0;
-  /** Set by the wire at delivery. */
+  /** Set by the wire at delivery. Arrays are not changed afterwards: one array, one sender. */
   sourceGid: Uint8Array = NO_GID;
   readonly fragments: readonly Span[] = Array.from(
     { length: WIRE_FRAGMENTS_MAX },
@@ -120,6 +122,7 @@ export class WireRun {
     this.flags = from.flags;
     this.first = from.first;
     this.last = from.last;
+    this.ackRequest = from.ackRequest;
     this.sourceQpn = from.sourceQpn;
     this.destQpn = from.destQpn;
     this.psn = from.psn;
