@@ -42,14 +42,14 @@ describe("the I/O path", () => {
   ])("makes no object per %s", (_name, opcode, depth) => {
     const { spin, model } = spinner(opcode, depth);
     // Doubles that cross calls are boxed; an object, a view or a closure would be more than this.
-    expect(bytesPerCall(16_384, spin)).toBeLessThan(150);
+    expect(bytesPerCall(4096, spin)).toBeLessThan(150);
     expect(model.engine.inFlight).toBe(0);
     expect(model.inspect()["errors"]).toBe(0);
   });
 
-  it("keeps nothing of a hundred thousand commands", () => {
+  it("keeps nothing of forty thousand commands", () => {
     const { spin } = spinner(spec.NvmOpcode.write, 32);
     spin(ENTRIES * 16);
-    expect(retainedBytes(() => spin(102_400))).toBeLessThan(200_000);
+    expect(retainedBytes(() => spin(40_960))).toBeLessThan(100_000);
   });
 });

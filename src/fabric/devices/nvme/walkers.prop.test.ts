@@ -32,7 +32,7 @@ function setUp() {
   memory.attach(port);
   const list = new SegmentList(memory);
   list.begin(Direction.pull);
-  /** The byte at an address, by the plainest means. */
+  /** The byte that was at an address before lists were written, by the plainest means. */
   const byteAt = (address: number): number => {
     if (address >= CMB_BASE) return original[address - CMB_BASE] as number;
     return port.memory[address - port.base] as number;
@@ -54,7 +54,7 @@ describe("PRP walker", () => {
       fc.property(
         fc.constantFrom(4096, 8192),
         fc.nat(1023).map((dword) => dword * 4),
-        fc.integer({ min: 1, max: 400_000 }),
+        fc.integer({ min: 1, max: 300_000 }),
         fc.nat(511),
         fc.boolean(),
         fc.infiniteStream(fc.tuple(fc.boolean(), fc.nat(100))),
@@ -107,13 +107,13 @@ describe("PRP walker", () => {
               page++;
               at = 0;
             }
-            same &&= pulled[i] === byteNow(memory, (pages[page] as number) + at, byteAt);
+            same &&= pulled[i] === byteAt((pages[page] as number) + at);
             at++;
           }
           expect(same).toBe(true);
         },
       ),
-      { ...RUNS, numRuns: 60 },
+      { ...RUNS, numRuns: 40 },
     );
   });
 
@@ -130,18 +130,6 @@ describe("PRP walker", () => {
     expect(list.sizeBytes).toBe(MIB);
   });
 });
-
-/** List pages are written over test bytes, so bytes are compared with what memory holds now. */
-function byteNow(
-  memory: ControllerMemory,
-  address: number,
-  byteAt: (address: number) => number,
-): number {
-  if (address < CMB_BASE) return byteAt(address);
-  const one = new Uint8Array(1);
-  (memory.cmb.memory as SparseMemory).read(address - CMB_BASE, one, 0, 1);
-  return one[0] as number;
-}
 
 describe("SGL walker", () => {
   const block = fc.record({
