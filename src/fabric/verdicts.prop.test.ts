@@ -81,8 +81,8 @@ describe("verdicts of the kernel's rules", () => {
     const tally: Tally = { bus: 0, thru: 0, unseen: 0 };
     fc.assert(
       fc.property(fc.nat(2 ** 31), (seed) => checkMachine(seed, tally)),
-      { seed: 7, numRuns: 8, endOnFailure: true },
+      { seed: 7, numRuns: 12, endOnFailure: true },
     );
-    for (const count of Object.values(tally)) expect(count).toBeGreaterThan(20);
+    for (const count of Object.values(tally)) expect(count).toBeGreaterThan(10);
   });
 });
