@@ -10,4 +10,5 @@ export {
   type ConnectOptions,
   type Listener,
 } from "./cm-types.ts";
+export * from "./rw.hot.ts";
 export * from "./verbs.ts";
