@@ -77,8 +77,8 @@ function hiddenThings(
   const none = configSizes.get(0) ?? 0;
   if (cut > 0) {
     hidden.push(
-      `not root: configuration space of ${cut} functions is cut to 64 bytes, so their capabilities, ` +
-        "ACS among them, are unknown; run as root",
+      `not root: configuration space of ${cut} functions is cut to 64 bytes, so their ` +
+        "capabilities, ACS among them, are unknown; run as root",
     );
   }
   if (none > 0) hidden.push(`configuration space of ${none} functions could not be read`);

@@ -50,13 +50,15 @@ export class Disagreements {
       if (mine === null || theirs === null || mine === theirs) continue;
       this.add(
         `${name}|${places.base}|${places.other}`,
-        `${name} of ${formatBdf(base.bdf)} is ${mine} in ${places.base}, which is taken, and ` +
-          `${theirs} in ${places.other}`,
+        `${name} of ${formatBdf(base.bdf)} is ${mine} in ${places.base}, which is taken, ` +
+          `and ${theirs} in ${places.other}`,
       );
     }
   }
 
-  /** A function that is another device in the other source: nothing of that source is taken for it. */
+  /**
+   * A function that is another device in the other source: nothing of that source is taken for it.
+   */
   otherDevice(message: string, places: { readonly base: string; readonly other: string }): void {
     this.add(`device|${places.base}|${places.other}`, `${message}: what it says of it is left out`);
   }
@@ -86,7 +88,8 @@ export function hostDisagreements(
     for (const { file, host } of others) {
       if (host[fact] === first?.host[fact]) continue;
       warnings.push(
-        `${fact} is ${first?.host[fact]} in ${first?.file}, which is taken, and ${host[fact]} in ${file}`,
+        `${fact} is ${first?.host[fact]} in ${first?.file}, which is taken, ` +
+          `and ${host[fact]} in ${file}`,
       );
     }
   }

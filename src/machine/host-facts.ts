@@ -141,15 +141,29 @@ export function parseIomem(text: string): Iomem {
   return { ram, rootBuses, hidden: lines > 1 && zero === lines };
 }
 
+/** `pci_bus 0000:00: root bus resource [mem 0xc0000000-0xfebfffff window] (bus address [0x...-` */
+const ROOT_BUS_RESOURCE = new RegExp(
+  "pci_bus ([0-9a-f]{4,8}):([0-9a-f]{2}): root bus resource " +
+    "\\[mem 0x([0-9a-f]+)-0x([0-9a-f]+)[^\\]\\n]*\\](?: \\(bus address \\[0x([0-9a-f]+)-)?",
+  "g",
+);
+/** Lines that only a running IOMMU logs: any vendor's, Intel's, AMD's, Arm's. */
+const IOMMU_ACTIVE = [
+  "Adding to iommu group",
+  "DMAR: Intel(R) Virtualization Technology for Directed I/O",
+  "AMD-Vi: Interrupt remapping enabled",
+  "AMD-Vi: IOMMU performance counters supported",
+  "AMD-Vi: Virtual APIC enabled",
+  "arm-smmu",
+];
+
 /**
  * What the kernel logged at boot: version, command line, what it did with the IOMMU, and the
  * apertures of root buses with their bus addresses, which nothing else tells.
  */
 export function parseBootLog(text: string): HostFacts & { rootBuses: readonly RootBusRange[] } {
   const rootBuses: RootBusRange[] = [];
-  const pattern =
-    /pci_bus ([0-9a-f]{4,8}):([0-9a-f]{2}): root bus resource \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)[^\]]*\](?: \(bus address \[0x([0-9a-f]+)-)?/g;
-  for (const match of text.matchAll(pattern)) {
+  for (const match of text.matchAll(ROOT_BUS_RESOURCE)) {
     const phys = Number.parseInt(match[3], 16);
     const limit = Number.parseInt(match[4], 16);
     const bus = match[5] === undefined ? phys : Number.parseInt(match[5], 16);
@@ -175,11 +189,7 @@ export function parseBootLog(text: string): HostFacts & { rootBuses: readonly Ro
 
 function iommuFromBootLog(text: string): IommuMode | null {
   const match = /iommu: Default domain type: (Translated|Passthrough)/i.exec(text);
-  const active =
-    /(?:AMD-Vi: .*(?:Interrupt remapping|IOMMU performance|Virtual APIC)|DMAR: Intel\(R\) Virtualization Technology for Directed I\/O|Adding to iommu group|arm-smmu)/.test(
-      text,
-    );
-  if (!active || match === null) return null;
+  if (match === null || !IOMMU_ACTIVE.some((line) => text.includes(line))) return null;
   return match[1].toLowerCase() === "passthrough" ? "passthrough" : "strict";
 }
 

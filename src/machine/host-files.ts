@@ -1,6 +1,6 @@
 /**
- * The host's facts from its files: /proc and /boot of this machine, or of a copy of them. Reads only;
- * what is missing or hidden is named, not guessed.
+ * The host's facts from its files: /proc and /boot of this machine, or of a copy of them. Reads
+ * only; what is missing or hidden is named, not guessed.
  */
 
 import { ADDRESS_LIMIT, PROC_FILE_BYTES_MAX, RAM_RANGES_MAX } from "../core/index.ts";

@@ -4,11 +4,11 @@
  * same machine.
  *
  * One function per line, so that two captures can be compared with diff. Names of functions are
- * written as people write them; configuration space is base64 without its trailing zeros; entries of
- * `unknown`, which recur in every function, are kept once in a table.
+ * written as people write them; configuration space is base64 without its trailing zeros; entries
+ * of `unknown`, which recur in every function, are kept once in a table.
  *
- * Invariant: a file that parses is a machine whose numbers are in range and whose lists are bounded;
- * anything else is refused with the path of the field.
+ * Invariant: a file that parses is a machine whose numbers are in range and whose lists are
+ * bounded; anything else is refused with the path of the field.
  */
 
 import { z } from "zod";
@@ -266,7 +266,7 @@ export function parseMachineJson(source: string, file: string): Machine {
   if (format === FORMAT && version !== VERSION) {
     throw new PeerlaneError("machine-json-version", `${file} is version ${String(version)}`, {
       place: file,
-      remedy: `This program reads version ${VERSION}; use the program that wrote it, or capture again.`,
+      remedy: `Version ${VERSION} is read; use the program that wrote it, or capture again.`,
     });
   }
   const checked = fileSchema.safeParse(json);

@@ -1,7 +1,7 @@
 /**
- * `nvidia-smi topo -m`: a matrix of words for how far GPUs and NICs are apart. It has no addresses, so
- * it makes no machine; beside one it is a second opinion, and where both differ somebody is wrong
- * (a dump of another day, a card moved, a guest that sees another tree than its host).
+ * `nvidia-smi topo -m`: a matrix of words for how far GPUs and NICs are apart. It has no addresses,
+ * so it makes no machine; beside one it is a second opinion, and where both differ somebody is
+ * wrong (a dump of another day, a card moved, a guest that sees another tree than its host).
  *
  * GPUs are matched by order, as nvidia-smi numbers them by bus address; NICs by the kernel's names,
  * where the machine tells them.
@@ -127,8 +127,8 @@ export function compareWithNvsmi(machine: Machine, topo: NvsmiTopo): NvsmiCompar
       const ours = labelBetween(index, places[i], places[j]);
       if (isSame(theirs, ours.label, ours.isUncertain)) continue;
       disagreements.push({
-        a: nameOf(topo.devices[i], index.functions[places[i]]),
-        b: nameOf(topo.devices[j], index.functions[places[j]]),
+        a: labelled(topo.devices[i], index.functions[places[i]]),
+        b: labelled(topo.devices[j], index.functions[places[j]]),
         nvsmi: theirs,
         machine: ours.label,
         explanation: ours.explanation,
@@ -139,7 +139,7 @@ export function compareWithNvsmi(machine: Machine, topo: NvsmiTopo): NvsmiCompar
   return { disagreements, compared, notes: [...new Set(notes)] };
 }
 
-const nameOf = (name: string, fn: PciFunction): string => `${name} (${formatBdf(fn.bdf)})`;
+const labelled = (name: string, fn: PciFunction): string => `${name} (${formatBdf(fn.bdf)})`;
 
 /** Position of a device of the matrix in the machine; NONE, with a note, when it has none. */
 function placeOf(name: string, topo: NvsmiTopo, index: MachineIndex, notes: string[]): number {
@@ -161,8 +161,8 @@ function placeOf(name: string, topo: NvsmiTopo, index: MachineIndex, notes: stri
   if (byName !== undefined) return byName;
   // Order is no help here: which ports count depends on the driver and on virtual functions.
   notes.push(
-    "NICs are matched by the kernel's names, which this machine does not tell for all of them: add " +
-      "udevadm info --export-db, or capture the machine",
+    "NICs are matched by the kernel's names, which this machine does not tell for all of them: " +
+      "add udevadm info --export-db, or capture the machine",
   );
   return NONE;
 }
@@ -179,13 +179,14 @@ interface OurLabel {
 
 function labelBetween(index: MachineIndex, a: number, b: number): OurLabel {
   const common = index.commonOf(a, b);
+  const nameOf = (at: number): string => formatBdf(index.functions[at].bdf);
   if (common !== NONE) {
     const switches = switchesBetween(index, a, common) + switchesBetween(index, b, common);
     const own = index.functions[common].pcie?.portType === PortType.switchUpstream ? 1 : 0;
     return {
       label: switches + own > 1 ? "PXB" : "PIX",
       isUncertain: false,
-      explanation: `${switches + own} switches between them, ${formatBdf(index.functions[common].bdf)} is common`,
+      explanation: `${switches + own} switches between them, ${nameOf(common)} is common`,
     };
   }
   const bridgeA = index.hostBridgeOf(a);
@@ -224,7 +225,9 @@ function switchesBetween(index: MachineIndex, from: number, to: number): number 
   return count;
 }
 
-/** Words beyond the host bridge cannot be told apart when the machine misses what separates them. */
+/**
+ * Words beyond the host bridge cannot be told apart when the machine misses what separates them.
+ */
 function isSame(theirs: NvsmiLabel, ours: NvsmiLabel, isUncertain: boolean): boolean {
   if (theirs === ours) return true;
   const beyond: readonly NvsmiLabel[] = ["PHB", "NODE", "SYS"];

@@ -1,7 +1,7 @@
 /**
- * Everything that a user may give as "the machine": dumps, packed dumps, archives and folders of them,
- * bug reports, a copy of /sys, /sys itself, a machine.json; one or several. Finds out by content what
- * each is, takes it apart, and joins what it tells.
+ * Everything that a user may give as "the machine": dumps, packed dumps, archives and folders of
+ * them, bug reports, a copy of /sys, /sys itself, a machine.json; one or several. Finds out by
+ * content what each is, takes it apart, and joins what it tells.
  *
  * Invariants: nothing is unpacked to disk; what comes out of an archive is bounded
  * (UNPACKED_BYTES_MAX); archives in archives end at ARCHIVE_DEPTH_MAX. A file that is no dump is an
@@ -63,7 +63,9 @@ export async function readMachine(
   return withNames(machine, await readSystemPciIds(files, machine.functions));
 }
 
-/** The same for content that is in memory already. Names of devices stay as the content has them. */
+/**
+ * The same for content that is in memory already. Names of devices stay as the content has them.
+ */
 export async function importInputs(
   inputs: readonly InputFile[],
   options: ImportOptions = {},
@@ -379,8 +381,8 @@ function joined(
 }
 
 /**
- * Ports that an importer had to infer, and root buses of tools that filter, give way to a source that
- * has the real ones.
+ * Ports that an importer had to infer, and root buses of tools that filter, give way to a source
+ * that has the real ones.
  */
 function withoutInferred(parts: readonly MachinePart[]): MachinePart[] {
   const isInferred = (part: MachinePart): boolean =>

@@ -30,7 +30,9 @@ export function packingOf(bytes: Uint8Array): Packing | null {
   return null;
 }
 
-/** Decodes gzip (all members). Throws `archive-too-large` beyond `limit` bytes, `archive-damaged`. */
+/**
+ * Decodes gzip (all members). Throws `archive-too-large` beyond `limit` bytes, `archive-damaged`.
+ */
 export function gunzip(bytes: Uint8Array, limit: number, place: string): Uint8Array {
   try {
     return gunzipSync(bytes, { maxOutputLength: limit });

@@ -1,6 +1,6 @@
 /**
- * Paths of Linux's device tree, `/devices/pci0000:00/0000:00:01.1/0000:01:00.0/nvme/nvme0`: they name
- * the root bus and every bridge above a function, so places are known without any register.
+ * Paths of Linux's device tree, `/devices/pci0000:00/0000:00:01.1/0000:01:00.0/nvme/nvme0`: they
+ * name the root bus and every bridge above a function, so places are known without any register.
  */
 
 import { type Bdf, tryParseBdf } from "../../core/index.ts";

@@ -126,8 +126,9 @@ function warnAboutHostBridges(
   if (without.length === 0) return;
   const names = without.map(({ domain, bus }) => formatBdf(makeBdf(domain, bus, 0, 0)));
   warnings.push(
-    `the first device of ${without.length} root buses is not in the file (${names.slice(0, 8).join(", ")}` +
-      `${names.length > 8 ? ", ..." : ""}): Linux's list of host bridges cannot be consulted there`,
+    `the first device of ${without.length} root buses is not in the file ` +
+      `(${names.slice(0, 8).join(", ")}${names.length > 8 ? ", ..." : ""}): ` +
+      "Linux's list of host bridges cannot be consulted there",
   );
 }
 
@@ -166,7 +167,7 @@ function busesOf(
   const elsewhere = node.children.length - below.length;
   if (elsewhere > 0) {
     warnings.push(
-      `${elsewhere} of the functions below ${formatBdf(node.bdf)} are in another domain: not linked`,
+      `${elsewhere} functions below ${formatBdf(node.bdf)} are in another domain: not linked`,
     );
   }
   if (node.buses != null) return node.buses;
@@ -216,8 +217,8 @@ function portBelow(above: PortType | undefined, node: ForestNode): PortType | un
 }
 
 /**
- * Behind a link is one device, number 0, whose virtual functions may carry other numbers. Slots of a
- * conventional bus are numbered from 1 or higher on nearly every board.
+ * Behind a link is one device, number 0, whose virtual functions may carry other numbers. Slots of
+ * a conventional bus are numbered from 1 or higher on nearly every board.
  */
 function hasOneDevice(node: ForestNode): boolean {
   return node.children.length === 0 || node.children.some((child) => bdfDevice(child.bdf) === 0);

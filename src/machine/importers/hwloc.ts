@@ -1,6 +1,6 @@
 /**
- * hwloc XML, formats 1.x, 2.x and 3.0 (`lstopo topology.xml`): the tree of bridges with bus numbers,
- * ids, classes, links as bytes per second, NUMA places, CPU and kernel.
+ * hwloc XML, formats 1.x, 2.x and 3.0 (`lstopo topology.xml`): the tree of bridges with bus
+ * numbers, ids, classes, links as bytes per second, NUMA places, CPU and kernel.
  *
  * Invariants: what hwloc filters out (its default keeps "important" devices and drops bridges that
  * lead nowhere) is said in a warning, never guessed.
@@ -67,8 +67,8 @@ export function parseHwloc(text: string, file: string): MachinePart {
   }
   if (walk.bridgesLeftOut > 0) {
     walk.warnings.push(
-      `${file} leaves PCI bridges out (hwloc's filter): ${walk.bridgesLeftOut} buses got a port of ` +
-        "their own, so that switches which devices share are not seen; use --filter io:all",
+      `${file} leaves PCI bridges out (hwloc's filter): ${walk.bridgesLeftOut} buses got a port ` +
+        "of their own, so that switches which devices share are not seen; use --filter io:all",
     );
   }
   return partFromForest(walk.roots, {
@@ -228,8 +228,12 @@ function devices(element: XmlElement, numaNode: number | null, walk: Walk): Fore
   });
 }
 
-const TYPE =
-  /^([0-9a-f]{4})(?:\([^)]*\))? \[([0-9a-f]{4}):([0-9a-f]{4})\](?: \[([0-9a-f]{4}):([0-9a-f]{4})\])?(?: ([0-9a-f]{2}))?(?: ([0-9a-f]{2}))?/i;
+/** `0604 [8086:3c03] [0000:0000] 07 00`: class, ids, subsystem, revision, programming interface. */
+const TYPE = new RegExp(
+  "^([0-9a-f]{4})(?:\\([^)]*\\))? \\[([0-9a-f]{4}):([0-9a-f]{4})\\]" +
+    "(?: \\[([0-9a-f]{4}):([0-9a-f]{4})\\])?(?: ([0-9a-f]{2}))?(?: ([0-9a-f]{2}))?",
+  "i",
+);
 
 function device(element: XmlElement, numaNode: number | null, walk: Walk): ForestNode | null {
   const { attributes } = element;
@@ -283,9 +287,10 @@ function namesOf({ children }: XmlElement): Partial<ForestNode> {
 }
 
 /**
- * hwloc tells a link as one number, its payload rate in GB/s (GT/s times lanes times encoding: 8/10,
- * 128/130, 242/256). That x16 of one generation and x8 of the next have the same rate does not matter
- * to who compares rates; the widest reading is taken, and `unknown` says so. Old versions round.
+ * hwloc tells a link as one number, its payload rate in GB/s (GT/s times lanes times encoding:
+ * 8/10, 128/130, 242/256). That x16 of one generation and x8 of the next have the same rate does
+ * not matter to who compares rates; the widest reading is taken, and `unknown` says so. Old
+ * versions round.
  */
 const RATES: readonly { readonly rate: number; readonly link: LinkFacts }[] = [
   16, 8, 4, 2, 1, 12, 32,

@@ -3,7 +3,9 @@
  * `enx001122334455` is a MAC address, a by-id name holds a serial number.
  */
 
-/** At most this many names of one function are kept; a bonded NIC or an HBA with disks has dozens. */
+/**
+ * At most this many names of one function are kept; a bonded NIC or an HBA with disks has dozens.
+ */
 export const KERNEL_NAMES_MAX = 64;
 
 /** True for a short plain name such as `nvme0n1`, `mlx5_0`, `eth0`, `card1`, `cuda0`. */

@@ -57,19 +57,17 @@ function notesOf({ downstream, rootPorts, virtual, split }: Notes): string[] {
   const notes: string[] = [];
   if (downstream + rootPorts > 0) {
     notes.push(
-      `NCCL leaves ports out: ${rootPorts} root ports and ${downstream} switch downstream ports were ` +
+      `NCCL leaves ports out: ${rootPorts} root ports and ${downstream} downstream ports were ` +
         "added where PCI Express has them; their names are made up, their ACS is unknown",
     );
   }
   if (virtual.length > 0) {
-    notes.push(
-      `virtual switches of the file were given names that can exist: ${virtual.join(", ")}`,
-    );
+    notes.push(`virtual switches of the file got names that can exist: ${virtual.join(", ")}`);
   }
   if (split.length > 0) {
     notes.push(
-      `${split.join(", ")} join functions of several domains, which no bridge does: these switches ` +
-        "are virtual, and the functions are shown without them",
+      `${split.join(", ")} join functions of several domains, which no bridge does: these ` +
+        "switches are virtual, and the functions are shown without them",
     );
   }
   return notes;

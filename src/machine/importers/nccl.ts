@@ -1,6 +1,6 @@
 /**
- * NCCL and RCCL topology XML (`NCCL_TOPO_DUMP_FILE=topo.xml`): GPUs, NICs and the switches above them
- * with names, ids, highest link speed, NUMA node and CPU.
+ * NCCL and RCCL topology XML (`NCCL_TOPO_DUMP_FILE=topo.xml`): GPUs, NICs and the switches above
+ * them with names, ids, highest link speed, NUMA node and CPU.
  *
  * NCCL walks up two levels of sysfs at a time, so root ports and the downstream ports of switches
  * are not in the file although PCI Express requires them; nccl-ports.ts puts them back.

@@ -240,7 +240,9 @@ const sizeOf = ({ start, end }: { start: number; end: number }): number | null =
   return isAddress(size) && Number.isInteger(Math.log2(size)) ? size : null;
 };
 
-/** BARs as the kernel assigned them. Addresses are the CPU's, which most machines use on the bus. */
+/**
+ * BARs as the kernel assigned them. Addresses are the CPU's, which most machines use on the bus.
+ */
 function barsFromResources(fn: SysfsFunction, command: number | null): Bar[] {
   const bars: Bar[] = [];
   for (let index = 0; index <= ROM_LINE; index++) {
@@ -365,8 +367,8 @@ function rootBusRanges(
       });
     }
     warnings.push(
-      `addresses on root bus ${path.bus.toString(16)} of domain ${path.domain.toString(16)} differ from ` +
-        "the CPU's: apertures are known only where BARs show them",
+      `addresses on root bus ${path.bus.toString(16)} of domain ${path.domain.toString(16)} ` +
+        "differ from the CPU's: apertures are known only where BARs show them",
     );
   }
   return result;

@@ -6,7 +6,7 @@
  * named in its first line, or blocks of files, each begun by `*** /path`.
  */
 
-import { BUG_REPORT_SECTIONS_MAX } from "../../core/index.ts";
+import { BRIDGE_DEPTH_MAX, BUG_REPORT_SECTIONS_MAX } from "../../core/index.ts";
 
 export interface CommandOutput {
   /** As the report names it: `/usr/bin/lspci -nntv`. */
@@ -68,10 +68,17 @@ function takeFiles(body: string, files: Map<string, string>): void {
   put();
 }
 
-const PATH_LINE =
-  /^((?:[0-9a-f]{4,8}:)?)[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\/(?:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\/)*([0-9a-f]{2}:[0-9a-f]{2}\.[0-7]) /gm;
-const SYSFS_LINE =
-  /^([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]) ([0-9a-f]{4})([0-9a-f]{2}): Vendor ([0-9a-f]{4}) Device ([0-9a-f]{4}) \(rev ([0-9a-f]{2})\)$/gm;
+const PLACE = "[0-9a-f]{2}:[0-9a-f]{2}\\.[0-7]";
+const PATH_LINE = new RegExp(
+  `^((?:[0-9a-f]{4,8}:)?)${PLACE}/(?:${PLACE}/){0,${BRIDGE_DEPTH_MAX}}(${PLACE}) `,
+  "gm",
+);
+const ID = "([0-9a-f]{4})";
+const SYSFS_LINE = new RegExp(
+  `^([0-9a-f]{4,8}:${PLACE}) ${ID}([0-9a-f]{2}): ` +
+    `Vendor ${ID} Device ${ID} \\(rev ([0-9a-f]{2})\\)$`,
+  "gm",
+);
 
 /**
  * Variants of lspci's lines, made plain: paths of `lspci -PP` (`00:04.0/01:00.0 ...`) lose what is

@@ -2,8 +2,8 @@
  * `udevadm info --export-db`: places by device path, ids, classes, drivers, names, and what Linux
  * calls the devices of each function.
  *
- * Leaves out: serial numbers, MAC addresses and links by id, which that database is full of; they are
- * not even read. It tells no register, so no ACS, BAR or link.
+ * Leaves out: serial numbers, MAC addresses and links by id, which that database is full of; they
+ * are not even read. It tells no register, so no ACS, BAR or link.
  */
 
 import { PeerlaneError } from "../../core/index.ts";
