@@ -43,8 +43,10 @@ export interface QueueOrigin {
   readonly capsules: HostRegion | null;
   /** Data bytes that a capsule of an I/O queue may carry. */
   readonly inCapsuleBytes: number;
-  /** Entries that the transport has room for; Connect must not ask for more. */
+  /** Entries that this connection has room for; Connect must not ask for more. */
   readonly depthMax: number;
+  /** Entries of the largest I/O queue on this transport (CAP.MQES). */
+  readonly ioDepthMax: number;
   /** Queue identifier that the transport was told when the connection was made; -1: it was not. */
   readonly qid: number;
   /** For people: `10.0.0.2`. */

@@ -85,7 +85,7 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
   readonly hostId: Uint8Array;
   readonly adminQueue: TargetQueue;
   readonly ioQueues = new Map<number, TargetQueue>();
-  readonly properties = new Properties(NVMET_QUEUE_DEPTH_MAX);
+  readonly properties: Properties;
   readonly events = new AsyncEvents();
   readonly errors = new ErrorInformation();
   readonly changedNamespaces = new Set<number>();
@@ -106,6 +106,8 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     this.hostId = options.hostId;
     this.adminQueue = options.adminQueue;
     this.services = services;
+    const { ioDepthMax } = options.adminQueue.origin;
+    this.properties = new Properties(Math.min(ioDepthMax, NVMET_QUEUE_DEPTH_MAX));
     this.setKeepAlive(options.keepAliveMs);
     for (let nsid = 0; nsid <= this.subsystem.nsidMax; nsid++) {
       this.namespaces.push(null);

@@ -321,6 +321,15 @@ describe("a provider that goes away under load", () => {
 });
 
 describe("errors of the network", () => {
+  it("a queue that is too deep is rejected with the reason, and the host asks for less", async () => {
+    const { harness, bench } = await open({ rdma: { depthMax: 16 } }, { depth: 64 });
+    expect(bench.queue.depth).toBe(16);
+    const { transport } = bench.host.options;
+    const asking = transport.connect({ qid: 1, depth: 17, cntlid: 1, inCapsuleBytes: 0 });
+    await expect(bench.settle(asking)).rejects.toThrow(/RDMA Invalid HSQSIZE/);
+    expect(harness.rig.transport.inspect()["rejected"]).toEqual({ "RDMA Invalid HSQSIZE": 1 });
+  });
+
   it("a key that means nothing ends the connection, and the target drains", async () => {
     const { harness, bench } = await open();
     const data = await bench.data(4096);

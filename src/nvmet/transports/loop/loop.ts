@@ -97,6 +97,7 @@ export class LoopTransport implements HostTransport {
       capsules: null,
       inCapsuleBytes: 0,
       depthMax: depth,
+      ioDepthMax: NVMET_QUEUE_DEPTH_MAX,
       qid: options.qid,
       peer: "loop",
     };

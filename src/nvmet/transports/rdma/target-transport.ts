@@ -206,6 +206,7 @@ export class RdmaTargetTransport implements ChannelOwner, Poller, Inspectable {
           // What Identify announces is about I/O queues.
           inCapsuleBytes: this.inCapsuleBytes,
           depthMax: asked.depth,
+          ioDepthMax: this.depthMax,
           qid: asked.qid,
           peer: request.remoteAddress,
         },
