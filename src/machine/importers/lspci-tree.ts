@@ -1,12 +1,13 @@
 /**
- * Trees as `lspci -t`, `-tv`, `-tnnv` (and winlspci) print them: which function is where, bus numbers
- * of bridges, and with -v and -nn names and ids. Nothing else is in a tree: every register is unknown.
+ * Trees as `lspci -t`, `-tv`, `-tnnv` (and winlspci) print them: which function is where, bus
+ * numbers of bridges, and with -v and -nn names and ids. Nothing else is in a tree: every register
+ * is unknown.
  *
  * A tree is drawn in columns. A `+` or `\` stands in the column of the bus that its function is on,
  * so a map from columns to buses reads it, whatever names stand to the right.
  *
- * Invariants: one pass; a line that does not fit the drawing is an error with its number, since every
- * line below it could hang from the wrong bus.
+ * Invariants: one pass; a line that does not fit the drawing is an error with its number, since
+ * every line below it could hang from the wrong bus.
  */
 
 import { type Bdf, MACHINE_FUNCTIONS_MAX, makeBdf, PeerlaneError } from "../../core/index.ts";
@@ -106,8 +107,8 @@ class TreeReader {
         }
         at += 1 + below[0].length;
         bus = this.descend(node, bus.domain, below);
-        // winlspci prints names and ids of bridges too, and what is below on lines of its own, under
-        // the last digit of the bus numbers.
+        // winlspci prints names and ids of bridges too, and what is below on lines of its own,
+        // under the last digit of the bus numbers.
         if (line[at] === " ") {
           describe(node, line.slice(at).trim());
           this.buses.set(at - 2, bus);
