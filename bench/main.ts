@@ -8,6 +8,8 @@ import { fabricDma } from "./fabric-dma.ts";
 import { fabricBorrow64, fabricWrite4k } from "./fabric-small.ts";
 import { type Bench, isMet } from "./lib.ts";
 import { memoryMap } from "./memory-map.ts";
+import { nvmeWriteDeep, nvmeWriteSingle } from "./nvme-io.ts";
+import { parseLspciHex, parseLspciText } from "./parse-lspci.ts";
 import { verdictMatrix256, verdictMatrix1024 } from "./verdict-matrix.ts";
 
 /** Add a benchmark here. */
@@ -16,6 +18,10 @@ const BENCHES: readonly Bench[] = [
   fabricWrite4k,
   fabricBorrow64,
   memoryMap,
+  nvmeWriteDeep,
+  nvmeWriteSingle,
+  parseLspciHex,
+  parseLspciText,
   verdictMatrix256,
   verdictMatrix1024,
 ];

@@ -28,32 +28,44 @@ import type {
 } from "../snapshot.ts";
 import { parseBarLine, parseSizeText } from "./lspci-values.ts";
 
-/** One `Capabilities:` line and the lines under it, without their first two tabs. */
+/** One `Capabilities:` line and where the lines under it are. */
 interface Block {
   readonly offset: number;
   readonly version: number;
   readonly title: string;
-  readonly lines: readonly string[];
+  readonly details: readonly string[];
+  readonly from: number;
+  to: number;
 }
 
 const CAPABILITY_LINE = /^\tCapabilities: \[([0-9a-f]{2,3})(?: v(\d{1,2}))?\] (.*)$/;
 
 function blocksOf(details: readonly string[]): Block[] {
   const blocks: Block[] = [];
-  let lines: string[] | null = null;
-  for (const line of details) {
-    if (line.charCodeAt(1) !== 9) {
-      const match = CAPABILITY_LINE.exec(line);
-      lines = match === null ? null : [];
-      if (match === null || lines === null) continue;
-      const offset = Number.parseInt(match[1] as string, 16);
-      blocks.push({ offset, version: Number(match[2] ?? 0), title: match[3] as string, lines });
-    } else if (lines !== null) {
-      lines.push(line.slice(2));
-    }
+  let block: Block | null = null;
+  for (let i = 0; i < details.length; i++) {
+    const line = details[i] as string;
+    if (line.charCodeAt(1) === 9) continue;
+    if (block !== null) block.to = i;
+    block = null;
+    const match = line.startsWith("\tCapabilities: [") ? CAPABILITY_LINE.exec(line) : null;
+    if (match === null) continue;
+    block = {
+      offset: Number.parseInt(match[1] as string, 16),
+      version: Number(match[2] ?? 0),
+      title: match[3] as string,
+      details,
+      from: i + 1,
+      to: details.length,
+    };
+    blocks.push(block);
   }
   return blocks;
 }
+
+/** The lines under a capability, without their first two tabs. Most capabilities never need it. */
+const linesOf = ({ details, from, to }: Block): string[] =>
+  details.slice(from, to).map((line) => line.slice(2));
 
 /** Beginnings of titles; the longest that fits decides. */
 const TITLES: readonly (readonly [string, number])[] = [
@@ -174,7 +186,7 @@ function portTypeFrom(title: string): PortType | null {
 function expressFrom(block: Block): PcieFacts | null {
   const portType = portTypeFrom(block.title);
   if (portType === null) return null;
-  const registers = registersOf(block.lines);
+  const registers = registersOf(linesOf(block));
   const text = (name: string): string => registers.get(name) ?? "";
   const capability = text("DevCap");
   const control = text("DevCtl");
@@ -214,7 +226,7 @@ const ACS_FLAGS: readonly (readonly [string, number])[] = [
 ];
 
 function acsFrom(block: Block, unknown: Unknown[]): AcsFacts | null {
-  const registers = registersOf(block.lines);
+  const registers = registersOf(linesOf(block));
   const capability = registers.get("ACSCap");
   const control = registers.get("ACSCtl");
   if (capability === undefined || control === undefined) return null;
@@ -228,9 +240,9 @@ function acsFrom(block: Block, unknown: Unknown[]): AcsFacts | null {
 }
 
 function sriovFrom(block: Block, unknown: Unknown[]): SriovFacts {
-  const text = block.lines.join("\n");
+  const text = linesOf(block).join("\n");
   const bars: Bar[] = [];
-  for (const line of block.lines) {
+  for (const line of linesOf(block)) {
     const match = /^Region ([0-5]): (.*)$/.exec(line);
     if (match === null) continue;
     const bar = parseBarLine(match[2] as string, Number(match[1]));
@@ -255,7 +267,7 @@ function sriovFrom(block: Block, unknown: Unknown[]): SriovFacts {
 
 function resizableFrom(block: Block): ResizableBar[] {
   const bars: ResizableBar[] = [];
-  for (const line of block.lines) {
+  for (const line of linesOf(block)) {
     const match = /^BAR ([0-5]): current size: (\w+), supported: (.*)$/.exec(line);
     if (match === null) continue;
     const currentBytes = parseSizeText(match[2] as string);
@@ -270,7 +282,7 @@ function resizableFrom(block: Block): ResizableBar[] {
 }
 
 function msixFrom(block: Block): MsixFacts {
-  const text = block.lines.join("\n");
+  const text = linesOf(block).join("\n");
   const table = /Vector table: BAR=(\d) offset=([0-9a-f]+)/.exec(text);
   const pba = /PBA: BAR=(\d) offset=([0-9a-f]+)/.exec(text);
   const vectors = numberAfter(block.title, /(?:Count|TabSize)=(\d{1,4})/) ?? 1;
@@ -333,7 +345,7 @@ function readExtended(fn: FunctionDraft, block: Block, id: number, unknown: Unkn
       fn.sriov ??= sriovFrom(block, unknown);
       return;
     case ExtendedId.ats:
-      fn.ats ??= { enabled: /ATSCtl:\s*Enable\+/.test(block.lines.join("\n")) };
+      fn.ats ??= { enabled: /ATSCtl:\s*Enable\+/.test(linesOf(block).join("\n")) };
       return;
     case ExtendedId.resizableBar:
       if (fn.resizableBars.length === 0) fn.resizableBars = resizableFrom(block);

@@ -24,11 +24,27 @@ const SUBCLASS_SEMI_TRANSPARENT = 0x0609;
 const SUBCLASS_CARDBUS = 0x0607;
 const SUBCLASS_NVM = 0x0108;
 const NVME_INTERFACE = 0x02;
-/** Value after `key` in the lines, trimmed; null when no line has it. */
-function lineValue(details: readonly string[], key: string): string | null {
-  const prefix = `\t${key}`;
-  const line = details.find((detail) => detail.startsWith(prefix));
-  return line === undefined ? null : line.slice(prefix.length).trim();
+/** The lines of a record that belong to no capability. */
+interface TopLines {
+  /** Without their tab. */
+  readonly lines: readonly string[];
+  /** What follows the first colon, by what is before it; the first line of a name counts. */
+  readonly values: ReadonlyMap<string, string>;
+}
+
+function topLinesOf(details: readonly string[]): TopLines {
+  const lines: string[] = [];
+  const values = new Map<string, string>();
+  for (const detail of details) {
+    if (detail.charCodeAt(1) === 9) continue;
+    const line = detail.slice(1);
+    lines.push(line);
+    const colon = line.indexOf(":");
+    if (colon <= 0) continue;
+    const name = line.slice(0, colon);
+    if (!values.has(name)) values.set(name, line.slice(colon + 1).trim());
+  }
+  return { lines, values };
 }
 
 /** `I/O+ Mem- BusMaster+` into bits. */
@@ -152,13 +168,11 @@ function parseRom(text: string): Bar | null {
   };
 }
 
-function parseBars(fn: FunctionDraft, details: readonly string[], unknown: Unknown[]): void {
+function parseBars(fn: FunctionDraft, top: TopLines, unknown: Unknown[]): void {
   const bars = new Map<number, Bar>();
   const count = fn.bridge === null && fn.headerType === 0 ? barCount(0) : barCount(fn.headerType);
   let next = 0;
-  for (const line of details) {
-    if (line.charCodeAt(1) === 9) continue;
-    const body = line.slice(1);
+  for (const body of top.lines) {
     const numbered = /^(?:\[virtual\] )?Region (\d): (.*)$/.exec(body);
     const isBare = /^(?:\[virtual\] )?(?:Memory|I\/O ports) at /.test(body);
     if (numbered !== null || isBare) {
@@ -182,45 +196,45 @@ function parseBars(fn: FunctionDraft, details: readonly string[], unknown: Unkno
   }
 }
 
-function parseBridge(details: readonly string[]): BridgeFacts | null {
-  const buses = lineValue(details, "Bus: ");
+function parseBridge(top: TopLines): BridgeFacts | null {
+  const buses = top.values.get("Bus") ?? "";
   const match = /primary=([0-9a-f]{2}), secondary=([0-9a-f]{2}), subordinate=([0-9a-f]{2})/.exec(
-    buses ?? "",
+    buses,
   );
   if (match === null) return null;
   const [primary, secondary, subordinate] = match
     .slice(1, 4)
     .map((bus) => Number.parseInt(bus, 16)) as [number, number, number];
-  const prefetchable = lineValue(details, "Prefetchable memory behind bridge:");
+  const prefetchable = top.values.get("Prefetchable memory behind bridge") ?? null;
   // What a bridge without that window reads: zeros in both registers.
   const isAbsent = /^0+-0*fffff\b/.test(prefetchable ?? "");
   return {
     primary,
     secondary,
     subordinate,
-    io: parseWindow(lineValue(details, "I/O behind bridge:")),
-    memory: parseWindow(lineValue(details, "Memory behind bridge:")),
+    io: parseWindow(top.values.get("I/O behind bridge") ?? null),
+    memory: parseWindow(top.values.get("Memory behind bridge") ?? null),
     prefetchable: isAbsent ? null : parseWindow(prefetchable),
     // Its second line has discard timers, which PCI Express does not use.
-    bridgeControl: flagsToBits(lineValue(details, "BridgeCtl:") ?? "", BRIDGE_CONTROL_BITS),
+    bridgeControl: flagsToBits(top.values.get("BridgeCtl") ?? "", BRIDGE_CONTROL_BITS),
   };
 }
 
 function parseCommand(
   fn: FunctionDraft,
-  details: readonly string[],
+  top: TopLines,
   verbosity: Verbosity,
   unknown: Unknown[],
 ): void {
   if (verbosity === "vv") {
-    fn.command = flagsToBits(lineValue(details, "Control:") ?? "", COMMAND_BITS);
+    fn.command = flagsToBits(top.values.get("Control") ?? "", COMMAND_BITS);
     return;
   }
   if (verbosity === "plain") {
     unknown.push(unknownField("command", "printed without -vv"));
     return;
   }
-  const isMaster = /(?:^|, )bus master(?:,|$)/.test(lineValue(details, "Flags:") ?? "");
+  const isMaster = /(?:^|, )bus master(?:,|$)/.test(top.values.get("Flags") ?? "");
   const isOpen = (kind: "io" | "memory"): boolean =>
     fn.bars.some((bar) => bar.enabled && (bar.kind === "io") === (kind === "io"));
   fn.command =
@@ -230,24 +244,24 @@ function parseCommand(
   unknown.push(unknownField("command", "printed with -v only, derived from flags and BARs"));
 }
 
-function verbosityOf(details: readonly string[]): Verbosity {
-  if (details.some((line) => line.startsWith("\tControl:"))) return "vv";
-  return details.some((line) => line.startsWith("\tFlags:")) ? "v" : "plain";
+function verbosityOf({ values }: TopLines): Verbosity {
+  if (values.has("Control")) return "vv";
+  return values.has("Flags") ? "v" : "plain";
 }
 
 /** Lines that say where the function is and who drives it. */
-function parsePlacement(fn: FunctionDraft, details: readonly string[], unknown: Unknown[]): void {
-  const flags = lineValue(details, "Flags:") ?? "";
-  const node = lineValue(details, "NUMA node:") ?? /NUMA node (\d+)/.exec(flags)?.[1] ?? null;
-  const group = lineValue(details, "IOMMU group:") ?? /IOMMU group (\d+)/.exec(flags)?.[1] ?? null;
+function parsePlacement(fn: FunctionDraft, { values }: TopLines, unknown: Unknown[]): void {
+  const flags = values.get("Flags") ?? "";
+  const node = values.get("NUMA node") ?? /NUMA node (\d+)/.exec(flags)?.[1] ?? null;
+  const group = values.get("IOMMU group") ?? /IOMMU group (\d+)/.exec(flags)?.[1] ?? null;
   const reason = "no such line in the dump";
   if (node !== null && /^\d{1,9}$/.test(node)) fn.numaNode = Number(node);
   else unknown.push(unknownField("numaNode", reason));
   if (group !== null && /^\d{1,9}$/.test(group)) fn.iommuGroup = Number(group);
   else unknown.push(unknownField("iommuGroup", reason));
-  fn.driver = lineValue(details, "Kernel driver in use:");
-  fn.physicalSlot = lineValue(details, "Physical Slot:");
-  const subsystem = lineValue(details, "Subsystem:");
+  fn.driver = values.get("Kernel driver in use") ?? null;
+  fn.physicalSlot = values.get("Physical Slot") ?? null;
+  const subsystem = values.get("Subsystem") ?? null;
   const ids = /\[?([0-9a-f]{4}):([0-9a-f]{4})\]?$/i.exec(subsystem ?? "");
   if (ids !== null && fn.headerType === 0) {
     fn.subsystemVendorId = Number.parseInt(ids[1] as string, 16);
@@ -276,26 +290,27 @@ const ALL_CAPABILITIES = [
 /** A function from its record's text alone; `config` stays null. */
 export function functionFromText(record: LspciRecord): PciFunction {
   const { details } = record;
-  const verbosity = verbosityOf(details);
+  const top = topLinesOf(details);
+  const verbosity = verbosityOf(top);
   const fn = blankFunction(record.bdf);
   const unknown: Unknown[] = [];
   parseHeader(fn, record.header, unknown, verbosity === "plain");
-  fn.bridge = parseBridge(details);
+  fn.bridge = parseBridge(top);
   fn.headerType = headerTypeOf(fn, fn.bridge !== null);
   if (fn.headerType !== 0 && fn.bridge === null) {
     unknown.push(unknownField("bridge", "printed without -v"));
   }
   if (verbosity === "plain") unknown.push(unknownField("bars", "printed without -v"));
-  else parseBars(fn, details, unknown);
-  parseCommand(fn, details, verbosity, unknown);
-  parsePlacement(fn, details, unknown);
+  else parseBars(fn, top, unknown);
+  parseCommand(fn, top, verbosity, unknown);
+  parsePlacement(fn, top, unknown);
   if (verbosity === "plain") fn.driver = null;
   if (verbosity === "plain" && details.length === 0) unknown.push(unknownField("driver"));
   if (verbosity !== "vv") {
     // At -v capabilities are named without their registers; what has registers is unknown.
     const reason = "printed without -vv";
     for (const field of ALL_CAPABILITIES) unknown.push(unknownField(field, reason));
-  } else if (details.some((line) => line.startsWith("\tCapabilities: <access denied>"))) {
+  } else if (top.values.get("Capabilities") === "<access denied>") {
     const reason = "printed without root";
     for (const field of ALL_CAPABILITIES) unknown.push(unknownField(field, reason));
   } else {
