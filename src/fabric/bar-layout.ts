@@ -35,7 +35,11 @@ export class BarLayout {
   ): void {
     for (let bar = 0; bar < BARS; bar++) {
       const onBar = (region: BarRegion): boolean => region.bar === bar;
-      const covers = overlays.filter(onBar).map(pieceOf);
+      // Of overlays that overlap (a dump with a broken capability) the first wins.
+      const covers: BarPiece[] = [];
+      for (const overlay of overlays.filter(onBar)) {
+        covers.push(...cutAround(pieceOf(overlay), covers));
+      }
       const own = regions.filter(onBar).flatMap((region) => {
         checkRegion(region, sizes);
         return cutAround(pieceOf(region), covers);
