@@ -62,7 +62,7 @@ export const NVME_IO_QUEUES_MAX = 1024;
 export const NVME_COMMANDS_MAX = 65_536;
 /** Namespaces of one NVMe controller model: one Identify list. */
 export const NVME_NAMESPACES_MAX = 1024;
-/** SGL descriptors of one command, all segments together: ends lists that point back at themselves. */
+/** SGL descriptors of one command, in all segments: ends lists that lead back to themselves. */
 export const NVME_SGL_DESCRIPTORS_MAX = 131_072;
 /** Asynchronous events waiting in an NVMe controller for a request to report them. */
 export const NVME_EVENTS_MAX = 64;
