@@ -137,12 +137,18 @@ export class RequestQueue implements BlockQueue, RequestOwner {
   }
 
   kick(): void {
-    this.dispatch();
+    this.flush();
+  }
+
+  /** Maps and hands over what is plugged, and commits once. Returns how many requests that were. */
+  private flush(): number {
+    const handed = this.dispatch();
     if (this.needsCommit) {
       this.needsCommit = false;
       this.counters.commits++;
       this.driver.commit();
     }
+    return handed;
   }
 
   poll(): number {
@@ -151,10 +157,9 @@ export class RequestQueue implements BlockQueue, RequestOwner {
 
   /** `poll` without the driver, for a driver that polls itself: what waited goes on. */
   pump(): number {
-    let placed = 0;
-    while (this.waitHead !== null && this.placeWaiting()) placed++;
-    this.kick();
-    return placed;
+    let done = 0;
+    while (this.waitHead !== null && this.placeWaiting()) done++;
+    return done + this.flush();
   }
 
   /**
@@ -283,11 +288,12 @@ export class RequestQueue implements BlockQueue, RequestOwner {
     return true;
   }
 
-  /** Maps plugged requests and hands them to the driver until it is full. */
-  private dispatch(): void {
+  /** Maps plugged requests and hands them to the driver until it is full. Returns how many. */
+  private dispatch(): number {
     // A bio that ends in here may submit and kick; its requests are taken by this same loop.
-    if (this.isDispatching) return;
+    if (this.isDispatching) return 0;
     this.isDispatching = true;
+    let handed = 0;
     while (this.plugHead !== null) {
       const request: Request = this.plugHead;
       let status: number = BlockStatus.ok;
@@ -297,6 +303,7 @@ export class RequestQueue implements BlockQueue, RequestOwner {
         this.counters.busy++;
         break;
       }
+      handed++;
       this.plugHead = request.next;
       if (this.plugHead === null) this.plugTail = null;
       this.plugCount--;
@@ -313,6 +320,7 @@ export class RequestQueue implements BlockQueue, RequestOwner {
       }
     }
     this.isDispatching = false;
+    return handed;
   }
 
   /** Makes protection information where that is the queue's work, and maps. */

@@ -203,7 +203,7 @@ describe("data", () => {
     expect(Buffer.compare(bytes.subarray(256, 256 + 3 * MIB), before)).toBe(0);
   });
 
-  it("comes straight from the CMB and from a peer, at a bus address that is not the physical one", async () => {
+  it("comes straight from the CMB or a peer, at bus addresses that differ from physical ones", async () => {
     const { controller, device, peer, fabric, io, memory, bytes, model } = await setup();
     const { cmb } = controller;
     expect(cmb).toMatchObject({ bar: 2, offset: 0, sizeBytes: SSD_CMB_BYTES, readable: true });
@@ -246,7 +246,7 @@ describe("data", () => {
 
 describe("protection information", () => {
   const namespaces = [{ sizeBytes: MIB, metadataBytes: 8, piType: 1 }];
-  it("is inserted and checked by the controller, for memory that the CPU cannot reach as well", async () => {
+  it("is inserted and checked by the controller, peer memory or not", async () => {
     const { io, controller, device, memory } = await setup({ model: { namespaces } });
     const own = new DmaAddressMemory(device.id);
     const bus = controller.cmb?.bus ?? 0;
@@ -254,7 +254,7 @@ describe("protection information", () => {
     expect(io(BioOp.read, 8, memory, 0, 4096)).toBe("ok");
   });
 
-  it("is made by the CPU where it is asked to, and peer memory goes through the controller", async () => {
+  it("is made by the CPU where asked to, and for peer memory by the controller", async () => {
     const { io, controller, device, memory, bytes, queue } = await setup(
       { model: { namespaces } },
       { integrityPolicy: IntegrityPolicy.hostFirst },
@@ -271,7 +271,7 @@ describe("protection information", () => {
     expect(queue.integrity?.mismatches).toBe(0);
   });
 
-  it("is never dropped: metadata that the controller cannot insert stays out of a peer's reach", async () => {
+  it("is never dropped: what nobody can make it for is refused", async () => {
     const wide = [{ sizeBytes: MIB, metadataBytes: 64, piType: 2 }];
     const { io, controller, device, memory, queue } = await setup({ model: { namespaces: wide } });
     expect(io(BioOp.write, 8, memory, 0, 8192)).toBe("ok");
