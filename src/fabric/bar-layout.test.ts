@@ -60,6 +60,6 @@ describe("BarLayout", () => {
     );
     expect(() => layout.set([region(0xf000, 0x2000)], [], SIZES)).toThrow(/does not fit/);
     const both = { ...region(0, 0x1000), registers };
-    expect(() => layout.set([both], [], SIZES)).toThrow(/either registers or memory/);
+    expect(() => layout.set([both], [], SIZES)).toThrow(/does not fit/);
   });
 });

@@ -1,6 +1,6 @@
 /**
- * What the address registers of a function say now: the runs of bus addresses that its memory BARs and
- * its windows claim, whether or not decode is enabled.
+ * What the address registers of a function say now: the runs of bus addresses that its memory BARs
+ * and its windows claim, whether or not decode is enabled.
  */
 
 import type { PciFunction } from "../machine/index.ts";
@@ -22,7 +22,9 @@ export interface LiveWindow {
 /** Software probing a BAR's size leaves it at the top of its space: beyond any real address. */
 const HIGH_HALF_LIMIT = 2 ** 20;
 
-/** BARs with an address. A VF's own read zero: its snapshot has what the PF's VF BARs make of them. */
+/**
+ * BARs with an address. A VF's own read zero: its snapshot has what the PF's VF BARs make of them.
+ */
 export function liveBars(
   fn: PciFunction,
   config: Uint8Array,
