@@ -88,6 +88,8 @@ export const RNIC_MR_MAX = 65_536;
 export const RNIC_PD_MAX = 1024;
 /** Work requests one queue pair starts before the next has its turn. */
 export const RNIC_BURST_MAX = 64;
+/** Bytes that an rw context puts in one work request: what every RNIC takes as one message. */
+export const RW_WR_BYTES_MAX = 2 ** 30;
 /** Ranges of one memory region: 2^16 of 4 KiB are 256 MiB in the worst case. */
 export const RNIC_MR_RANGES_MAX = 65_536;
 /** I/O queue pairs that the NVMe driver makes for one controller. One thread drives them. */

@@ -17,7 +17,7 @@
  * reserved L_Key, or a peer that has iWARP's READ rules).
  */
 
-import { assert, type Inspectable, type Tree } from "../core/index.ts";
+import { assert, type Inspectable, RW_WR_BYTES_MAX, type Tree } from "../core/index.ts";
 import { Direction, type IoMemory, MAP_STATUS_NAMES } from "../memory/index.ts";
 import { WrFlag, WrOpcode } from "../spec/rdma/index.ts";
 import { type Qp, SendWr, VerbsStatus } from "./verbs.ts";
@@ -51,8 +51,9 @@ export class RwContext implements Inspectable {
   private remote = 0;
   /** Work requests in use. */
   private used = 0;
-  /** End of the last SGE as the NIC sees it. */
+  /** End of the last SGE as the NIC sees it, and bytes of the last work request. */
   private tail = -1;
+  private wrBytes = 0;
   /** Bytes of all vectors. */
   bytes = 0;
 
@@ -110,15 +111,13 @@ export class RwContext implements Inspectable {
   }
 
   private append(address: number, length: number): boolean {
-    if (this.used > 0) {
+    if (this.used > 0 && this.wrBytes + length <= RW_WR_BYTES_MAX) {
       const wr = this.wrs[this.used - 1];
-      if (address === this.tail) {
-        wr.lengths[wr.sgeCount - 1] += length;
+      const isAdjacent = address === this.tail;
+      if (isAdjacent) wr.lengths[wr.sgeCount - 1] += length;
+      if (isAdjacent || wr.addSge(address, length, this.lkey)) {
         this.tail = address + length;
-        return true;
-      }
-      if (wr.addSge(address, length, this.lkey)) {
-        this.tail = address + length;
+        this.wrBytes += length;
         return true;
       }
     }
@@ -131,6 +130,7 @@ export class RwContext implements Inspectable {
     wr.remoteAddress = this.remote + this.bytes;
     wr.setSge(address, length, this.lkey);
     this.tail = address + length;
+    this.wrBytes = length;
     return true;
   }
 
