@@ -83,7 +83,7 @@ function renderRun(run: RunReport, paint: Paint, columns: number): string[] {
   section("host memory", [hostMemoryLine(run, paint)]);
   if (run.digest !== null) section("digest", [digestLine(run.digest, paint)]);
   section("I/O", [ioLine(run, paint)]);
-  if (run.io.writes + run.io.reads > 0) section("CPU", [cpuLine(run)]);
+  section("CPU", cpuLines(run, paint));
   return lines;
 }
 
@@ -95,7 +95,6 @@ function permittedLines(verdict: PermittedReport, paint: Paint, columns: number)
   const lines = [`${paint.name(client)} → ${paint.name(provider)}  ${how}  ${paint.dim(reason)}`];
   if (!refused) return lines;
   const width = columns - LABEL_WIDTH - 8;
-  lines.push(...wrap(verdict.text, width).map((text) => `  ${text}`));
   for (const text of verdict.evidence) lines.push(`  ${paint.dim(`evidence  ${text}`)}`);
   for (const text of verdict.remedies) {
     lines.push(...wrap(`remedy: ${text}`, width).map((line) => `  ${line}`));
@@ -157,24 +156,40 @@ function ioLine({ io }: RunReport, paint: Paint): string {
   return `${done}, ${paint.bad(`${formatCount(errors)} errors, the first: ${firstError}`)}`;
 }
 
-function cpuLine({ cpu }: RunReport): string {
-  const per = `${cpu.perIoUs.toFixed(2)} µs per I/O`;
-  return `${per} (remote host, wire, target, drivers and models; ${cpu.wallMs.toFixed(0)} ms in all)`;
+/** `4 KiB   write 3.81 µs   read 3.40 µs`, a line per size. */
+function cpuLines({ cpu }: RunReport, paint: Paint): string[] {
+  const rows = cpu.groups.map(({ sizeBytes, writeUs, readUs }) => [
+    formatBytes(sizeBytes),
+    `write ${micros(writeUs)}`,
+    readUs === null ? "" : `read ${micros(readUs)}`,
+  ]);
+  const note = `per I/O, both hosts with drivers and models; ${cpu.wallMs.toFixed(0)} ms in all`;
+  return [...alignColumns(rows, [true, true, true]), paint.dim(note)];
 }
 
+const micros = (us: number): string => `${us.toFixed(2)} µs`;
+
 function summaryTable(report: ScenarioReport, paint: Paint): string[] {
-  const header = ["", "staged in", "host payload", "µs/I/O", "digest", "outcome"].map(paint.dim);
+  const header = ["", "staged in", "host payload", firstSize(report), "digest", "outcome"].map(
+    paint.dim,
+  );
   const rows = report.runs.map((run) => {
-    const { hostMemory, cpu, digest, io } = run;
-    const ran = io.writes + io.reads > 0;
+    const { hostMemory, cpu, digest } = run;
+    const first = cpu.groups[0];
     return [
       run.description,
       run.stagedIn,
       formatBytes(hostMemory.payloadIn + hostMemory.payloadOut),
-      ran ? cpu.perIoUs.toFixed(2) : "-",
+      first === undefined ? "-" : micros(first.writeUs),
       digest === null ? "-" : digest.equal ? paint.good("equal") : paint.bad("DIFFERENT"),
       run.outcome,
     ];
   });
   return alignColumns([header, ...rows], [false, false, true, true]).map((line) => `  ${line}`);
+}
+
+/** Heading of the CPU column: what its figures are per. */
+function firstSize({ runs }: ScenarioReport): string {
+  const group = runs[0]?.cpu.groups[0];
+  return group === undefined ? "CPU" : `CPU per ${formatBytes(group.sizeBytes)} write`;
 }

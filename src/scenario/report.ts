@@ -105,11 +105,19 @@ export interface IoReport {
   readonly firstError: string | null;
 }
 
+/** CPU time of this process per I/O of one size, µs: remote host, wire, target, drivers, models. */
+export interface CpuGroupReport {
+  readonly sizeBytes: number;
+  readonly count: number;
+  readonly writeUs: number;
+  /** Null when nothing was read back. */
+  readonly readUs: number | null;
+}
+
 export interface CpuReport {
-  /** CPU time of this process for the whole workload, µs, digests excluded. */
+  readonly groups: readonly CpuGroupReport[];
+  /** CPU time of the whole workload, µs, digests excluded. */
   readonly totalUs: number;
-  /** Per I/O: remote host, wire, target, drivers and device models together. */
-  readonly perIoUs: number;
   readonly wallMs: number;
 }
 

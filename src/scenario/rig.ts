@@ -184,12 +184,12 @@ function publish(
     assembly.publishCmb(ssd);
   }
   if (target.provider === "cmb" || target.provider === devices.ssd) return;
-  for (const fn of memoryOwners(machine)) {
+  for (const fn of memoryOwners(machine, target.providerBytes)) {
     if (target.provider !== "auto" && fn.bdf !== target.provider) continue;
-    const bar = payloadBar(fn);
+    const bar = payloadBar(fn, target.providerBytes);
     if (bar === null) continue;
-    const sizeBytes = Math.min(bar.sizeBytes, target.providerBytes);
-    assembly.registry.publish(Provider.fromBar(fabric.open(fn.bdf), bar.index, { sizeBytes }));
+    const part = { sizeBytes: target.providerBytes };
+    assembly.registry.publish(Provider.fromBar(fabric.open(fn.bdf), bar.index, part));
   }
 }
 

@@ -6,12 +6,20 @@
 import { Prng, Span } from "../core/index.ts";
 import type { Machine } from "../machine/index.ts";
 import { mapHostMemory } from "../memory/index.ts";
+import type { HostBuffer, HostQueue } from "../nvmet/index.ts";
 import { type Clock, type Host, sha256 } from "../platform/index.ts";
 import { formatStatus } from "../spec/nvme/index.ts";
 import { observeRun } from "./observe.ts";
 import { planWorkload } from "./plan.ts";
 import { type PreparedMachine, prepareMachine } from "./prepare.ts";
-import type { CpuReport, DigestReport, IoReport, RunReport, ScenarioReport } from "./report.ts";
+import type {
+  CpuGroupReport,
+  CpuReport,
+  DigestReport,
+  IoReport,
+  RunReport,
+  ScenarioReport,
+} from "./report.ts";
 import { buildRig, type Rig } from "./rig.ts";
 import type { DescriptionName, Scenario } from "./schema.ts";
 import { describeDevices, describeMachine } from "./subjects.ts";
@@ -79,33 +87,11 @@ async function runOnce(
   const [queue] = host.queues;
   const [namespace] = host.namespaces;
   const { nsid } = namespace ?? { nsid: 0 };
-  const depth = scenario.workload.queueDepth;
   rig.fabric.resetTraffic();
-  const writes = new WorkloadPhase(
-    queue as NonNullable<typeof queue>,
-    source,
-    plan,
-    WRITE_OPCODE,
-    nsid,
-    depth,
-  );
-  const reads = new WorkloadPhase(
-    queue as NonNullable<typeof queue>,
-    sink,
-    plan,
-    READ_OPCODE,
-    nsid,
-    depth,
-  );
-  const start = { cpu: context.host.cpuTime(), ns: context.clock.nowNs() };
-  drive(rig, writes, (part) => context.progress?.(label, part / 2), plan);
-  // Reading back blocks that were refused would only count the same refusal twice.
-  if (writes.errors < plan.count) {
-    drive(rig, reads, (part) => context.progress?.(label, 0.5 + part / 2), plan);
-  }
-  const end = { cpu: context.host.cpuTime(), ns: context.clock.nowNs() };
-  const io = ioReport(writes, reads);
-  const cpu = cpuReport(start, end, io.writes + io.reads);
+  const endpoint = { queue: queue as HostQueue, nsid, depth: scenario.workload.queueDepth };
+  const start = moment(context);
+  const { io, groups } = runGroups(rig, plan, endpoint, source, sink, context, label);
+  const cpu: CpuReport = { groups, ...since(start, context) };
   const readBack = region.bytes.subarray(plan.totalBytes, 2 * plan.totalBytes);
   const digest = io.errors === 0 ? digests(rig, plan, payload, readBack) : null;
   const observed = observeRun(rig, prepared, description, io);
@@ -116,47 +102,95 @@ async function runOnce(
   return { report, rig };
 }
 
-/** Polls until the phase is done. */
-function drive(
-  { reactor }: Rig,
-  phase: WorkloadPhase,
-  progress: (part: number) => void,
+interface Endpoint {
+  readonly queue: HostQueue;
+  readonly nsid: number;
+  readonly depth: number;
+}
+
+/** Every group in turn: its writes, then its reads. */
+function runGroups(
+  rig: Rig,
   plan: WorkloadPlan,
-): void {
+  { queue, nsid, depth }: Endpoint,
+  source: HostBuffer,
+  sink: HostBuffer,
+  context: RunContext,
+  label: string,
+): { io: IoReport; groups: CpuGroupReport[] } {
+  const groups: CpuGroupReport[] = [];
+  const writes: WorkloadPhase[] = [];
+  const reads: WorkloadPhase[] = [];
+  for (const group of plan.groups) {
+    const before = moment(context);
+    const write = new WorkloadPhase(queue, source, plan, group, WRITE_OPCODE, nsid, depth);
+    drive(rig, write, () => context.progress?.(label, progressOf(plan, writes, reads, write)));
+    writes.push(write);
+    const writeUs = since(before, context).totalUs / group.count;
+    const cpu = { sizeBytes: group.size, count: group.count, writeUs };
+    // Reading back blocks that were refused would only count the same refusal twice.
+    if (write.errors > 0) {
+      groups.push({ ...cpu, readUs: null });
+      continue;
+    }
+    const middle = moment(context);
+    const read = new WorkloadPhase(queue, sink, plan, group, READ_OPCODE, nsid, depth);
+    drive(rig, read, () => context.progress?.(label, progressOf(plan, writes, reads, read)));
+    reads.push(read);
+    groups.push({ ...cpu, readUs: since(middle, context).totalUs / group.count });
+  }
+  return { io: ioReport(writes, reads), groups };
+}
+
+function progressOf(
+  plan: WorkloadPlan,
+  writes: readonly WorkloadPhase[],
+  reads: readonly WorkloadPhase[],
+  current: WorkloadPhase,
+): number {
+  const ended = [...writes, ...reads].reduce((sum, phase) => sum + phase.done, 0);
+  return (ended + current.done) / (2 * plan.count);
+}
+
+/** Polls until the phase is done. */
+function drive({ reactor }: Rig, phase: WorkloadPhase, report: () => void): void {
   reactor.add(phase);
   while (!phase.isDone) {
     let rounds = 0;
     reactor.runUntil(() => phase.isDone || ++rounds > ROUNDS_PER_REPORT, "the workload");
-    progress(phase.done / plan.count);
+    report();
   }
   reactor.remove(phase);
 }
 
-function ioReport(writes: WorkloadPhase, reads: WorkloadPhase): IoReport {
-  const status = writes.firstStatus || reads.firstStatus;
+function ioReport(writes: readonly WorkloadPhase[], reads: readonly WorkloadPhase[]): IoReport {
+  const sum = (phases: readonly WorkloadPhase[], of: (phase: WorkloadPhase) => number): number =>
+    phases.reduce((total, phase) => total + of(phase), 0);
+  const all = [...writes, ...reads];
+  const failed = all.find(({ firstStatus }) => firstStatus !== 0);
   return {
-    writes: writes.done,
-    reads: reads.done,
-    bytesWritten: writes.bytes,
-    bytesRead: reads.bytes,
-    errors: writes.errors + reads.errors,
-    firstError: status === 0 ? null : formatStatus(status),
+    writes: sum(writes, ({ done }) => done),
+    reads: sum(reads, ({ done }) => done),
+    bytesWritten: sum(writes, ({ bytes }) => bytes),
+    bytesRead: sum(reads, ({ bytes }) => bytes),
+    errors: sum(all, ({ errors }) => errors),
+    firstError: failed === undefined ? null : formatStatus(failed.firstStatus),
   };
 }
 
 interface Moment {
-  readonly cpu: ReturnType<RunContext["host"]["cpuTime"]>;
+  readonly cpuUs: number;
   readonly ns: number;
 }
 
-function cpuReport(start: Moment, end: Moment, count: number): CpuReport {
-  const used = (moment: Moment): number => moment.cpu.userUs + moment.cpu.systemUs;
-  const totalUs = used(end) - used(start);
-  return {
-    totalUs,
-    perIoUs: count === 0 ? 0 : totalUs / count,
-    wallMs: (end.ns - start.ns) / 1e6,
-  };
+function moment({ host, clock }: RunContext): Moment {
+  const { userUs, systemUs } = host.cpuTime();
+  return { cpuUs: userUs + systemUs, ns: clock.nowNs() };
+}
+
+function since(start: Moment, context: RunContext): { totalUs: number; wallMs: number } {
+  const end = moment(context);
+  return { totalUs: end.cpuUs - start.cpuUs, wallMs: (end.ns - start.ns) / 1e6 };
 }
 
 /** The payload in order of place: as it was sent, as the medium holds it, as it came back. */

@@ -21,24 +21,27 @@ export interface DeviceChoice {
   readonly why: string | null;
 }
 
-/** BARs below this hold registers only. */
-const PEER_BAR_BYTES_MIN = 2 ** 20;
-
-/** Functions whose memory BAR can hold payload: GPUs and accelerators with a BAR of known size. */
-export function memoryOwners(machine: Machine): PciFunction[] {
+/**
+ * GPUs and accelerators with a memory BAR of at least `sizeBytes`: what can stage payload. Display
+ * chips of management controllers have less, and drop out.
+ */
+export function memoryOwners(machine: Machine, sizeBytes: number): PciFunction[] {
   return machine.functions.filter((fn) => {
     const kind = deviceKind(fn);
     if (fn.physicalFunction !== null || (kind !== "gpu" && kind !== "accelerator")) return false;
-    return payloadBar(fn) !== null;
+    return payloadBar(fn, sizeBytes) !== null;
   });
 }
 
-/** The largest memory BAR with an address, where it is large enough to hold payload. */
-export function payloadBar(fn: PciFunction): { index: number; sizeBytes: number } | null {
+/** The largest memory BAR with an address; null when it is smaller than `sizeBytes` or unknown. */
+export function payloadBar(
+  fn: PciFunction,
+  sizeMin: number,
+): { index: number; sizeBytes: number } | null {
   let best: { index: number; sizeBytes: number } | null = null;
   for (const { index, kind, address, sizeBytes } of fn.bars) {
     if (kind === "io" || index > 5 || address === 0 || sizeBytes === null) continue;
-    if (sizeBytes < PEER_BAR_BYTES_MIN || (best !== null && best.sizeBytes >= sizeBytes)) continue;
+    if (sizeBytes < sizeMin || (best !== null && best.sizeBytes >= sizeBytes)) continue;
     best = { index, sizeBytes };
   }
   return best;
@@ -64,7 +67,7 @@ export function chooseDevices(machine: Machine, target: Scenario["target"]): Dev
   const ssds = named(index, target.ssd, "nvme") ?? usable("nvme");
   if (nics.length === 0) throw noDevice(machine, "NIC with a memory BAR of known size", "nic");
   if (ssds.length === 0) throw noDevice(machine, "NVMe controller with a BAR of known size", "ssd");
-  const owners = memoryOwners(machine).map((fn) => index.indexOf(fn.bdf));
+  const owners = memoryOwners(machine, target.providerBytes).map((fn) => index.indexOf(fn.bdf));
   const pairs = nics.flatMap((nic) => ssds.map((ssd) => makePair(index, owners, nic, ssd)));
   const rules = new Rules(new Topology(machine, index));
   const isRefused = ({ nic, ssd }: Pair): boolean =>

@@ -10,7 +10,7 @@ const DUMB_MEMORY = "plain device memory";
 export function describeMachine({ machine, edits }: PreparedMachine, dump: Machine): MachineReport {
   const { cpuVendor, cpuFamily } = machine.host;
   return {
-    name: dump.name,
+    name: dump.name.split("/").at(-1) ?? dump.name,
     source: [...new Set(dump.sources.map(({ format }) => format))].join(", "),
     functions: dump.functions.length,
     hostBridges: dump.hostBridges.length,

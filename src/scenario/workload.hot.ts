@@ -15,14 +15,16 @@ import {
 } from "../nvmet/index.ts";
 import { NvmeStatus, NvmOpcode } from "../spec/nvme/index.ts";
 
-/** One phase: all writes, or all reads. */
+/** One phase: all writes, or all reads, of one group of I/Os. */
 export class WorkloadPhase implements CommandOwner {
   done = 0;
   errors = 0;
   bytes = 0;
   /** NVMe status of the first failure; 0 when there was none. */
   firstStatus = 0;
-  private next = 0;
+  private next: number;
+  private readonly end: number;
+  private readonly start: number;
   private readonly queue: HostQueue;
   private readonly buffer: HostBuffer;
   private readonly plan: WorkloadPlan;
@@ -35,10 +37,14 @@ export class WorkloadPhase implements CommandOwner {
     queue: HostQueue,
     buffer: HostBuffer,
     plan: WorkloadPlan,
+    group: WorkloadGroup,
     opcode: number,
     nsid: number,
     depth: number,
   ) {
+    this.start = group.start;
+    this.end = group.start + group.count;
+    this.next = group.start;
     this.queue = queue;
     this.buffer = buffer;
     this.plan = plan;
@@ -49,14 +55,14 @@ export class WorkloadPhase implements CommandOwner {
   }
 
   get isDone(): boolean {
-    return this.done === this.plan.count;
+    return this.done === this.end - this.start;
   }
 
   /** Submits as many as fit. Returns how many. */
   poll(): number {
     const { plan, queue } = this;
     let submitted = 0;
-    while (this.next < plan.count && this.freeCount > 0) {
+    while (this.next < this.end && this.freeCount > 0) {
       const command = this.free[this.freeCount - 1];
       const io = plan.order[this.next];
       const bytes = plan.lengths[io];
@@ -88,6 +94,13 @@ export class WorkloadPhase implements CommandOwner {
 export const WRITE_OPCODE: number = NvmOpcode.write;
 export const READ_OPCODE: number = NvmOpcode.read;
 
+/** I/Os of one size: those at `order[start]` to `order[start + count - 1]`. */
+export interface WorkloadGroup {
+  readonly start: number;
+  readonly count: number;
+  readonly size: number;
+}
+
 /** Where each I/O lies in buffer and namespace (the same offset), and in which order they go. */
 export interface WorkloadPlan {
   readonly count: number;
@@ -97,4 +110,5 @@ export interface WorkloadPlan {
   readonly offsets: Float64Array;
   readonly lengths: Uint32Array;
   readonly order: Uint32Array;
+  readonly groups: readonly WorkloadGroup[];
 }
