@@ -33,7 +33,7 @@ import {
 } from "../spec/pcie/index.ts";
 import { blankFunction, type FunctionDraft, UNKNOWN_ID, unknownField } from "./blank.ts";
 import { classNameOf } from "./classes.ts";
-import type { Bar, BridgeFacts, PciFunction, Unknown, Window } from "./snapshot.ts";
+import type { Bar, BridgeFacts, PciFunction, ResizableBar, Unknown, Window } from "./snapshot.ts";
 
 /** Fields that only the first 256 bytes tell. */
 const FIELDS_BELOW_256 = ["pcie", "msix", "capabilities"];
@@ -191,9 +191,12 @@ function readExtended(fn: FunctionDraft, config: Uint8Array, unknown: Unknown[])
   const registers = sriov >= 0 ? decodeSriov(config, sriov) : null;
   if (registers !== null) {
     const command = registers.vfEnable ? null : 0;
-    fn.sriov = { ...registers, bars: barsFrom(registers.bars, command, "sriov.", unknown) };
+    const bars = barsFrom(registers.bars, command, "sriov.", unknown);
+    const sizes = firstOf(list, ExtendedId.vfResizableBar);
+    const resizable = sizes >= 0 ? resizableFrom(config, sizes) : [];
+    fn.sriov = { ...registers, bars: withSizes(bars, resizable, "sriov.", unknown) };
   }
-  fn.bars = sizesFromResizable(fn, unknown);
+  fn.bars = withSizes(fn.bars, fn.resizableBars, "", unknown);
   const reason = reasonFor(list, config, "extended configuration space");
   if (reason === "") return;
   const found: Record<string, boolean> = {
@@ -208,18 +211,25 @@ function readExtended(fn: FunctionDraft, config: Uint8Array, unknown: Unknown[])
   }
 }
 
-function resizableFrom(config: Uint8Array, offset: number): PciFunction["resizableBars"] {
+function resizableFrom(config: Uint8Array, offset: number): ResizableBar[] {
   return (decodeResizableBars(config, offset) ?? []).filter(({ index }) => index < ROM_INDEX);
 }
 
-/** A resizable BAR is the one kind whose size configuration space does tell. */
-function sizesFromResizable(fn: FunctionDraft, unknown: Unknown[]): Bar[] {
-  return fn.bars.map((bar) => {
-    const resizable = fn.resizableBars.find(({ index }) => index === bar.index);
-    const size = resizable?.currentBytes ?? 0;
+/**
+ * A resizable BAR is the one kind whose size configuration space does tell. Removes the entries under
+ * `${prefix}bars[n]` of those that get theirs.
+ */
+export function withSizes(
+  bars: readonly Bar[],
+  resizable: readonly ResizableBar[],
+  prefix: string,
+  unknown: Unknown[],
+): Bar[] {
+  return bars.map((bar) => {
+    const size = resizable.find(({ index }) => index === bar.index)?.currentBytes ?? 0;
     // A size that its own address contradicts is a misread; leave it unknown.
     if (size === 0 || bar.address % size !== 0 || bar.kind === "io") return bar;
-    const at = unknown.findIndex(({ field }) => field === `bars[${bar.index}].sizeBytes`);
+    const at = unknown.findIndex(({ field }) => field === `${prefix}bars[${bar.index}].sizeBytes`);
     if (at >= 0) unknown.splice(at, 1);
     return { ...bar, sizeBytes: size };
   });

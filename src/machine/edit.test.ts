@@ -145,7 +145,7 @@ describe("a BAR for a Controller Memory Buffer", () => {
     expect(top?.limit).toBeLessThanOrEqual(before?.limit ?? 0);
     expect(to).toBeGreaterThanOrEqual(top?.base ?? 0);
     expect(report.assumed.join()).not.toMatch(/RAM/);
-    expect(report.assumed.join()).toMatch(/VF BAR 1 is off and its size is unknown/);
+    expect(report.assumed.join()).toMatch(/VF BAR 3 is off and its size is unknown/);
 
     const huge = { ...bar, sizeBytes: 2 ** 40 };
     const far = reassignWindows(addBar(hgx, bdf, huge), bdf).report;

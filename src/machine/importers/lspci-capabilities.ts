@@ -15,6 +15,7 @@ import {
   PortType,
 } from "../../spec/pcie/index.ts";
 import { type FunctionDraft, unknownField } from "../blank.ts";
+import { withSizes } from "../config-facts.ts";
 import type {
   AcsFacts,
   Bar,
@@ -304,17 +305,22 @@ export function parseCapabilities(
   unknown: Unknown[],
 ): void {
   const capabilities: CapabilityRef[] = [];
+  let vfBars: ResizableBar[] = [];
   for (const block of blocksOf(details)) {
     const extended = block.offset >= CONFIG_PCI_BYTES;
     const id = idOf(block.title, extended);
     if (id === 0) continue;
     const version = extended ? block.version : 0;
     capabilities.push({ id, offset: block.offset, extended, version });
-    if (extended) readExtended(fn, block, id, unknown);
+    if (extended && id === ExtendedId.vfResizableBar) vfBars = resizableFrom(block);
+    else if (extended) readExtended(fn, block, id, unknown);
     else if (id === CapabilityId.express) fn.pcie ??= expressFrom(block);
     else if (id === CapabilityId.msiX) fn.msix ??= msixFrom(block);
   }
   fn.capabilities = capabilities;
+  if (fn.sriov !== null && vfBars.length > 0) {
+    fn.sriov = { ...fn.sriov, bars: withSizes(fn.sriov.bars, vfBars, "sriov.", unknown) };
+  }
   if (fn.pcie !== null && !capabilities.some(({ extended }) => extended)) {
     markExtended(details, unknown);
   }
