@@ -1,7 +1,7 @@
 /**
- * A device's port without a fabric: flat memory at one address range, for tests of device models. It
- * says what a device touched, can refuse ranges, and can hold transfers and timers back as timed mode
- * does.
+ * A device's port without a fabric: flat memory at one address range, for tests of device models.
+ * It says what a device touched, can refuse ranges, and can hold transfers and timers back as timed
+ * mode does.
  */
 
 import { assert, type Bdf, Copier, DmaStatus, makeBdf, type Span } from "../src/core/index.ts";

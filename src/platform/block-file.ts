@@ -1,7 +1,7 @@
 /**
  * A file with positioned, synchronous access: what stands behind a namespace or any other simulated
- * medium. Calls that move bytes do not throw, since a simulated device reports a failure as a status
- * of its own; opening does, with what to do about it.
+ * medium. Calls that move bytes do not throw, since a simulated device reports a failure as a
+ * status of its own; opening does, with what to do about it.
  *
  * Synchronous on purpose: a device model completes a command inside one call, and a positioned read
  * of the page cache is faster than a turn of the event loop.

@@ -3,10 +3,10 @@
  * (section 4.1.2). The rules that a walker enforces are here as constants and small functions; the
  * walkers themselves belong to the driver and to the controller model.
  *
- * PRP rules: PRP1 may start anywhere in a page (dword aligned); every other entry starts a page. Two
- * pages: PRP2 is the second. More: PRP2 points to a list, which may start anywhere 8-byte aligned
- * and runs to the end of its page; if the data needs more entries than fit, the last slot of that
- * page points to the next list page (offset 0).
+ * PRP rules: PRP1 may start anywhere in a page (dword aligned); every other entry starts a page.
+ * Two pages: PRP2 is the second. More: PRP2 points to a list, which may start anywhere 8-byte
+ * aligned and runs to the end of its page; if the data needs more entries than fit, the last slot
+ * of that page points to the next list page (offset 0).
  */
 
 /** Bytes of one PRP entry. */

@@ -1,6 +1,6 @@
 /**
- * NVMe as the specifications write it: registers, queue entries, opcodes, statuses, structures. What
- * driver and controller model share, and all they share.
+ * NVMe as the specifications write it: registers, queue entries, opcodes, statuses, structures.
+ * What driver and controller model share, and all they share.
  */
 
 export * from "./commands.ts";

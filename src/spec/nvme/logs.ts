@@ -1,6 +1,7 @@
 /**
- * Log pages (NVM Express Base 2.0, section 5.16) and asynchronous events (section 5.2): identifiers,
- * the dwords of Get Log Page, and the pages' layouts. The discovery log is in spec/nvmf.
+ * Log pages (NVM Express Base 2.0, section 5.16) and asynchronous events (section 5.2):
+ * identifiers, the dwords of Get Log Page, and the pages' layouts. The discovery log is in
+ * spec/nvmf.
  */
 
 import { bit, field } from "../../core/index.ts";
@@ -144,7 +145,7 @@ export const EFFECTS_CSE = field(16, 3);
 /** CSE: no other command to the namespace may be outstanding. */
 export const EFFECTS_CSE_NAMESPACE = 1;
 
-/** Asymmetric Namespace Access log (5.16.1.13): header, then descriptors of 32 bytes + 4 per NSID. */
+/** ANA log (5.16.1.13): a header, then descriptors of 32 bytes, each with 4 bytes per NSID. */
 export const ANA_HEADER = defineStruct(
   "ANA Log Header",
   "NVM Express Base 2.0, section 5.16.1.13",

@@ -1,12 +1,13 @@
 /**
- * Status of a command as one number: Status Code in bits 7:0, Status Code Type in 10:8, CRD in 12:11,
- * More in 13, Do Not Retry in 14. That is the status field of a completion queue entry without the
- * phase tag (NVM Express Base 2.0, section 3.3.3.2.1), so `0` is success and packing is one shift.
+ * Status of a command as one number: Status Code in bits 7:0, Status Code Type in 10:8, CRD in
+ * 12:11, More in 13, Do Not Retry in 14. That is the status field of a completion queue entry
+ * without the phase tag (NVM Express Base 2.0, section 3.3.3.2.1), so `0` is success and packing is
+ * one shift.
  *
- * Values: Base 2.0 figures "Status Code - Generic Command Status Values", "- Command Specific Status
- * Values", "- Media and Data Integrity Error Values", "- Path Related Status Values"; NVM Command
- * Set 1.0 section 3.1 for those from 80h. Left out: command specific values of Fabrics commands
- * (spec/nvmf), key value, zoned namespaces.
+ * Values: Base 2.0 figures "Status Code - Generic Command Status Values", "- Command Specific
+ * Status Values", "- Media and Data Integrity Error Values", "- Path Related Status Values"; NVM
+ * Command Set 1.0 section 3.1 for those from 80h. Left out: command specific values of Fabrics
+ * commands (spec/nvmf), key value, zoned namespaces.
  */
 
 export const Sct = {
@@ -145,7 +146,7 @@ export const statusCode = (status: number): number => status & STATUS_CODE_MASK;
 export const statusSct = (status: number): number => (status >> 8) & 7;
 export const statusSc = (status: number): number => status & 0xff;
 
-/** `invalidField` to `Invalid Field`; for people, since the specification's own names have blanks. */
+/** `invalidField` to `Invalid Field`: the specification's own names have blanks. */
 function spaced(name: string): string {
   const words = name.replace(/([A-Z])/g, " $1");
   return words.charAt(0).toUpperCase() + words.slice(1);

@@ -167,7 +167,7 @@ export class AdminCommands {
     return NvmeStatus.success;
   }
 
-  /** A queue starts a page and is wholly in the CMB, if that may hold such queues, or wholly not. */
+  /** A queue starts a page, and is wholly in the CMB, if that may hold it, or wholly not. */
   private checkQueueMemory(address: number, bytes: number, submission: boolean): number {
     const { memory, pointer } = this.device;
     if ((address & (pointer.pageBytes - 1)) !== 0) return NvmeStatus.prpOffsetInvalid;
@@ -198,7 +198,6 @@ export class AdminCommands {
     if (cq.users > 0) return NvmeStatus.invalidQueueDeletion;
     // What was completed is written; what has no room any more is never reported.
     engine.flushCompletions();
-    cq.forgetWaiting();
     for (const command of engine.commands) {
       if (command.sq?.cq === cq) engine.discard(command);
     }

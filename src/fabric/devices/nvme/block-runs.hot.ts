@@ -11,7 +11,7 @@ import type { Namespace } from "./namespace.ts";
 import { checkBlock, invertStored, makeBlock, type ProtectionTags } from "./protection.hot.ts";
 import type { SegmentList } from "./segment-list.hot.ts";
 
-/** Bytes of a run with metadata; bounds the buffers, and what a failed command may leave half done. */
+/** Bytes of a run with metadata; bounds the buffers, and what a failed command leaves half done. */
 const RUN_BYTES = 128 * 1024;
 
 /** Blocks taken apart: data of all, then metadata of all. */

@@ -37,8 +37,8 @@ export class Command {
   status = 0;
   /** Dword 0 of the completion. */
   result = 0;
-  /** The next one in a waiting list. */
-  next: Command | null = null;
+  /** Index of the next one in a completion queue's waiting list, or -1. */
+  next = -1;
   /** Identifies this use of the context. */
   token: number;
 
@@ -61,7 +61,7 @@ export class Command {
     this.token = (generation << 16) | this.index;
     this.state = CommandState.free;
     this.sq = null;
-    this.next = null;
+    this.next = -1;
   }
 
   get opcode(): number {

@@ -4,7 +4,8 @@
  * is what makes a transfer through a CMB cost no link.
  *
  * An address range is wholly in one of the three. A range that straddles the edge of the CMB or PMR
- * is refused with Invalid Use of Controller Memory Buffer. Addresses at and above 2^52 do not exist.
+ * is refused with Invalid Use of Controller Memory Buffer. Addresses at and above 2^52 do not
+ * exist.
  *
  * Statuses are NVMe statuses: DMA failures become Data Transfer Error.
  */

@@ -5,8 +5,8 @@
  * Reset: a Controller Reset (CC.EN 1 to 0) keeps AQA, ASQ, ACQ, CMBMSC and the PMR's registers; a
  * function level reset resets them all (Base 2.0, section 3.7.2).
  *
- * Left out: boot partitions, NVM Subsystem Shutdown, pin and MSI masking (INTMS and INTMC read zero:
- * with MSI-X they are undefined), CC.CRIME.
+ * Left out: boot partitions, NVM Subsystem Shutdown, pin and MSI masking (INTMS and INTMC read
+ * zero: with MSI-X they are undefined), CC.CRIME.
  */
 
 import { ADDRESS_LIMIT, decodeRegister, joinHalves, type Tree } from "../../../core/index.ts";

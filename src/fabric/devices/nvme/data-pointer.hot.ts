@@ -1,6 +1,6 @@
 /**
- * From a command's DPTR and MPTR to the runs of its buffers, by PRP or SGL as PSDT says (NVM Express
- * Base 2.0, figure "Common Command Format").
+ * From a command's DPTR and MPTR to the runs of its buffers, by PRP or SGL as PSDT says (NVM
+ * Express Base 2.0, figure "Common Command Format").
  */
 
 import { NvmeStatus, Psdt, SGL_BYTES } from "../../../spec/nvme/index.ts";

@@ -1,11 +1,12 @@
 /**
  * Fetches commands, has them executed, posts completions. One step takes at most
- * NVME_STEP_COMMANDS_MAX commands, the admin queue first, then I/O queues in round robin with bursts
- * (NVM Express Base 2.0, section 3.4.4.1); what is left asks for another step.
+ * NVME_STEP_COMMANDS_MAX commands, the admin queue first, then I/O queues in round robin with
+ * bursts (NVM Express Base 2.0, section 3.4.4.1); what is left asks for another step.
  *
- * The data of a command moves while it is executed. Its completion waits until the port says that the
- * transfers have landed, which in functional mode is at once. Completions of one step are written
- * together. A queue whose completion queue is full is not fetched from until the host makes room.
+ * The data of a command moves while it is executed. Its completion waits until the port says that
+ * the transfers have landed, which in functional mode is at once. Completions of one step are
+ * written together. A queue whose completion queue is full is not fetched from until the host makes
+ * room.
  *
  * A fetch or completion write that the bus refuses is fatal: CSTS.CFS, nothing more is done.
  */
@@ -116,7 +117,7 @@ export class Engine implements SettleClient, TimerClient {
     const cq = aligned ? (this.cqs[qid] ?? null) : null;
     if (cq === null) this.client.badDoorbell(qid, false);
     else if (!cq.setHead(value)) this.client.badDoorbell(qid, true);
-    else if (cq.waitingFirst !== null) this.drainWaiting(cq);
+    else if (cq.hasWaiting) this.drainWaiting(cq);
   }
 
   step(): void {
@@ -138,7 +139,7 @@ export class Engine implements SettleClient, TimerClient {
     this.flushCompletions();
     if (!this.running) return;
     if (this.readyCount > 0) (this.port as DevicePort).wake();
-    else if (admin.pending > 0 && admin.cq.waitingFirst === null) {
+    else if (admin.pending > 0 && !admin.cq.hasWaiting) {
       if (this.freeCount > 0) (this.port as DevicePort).wake();
       else this.starved = true;
     }
@@ -195,8 +196,6 @@ export class Engine implements SettleClient, TimerClient {
       const sq = this.sqs[i] as SubmissionQueue | null;
       if (sq !== null) sq.alive = false;
       this.sqs[i] = null;
-      const cq = this.cqs[i] as CompletionQueue | null;
-      if (cq !== null) cq.forgetWaiting();
       this.cqs[i] = null;
     }
     this.readyRing.fill(null);
@@ -241,7 +240,7 @@ export class Engine implements SettleClient, TimerClient {
   /** Fetches and executes up to `max` commands of one queue. Returns how many. */
   private serve(sq: SubmissionQueue, max: number): number {
     const count = Math.min(max, sq.contiguous, this.freeCount, FETCH_MAX);
-    if (count === 0 || sq.cq.waitingFirst !== null) return 0;
+    if (count === 0 || sq.cq.hasWaiting) return 0;
     const fetched = this.fetch(sq, count);
     for (let i = 0; i < fetched; i++) {
       const command = this.batch[i] as Command;
@@ -311,19 +310,27 @@ export class Engine implements SettleClient, TimerClient {
   private post(command: Command): void {
     const sq = command.sq as SubmissionQueue;
     const { cq } = sq;
-    if (cq.full || cq.waitingFirst !== null) {
-      command.state = CommandState.waiting;
-      cq.wait(command);
+    if (cq.full || cq.hasWaiting) {
+      this.wait(command, cq);
       return;
     }
     this.stage(command, sq, cq);
     if (!this.stepping) this.flushCompletions();
   }
 
+  /** Keeps a completion for which there is no room. */
+  private wait(command: Command, cq: CompletionQueue): void {
+    command.state = CommandState.waiting;
+    command.next = -1;
+    if (cq.waitingLast < 0) cq.waitingFirst = command.index;
+    else (this.commands[cq.waitingLast] as Command).next = command.index;
+    cq.waitingLast = command.index;
+  }
+
   private stage(command: Command, sq: SubmissionQueue, cq: CompletionQueue): void {
-    if (cq.stage(command, sq.head, sq.qid, this.memory) !== NvmeStatus.success) {
-      this.client.fatal();
-    }
+    const { cid, status, result } = command;
+    const written = cq.stage(cid, status, result, sq, this.memory);
+    if (written !== NvmeStatus.success) this.client.fatal();
     if (!cq.dirty) {
       cq.dirty = true;
       this.dirty[this.dirtyCount] = cq;
@@ -346,12 +353,14 @@ export class Engine implements SettleClient, TimerClient {
 
   /** The host made room: posts what waited, then lets the queues go on. */
   private drainWaiting(cq: CompletionQueue): void {
-    while (cq.waitingFirst !== null && !cq.full) {
-      const command = cq.unwait();
+    while (cq.hasWaiting && !cq.full) {
+      const command = this.commands[cq.waitingFirst] as Command;
+      cq.waitingFirst = command.next;
+      if (command.next < 0) cq.waitingLast = -1;
       this.stage(command, command.sq as SubmissionQueue, cq);
     }
     if (!this.stepping) this.flushCompletions();
-    if (cq.waitingFirst === null) this.wakeAll();
+    if (!cq.hasWaiting) this.wakeAll();
   }
 
   private wakeAll(): void {

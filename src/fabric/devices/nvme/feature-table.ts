@@ -3,7 +3,8 @@
  * which can change. What a value means to the controller is told through `changed`.
  *
  * Interrupt coalescing and power states are kept and have no effect. Left out: LBA Range Type,
- * autonomous power states, host memory buffer, timestamp, Keep Alive (KAS is 0 on PCIe), reservations.
+ * autonomous power states, host memory buffer, timestamp, Keep Alive (KAS is 0 on PCIe),
+ * reservations.
  */
 
 import {

@@ -60,7 +60,7 @@ import { COPY_MCL, COPY_MSRC, COPY_MSSRL } from "./io-commands.hot.ts";
 import { LBA_FORMATS, type LbaFormat, type Namespace } from "./namespace.ts";
 import type { NvmeConfig } from "./options.ts";
 
-/** Commands that Abort takes at once, 0's based; they are done one by one, so any number would do. */
+/** Aborts at once, 0's based; they are done one by one, so any number would do. */
 const ABORT_LIMIT = 3;
 
 function sglSupport(config: NvmeConfig): number {

@@ -1,14 +1,14 @@
 /**
  * The NVM Command Set (NVM Command Set 1.0, section 3.2), executed to completion in one call: Read,
- * Write, Flush, Write Zeroes, Compare, Dataset Management, Verify, Copy. Each returns an NVMe status;
- * timing is added by the engine, which reports it when the transfers have landed.
+ * Write, Flush, Write Zeroes, Compare, Dataset Management, Verify, Copy. Each returns an NVMe
+ * status; timing is added by the engine, which reports it when the transfers have landed.
  *
  * A command that fails half way leaves its range in an undefined state, block by block old or new,
  * as AWUPF of one block allows. Checks of addresses, sizes and protection settings come before the
  * first byte moves.
  *
- * Left out: fused operations, Write Uncorrectable, reservations, streams; 32b and 64b guards, so Copy
- * takes descriptor format 0h only.
+ * Left out: fused operations, Write Uncorrectable, reservations, streams; 32b and 64b guards, so
+ * Copy takes descriptor format 0h only.
  */
 
 import type { Copier } from "../../../core/index.ts";
@@ -282,7 +282,7 @@ export class IoCommands {
       const slba = view.getUint32(at + 12, true) * TWO_32 + view.getUint32(at + 8, true);
       if (slba + view.getUint32(at + 4, true) > ns.blocks) return NvmeStatus.lbaOutOfRange;
     }
-    // The other attributes are hints about future accesses, and this controller has no use for them.
+    // The other attributes are hints about future accesses; this controller has no use for them.
     if (DSM_AD.get(command.cdw11) === 0) return NvmeStatus.success;
     if (ns.readOnly) return NvmeStatus.namespaceWriteProtected;
     for (let i = 0; i < ranges; i++) {

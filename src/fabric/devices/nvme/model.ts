@@ -1,8 +1,8 @@
 /**
  * An NVMe controller behind a PCI function: registers, queues, admin and NVM commands, a Controller
- * Memory Buffer, a Persistent Memory Region, namespaces in memory or in a file. It reaches the rest of
- * the machine through its port alone, so what an address means is the fabric's to decide, except for
- * addresses of its own memory.
+ * Memory Buffer, a Persistent Memory Region, namespaces in memory or in a file. It reaches the rest
+ * of the machine through its port alone, so what an address means is the fabric's to decide, except
+ * for addresses of its own memory.
  *
  * A reset of any kind keeps namespaces, the PMR's contents and, as on most devices, the CMB's.
  * Saved features survive resets, not the model.
@@ -40,7 +40,8 @@ import { FaultInjector, type NvmeFaultRule } from "./faults.ts";
 import { FeatureTable } from "./feature-table.ts";
 import { Counter, IoCommands } from "./io-commands.hot.ts";
 import * as logs from "./log-pages.ts";
-import { makeNamespaces, type Namespace } from "./namespace.ts";
+import { makeNamespaces } from "./make-namespaces.ts";
+import type { Namespace } from "./namespace.ts";
 import { completeOptions, type NvmeConfig, type NvmeModelOptions } from "./options.ts";
 import type { SubmissionQueue as Sq } from "./queues.hot.ts";
 import { CompletionQueue, SubmissionQueue } from "./queues.hot.ts";

@@ -2,16 +2,15 @@
  * A namespace: its store, its format, its identity. The format (LBA size, metadata, protection
  * information) can change by Format NVM; the store and the identity stay.
  *
- * Data is at block * LBA size in the store. Metadata of all blocks follows the data. Where the format
- * has protection information, its eight bytes are stored inverted, so that a block never written or
- * deallocated reads as all ones: application tag FFFFh turns its checks off, as NVM Command Set 1.0,
- * section 3.2.3.2.1 asks of deallocated blocks, at no cost in a sparse store.
+ * Data is at block * LBA size in the store. Metadata of all blocks follows the data. Where the
+ * format has protection information, its eight bytes are stored inverted, so that a block never
+ * written or deallocated reads as all ones: application tag FFFFh turns its checks off, as NVM
+ * Command Set 1.0, section 3.2.3.2.1 asks of deallocated blocks, at no cost in a sparse store.
  */
 
 import { alignUp, isPowerOfTwo, type Tree, UsageError } from "../../../core/index.ts";
 import { PI_BYTES, PiType, piOffsetInMetadata } from "../../../spec/nvme/index.ts";
-import type { NvmeConfig, NvmeNamespaceOptions } from "./options.ts";
-import { MemoryStore, type NamespaceStore } from "./store.hot.ts";
+import type { NamespaceStore } from "./store.hot.ts";
 
 /** A supported LBA format. */
 export interface LbaFormat {
@@ -157,37 +156,4 @@ export function deriveIdentity(serial: string, nsid: number): NamespaceIdentity 
   uuid[6] = ((uuid[6] as number) & 0x0f) | 0x80;
   uuid[8] = ((uuid[8] as number) & 0x3f) | 0x80;
   return { nguid: bytes(16, 1), eui64: bytes(8, 2), uuid };
-}
-
-/** The namespaces that options ask for. Throws {@link UsageError} for an impossible format. */
-export function makeNamespaces(
-  wanted: readonly NvmeNamespaceOptions[],
-  config: NvmeConfig,
-): Namespace[] {
-  return wanted.map((options, index) => {
-    const nsid = index + 1;
-    const format = formatOf(options, nsid);
-    const store = options.store ?? new MemoryStore(options.sizeBytes ?? 0, config.copier);
-    const identity = options.identity ?? deriveIdentity(config.serial, nsid);
-    const { readOnly = false, shared = false } = options;
-    return new Namespace(nsid, store, format, identity, { readOnly, shared });
-  });
-}
-
-function formatOf(options: NvmeNamespaceOptions, nsid: number): NamespaceFormat {
-  const lbaBytes = options.lbaBytes ?? 512;
-  const metadataBytes = options.metadataBytes ?? 0;
-  const format: NamespaceFormat = {
-    formatIndex: findFormat(lbaBytes, metadataBytes),
-    extended: options.extended ?? false,
-    piType: options.piType ?? PiType.none,
-    piFirst: options.piFirst ?? false,
-  };
-  const problem = whyNotFormat(format);
-  if (problem === null) return format;
-  const known = LBA_FORMATS.map((lba) => `${lba.lbaBytes}+${lba.metadataBytes}`).join(", ");
-  throw new UsageError("nvme-namespace-format", `namespace ${nsid}: ${problem}`, {
-    remedy: `LBA formats (data+metadata bytes) are ${known}`,
-    details: { nsid, lbaBytes, metadataBytes, piType: format.piType },
-  });
 }

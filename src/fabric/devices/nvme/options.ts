@@ -1,6 +1,6 @@
 /**
- * What an NVMe controller model is made from, with defaults, checked once: the rest of the room works
- * with a complete {@link NvmeConfig} and does not ask again.
+ * What an NVMe controller model is made from, with defaults, checked once: the rest of the room
+ * works with a complete {@link NvmeConfig} and does not ask again.
  */
 
 import {

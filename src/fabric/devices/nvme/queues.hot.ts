@@ -1,9 +1,9 @@
 /**
  * Submission and completion queues as the controller sees them (NVM Express Base 2.0, section 3.3).
  *
- * Completions are staged and written in runs: one DMA write for what a step completed, one interrupt
- * after it. The host cannot tell, since entries become visible in order and the phase tag says which
- * are new. Interrupt coalescing by time is not modelled.
+ * Completions are staged and written in runs: one DMA write for what a step completed, one
+ * interrupt after it. The host cannot tell, since entries become visible in order and the phase tag
+ * says which are new. Interrupt coalescing by time is not modelled.
  */
 
 import { assert } from "../../../core/index.ts";
@@ -14,7 +14,6 @@ import {
   packCqeStatus,
   SQE_BYTES,
 } from "../../../spec/nvme/index.ts";
-import type { Command } from "./command.hot.ts";
 import type { ControllerMemory } from "./controller-memory.hot.ts";
 
 /** Completions written by one DMA write. */
@@ -35,9 +34,9 @@ export class CompletionQueue {
   users = 0;
   /** In the list of queues with staged completions. */
   dirty = false;
-  /** Completions that found the queue full, in order. */
-  waitingFirst: Command | null = null;
-  private waitingLast: Command | null = null;
+  /** Contexts whose completions found the queue full, in order; -1 when there are none. */
+  waitingFirst = -1;
+  waitingLast = -1;
   private readonly staged = new Uint32Array(STAGED_MAX * CQE_DWORDS);
   private readonly stagedBytes = new Uint8Array(this.staged.buffer);
   private stagedCount = 0;
@@ -68,6 +67,10 @@ export class CompletionQueue {
     return this.used === this.entries - 1;
   }
 
+  get hasWaiting(): boolean {
+    return this.waitingFirst >= 0;
+  }
+
   /** Takes a new head from the doorbell; false when no consumer could have got there. */
   setHead(head: number): boolean {
     let moved = head - this.head;
@@ -77,29 +80,14 @@ export class CompletionQueue {
     return true;
   }
 
-  wait(command: Command): void {
-    command.next = null;
-    if (this.waitingLast === null) this.waitingFirst = command;
-    else this.waitingLast.next = command;
-    this.waitingLast = command;
-  }
-
-  /** The completion that has waited longest. */
-  unwait(): Command {
-    const command = this.waitingFirst as Command;
-    this.waitingFirst = command.next;
-    if (this.waitingFirst === null) this.waitingLast = null;
-    command.next = null;
-    return command;
-  }
-
-  forgetWaiting(): void {
-    this.waitingFirst = null;
-    this.waitingLast = null;
-  }
-
   /** Adds a completion; the queue must not be full. Returns an NVMe status of what was written. */
-  stage(command: Command, sqhd: number, sqid: number, memory: ControllerMemory): number {
+  stage(
+    cid: number,
+    completionStatus: number,
+    result: number,
+    submission: SubmissionQueue,
+    memory: ControllerMemory,
+  ): number {
     assert(!this.full, "a completion is posted only where there is room");
     let status: number = NvmeStatus.success;
     if (this.stagedCount === STAGED_MAX || (this.stagedCount > 0 && this.tail === 0)) {
@@ -108,10 +96,10 @@ export class CompletionQueue {
     if (this.stagedCount === 0) this.stagedAt = this.tail;
     const words = this.staged;
     const at = this.stagedCount * CQE_DWORDS;
-    words[at] = command.result;
+    words[at] = result;
     words[at + 1] = 0;
-    words[at + 2] = (sqhd | (sqid << 16)) >>> 0;
-    words[at + 3] = packCqeStatus(command.cid, command.status, this.phase);
+    words[at + 2] = (submission.head | (submission.qid << 16)) >>> 0;
+    words[at + 3] = packCqeStatus(cid, completionStatus, this.phase);
     this.stagedCount++;
     this.tail++;
     if (this.tail === this.entries) {

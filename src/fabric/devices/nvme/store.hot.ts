@@ -1,11 +1,11 @@
 /**
- * Where a namespace's bytes are: memory, or a file. A store lends the place where bytes are to go or
- * come from, so that a transfer is one copy (memory), or one copy and one positioned read or write
- * (file). Statuses are NVMe statuses: a file that fails becomes a media error.
+ * Where a namespace's bytes are: memory, or a file. A store lends the place where bytes are to go
+ * or come from, so that a transfer is one copy (memory), or one copy and one positioned read or
+ * write (file). Statuses are NVMe statuses: a file that fails becomes a media error.
  *
- * A store holds data from 0 to `capacityBytes` and metadata after it; it knows no blocks. Bytes never
- * written, and bytes zeroed, read as zeros. A file keeps its data in the first `capacityBytes`, so an
- * image of a disk is a namespace.
+ * A store holds data from 0 to `capacityBytes` and metadata after it; it knows no blocks. Bytes
+ * never written, and bytes zeroed, read as zeros. A file keeps its data in the first
+ * `capacityBytes`, so an image of a disk is a namespace.
  */
 
 import { assert, type Copier, type Span, SparseMemory } from "../../../core/index.ts";
@@ -72,8 +72,8 @@ export class MemoryStore implements NamespaceStore {
 }
 
 /**
- * A file with positioned, synchronous access, as src/platform opens it. Calls return what they moved
- * or 0, or -1 when the host refused; they do not throw.
+ * A file with positioned, synchronous access, as src/platform opens it. Calls return what they
+ * moved or 0, or -1 when the host refused; they do not throw.
  */
 export interface StoreFile {
   readonly path: string;

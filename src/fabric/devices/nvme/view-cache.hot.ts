@@ -1,7 +1,7 @@
 /**
- * DataViews over borrowed memory, kept by the identity of the byte array: making one costs more than
- * parsing a queue entry. A controller fetches from few chunks (queues, PRP lists, its CMB), so a
- * handful of slots is enough; a miss only costs one allocation.
+ * DataViews over borrowed memory, kept by the identity of the byte array: making one costs more
+ * than parsing a queue entry. A controller fetches from few chunks (queues, PRP lists, its CMB), so
+ * a handful of slots is enough; a miss only costs one allocation.
  *
  * Invariant: `view(bytes)` covers exactly `bytes`.
  */
