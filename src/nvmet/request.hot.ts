@@ -116,9 +116,8 @@ export class TargetRequest {
   /** Next range of a Dataset Management command. */
   rangeIndex = 0;
   rangeCount = 0;
-  /** When the transport counts parts of a transfer. */
-  partsLeft = 0;
-  transferStatus = 0;
+  /** The transport has posted its response. */
+  isPosted = false;
   /** Link of whatever list the request is on. */
   next: TargetRequest | null = null;
 
@@ -154,8 +153,6 @@ export class TargetRequest {
     this.hostOnly = false;
     this.rangeIndex = 0;
     this.rangeCount = 0;
-    this.partsLeft = 0;
-    this.transferStatus = 0;
     this.next = null;
   }
 

@@ -9,14 +9,15 @@
  */
 
 import { assert, NVMET_SGL_DESCRIPTORS_MAX } from "../../core/index.ts";
-import { CqeOffset, NvmeStatus, NvmOpcode, SqeOffset } from "../../spec/nvme/index.ts";
 import {
-  FLAGS_PSDT_SGL,
-  SGL_BYTES,
-  SglId,
-  setKeyedSgl,
-  setOffsetSgl,
-} from "../../spec/nvmf/index.ts";
+  CqeOffset,
+  NvmeStatus,
+  NvmOpcode,
+  Psdt,
+  packCdw0,
+  SqeOffset,
+} from "../../spec/nvme/index.ts";
+import { SGL_BYTES, SglId, setKeyedSgl, setOffsetSgl } from "../../spec/nvmf/index.ts";
 import type { HostBuffer, HostChannel, ResponseSink } from "./transport.ts";
 
 const COMMAND_BYTES = 64;
@@ -37,7 +38,7 @@ export class HostCommand {
   nsid = 0;
   /** CDW10 to CDW15. `setRange` fills those of read, write and their like. */
   readonly dwords = new Uint32Array(6);
-  /** CDW2 and CDW3, and byte 4 onwards of fabrics commands, as raw bytes; null: none. */
+  /** All 64 bytes of a fabrics command but opcode, flags, identifier and SGL; null: none. */
   raw: Uint8Array | null = null;
   dataBytes = 0;
   /** Registered memory that the data comes from or goes to, in order. */
@@ -155,15 +156,17 @@ export class HostQueue implements ResponseSink {
     const { view, channel } = this;
     const at = cid * channel.capsuleStride;
     const { dwords, raw } = command;
-    for (let i = 0; i < COMMAND_BYTES; i += 4) view.setUint32(at + i, 0, true);
-    if (raw !== null) for (let i = 0; i < raw.length; i++) channel.capsules[at + i] = raw[i];
-    else {
+    if (raw !== null) {
+      for (let i = 0; i < COMMAND_BYTES; i++) channel.capsules[at + i] = raw[i];
+    } else {
       view.setUint32(at + SqeOffset.nsid, command.nsid, true);
+      view.setUint32(at + SqeOffset.cdw2, 0, true);
+      view.setUint32(at + SqeOffset.cdw3, 0, true);
+      view.setUint32(at + SqeOffset.mptr, 0, true);
+      view.setUint32(at + SqeOffset.mptr + 4, 0, true);
       for (let i = 0; i < 6; i++) view.setUint32(at + SqeOffset.cdw10 + 4 * i, dwords[i], true);
     }
-    view.setUint8(at + SqeOffset.opcode, command.opcode);
-    view.setUint8(at + SqeOffset.flags, FLAGS_PSDT_SGL);
-    view.setUint16(at + SqeOffset.cid, cid, true);
+    view.setUint32(at, packCdw0(command.opcode, cid, Psdt.sglMptrBuffer), true);
     return this.buildData(command, at);
   }
 
@@ -177,7 +180,10 @@ export class HostQueue implements ResponseSink {
       setOffsetSgl(view, sgl, 0, dataBytes, SglId.offsetData);
       return COMMAND_BYTES + dataBytes;
     }
-    if (segmentCount === 0) return COMMAND_BYTES;
+    if (segmentCount === 0) {
+      for (let i = 0; i < SGL_BYTES; i += 4) view.setUint32(sgl + i, 0, true);
+      return COMMAND_BYTES;
+    }
     if (segmentCount === 1) {
       this.setKeyed(command, 0, sgl);
       return COMMAND_BYTES;

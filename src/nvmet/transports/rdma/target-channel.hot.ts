@@ -7,9 +7,11 @@
  * is also in `wrId`. There are twice as many slots as the host may have commands, so that a host that
  * sees an answer before we see our completion still finds a posted RECV.
  *
- * Invariants: work that does not fit the send queue waits, in order; of a request's work only the
- * last is signaled, since a queue pair completes in order; after an error every request comes back
- * once, whatever completions still arrive for it.
+ * Responses are gathered and posted at the end of a poll, the last one signaled: a queue pair
+ * completes in order, so that one completion stands for all before it.
+ *
+ * Invariants: work that does not fit the send queue waits, in order; after an error every request
+ * comes back once, whatever completions still arrive for it.
  */
 
 import { assert } from "../../../core/index.ts";
@@ -78,6 +80,12 @@ export class RdmaTargetChannel implements Channel {
   private readonly dataWr = new SendWr(1);
   private readonly responseWr = new SendWr(1);
   private needsKick = false;
+  /** Tags of responses that were posted and have not completed, oldest first: a ring. */
+  private readonly posted: Uint16Array;
+  private postedHead = 0;
+  private postedCount = 0;
+  /** The response that is posted next, once it is known whether it is the last one. */
+  private held: TargetRequest | null = null;
   private waitHead: TargetRequest | null = null;
   private waitTail: TargetRequest | null = null;
 
@@ -91,6 +99,7 @@ export class RdmaTargetChannel implements Channel {
     this.capsuleStride = parts.capsuleStride;
     this.responsesAt = parts.responsesAt;
     this.requests = parts.requests;
+    this.posted = new Uint16Array(parts.requests.length);
   }
 
   /** Posts a RECV for every slot: before the connection is accepted. */
@@ -136,8 +145,14 @@ export class RdmaTargetChannel implements Channel {
   /** Posts the request's work, or lets it wait for room. */
   private start(request: TargetRequest): void {
     if (this.ended !== null) this.giveBack(request);
-    else if (this.waitHead !== null || this.qp.sendRoom < workOf(request)) this.wait(request);
+    else if (this.waitHead !== null || this.room < workOf(request)) this.wait(request);
     else this.post(request);
+  }
+
+  /** Send work requests that may be posted; the held response has its place already. */
+  private get room(): number {
+    const { held } = this;
+    return this.qp.sendRoom - (held === null ? 0 : workOf(held));
   }
 
   private post(request: TargetRequest): void {
@@ -146,8 +161,16 @@ export class RdmaTargetChannel implements Channel {
       this.postData(request, WrOpcode.rdmaRead);
       return;
     }
+    const { held } = this;
+    this.held = request;
+    if (held !== null) this.postAnswer(held, false);
+  }
+
+  /** Data, if there is any to send, and the response behind it. */
+  private postAnswer(request: TargetRequest, isLast: boolean): void {
     if (request.dataBytes > 0 && !request.isInbound) this.postData(request, WrOpcode.rdmaWrite);
-    if (request.state === RequestState.responding) this.postResponse(request);
+    if (this.ended === null) this.postResponse(request, isLast);
+    else if (request.state === RequestState.responding) this.giveBack(request);
   }
 
   /** One work request per piece of the host's memory. */
@@ -173,16 +196,36 @@ export class RdmaTargetChannel implements Channel {
     }
   }
 
-  private postResponse(request: TargetRequest): void {
+  private postResponse(request: TargetRequest, isLast: boolean): void {
     const { responseWr } = this;
     const at = this.responsesAt + request.tag * RESPONSE_BYTES;
     responseWr.opcode = request.wantsInvalidate ? WrOpcode.sendWithInvalidate : WrOpcode.send;
     responseWr.invalidateKey = request.invalidateKey;
     responseWr.wrId = (request.tag << WORK_BITS) | WORK_RESPOND;
-    responseWr.flags = WrFlag.signaled;
+    responseWr.flags = isLast ? WrFlag.signaled : 0;
     responseWr.setSge(at, RESPONSE_BYTES, this.lkey);
     if (this.qp.postSend(responseWr) !== VerbsStatus.ok) {
       this.broken("the send queue refused a response", request);
+      return;
+    }
+    const slots = this.posted.length;
+    const to = this.postedHead + this.postedCount;
+    this.posted[to < slots ? to : to - slots] = request.tag;
+    this.postedCount++;
+    request.isPosted = true;
+  }
+
+  /** This response completed, so all that were posted before it have. */
+  private answered(request: TargetRequest): void {
+    const queue = this.queue as TargetQueue;
+    while (request.isPosted) {
+      const done = this.requests[this.posted[this.postedHead]];
+      this.postedHead++;
+      if (this.postedHead === this.posted.length) this.postedHead = 0;
+      this.postedCount--;
+      done.isPosted = false;
+      queue.responded(done);
+      if (this.ended === null) this.postRecv(done.tag);
     }
   }
 
@@ -203,7 +246,7 @@ export class RdmaTargetChannel implements Channel {
   private postWaiting(): void {
     while (this.waitHead !== null) {
       const request: TargetRequest = this.waitHead;
-      if (this.ended === null && this.qp.sendRoom < workOf(request)) return;
+      if (this.ended === null && this.room < workOf(request)) return;
       this.waitHead = request.next;
       if (this.waitHead === null) this.waitTail = null;
       request.next = null;
@@ -212,12 +255,12 @@ export class RdmaTargetChannel implements Channel {
     }
   }
 
-  /** Ends a request's part here when the connection cannot: exactly once, by its state. */
+  /** Ends a request's part here when the connection cannot, and no work of it is posted. */
   private giveBack(request: TargetRequest): void {
     const queue = this.queue as TargetQueue;
     if (request.state === RequestState.fetching) {
       queue.dataArrived(request, NvmeStatus.transientTransportError);
-    } else if (request.state === RequestState.responding) queue.responded(request);
+    } else queue.responded(request);
   }
 
   poll(): number {
@@ -241,12 +284,9 @@ export class RdmaTargetChannel implements Channel {
   }
 
   private completed(request: TargetRequest, work: number): void {
-    const queue = this.queue as TargetQueue;
-    if (work === WORK_FETCH) {
-      if (request.state === RequestState.fetching) queue.dataArrived(request, NvmeStatus.success);
-    } else if (request.state === RequestState.responding) {
-      queue.responded(request);
-      if (this.ended === null) this.postRecv(request.tag);
+    if (work === WORK_RESPOND) this.answered(request);
+    else if (request.state === RequestState.fetching) {
+      (this.queue as TargetQueue).dataArrived(request, NvmeStatus.success);
     }
   }
 
@@ -255,7 +295,8 @@ export class RdmaTargetChannel implements Channel {
     // Flushed work follows the failure that was the cause, or a disconnect.
     if (status !== WcStatus.workRequestFlushed) this.fail("a transfer failed");
     else this.fail("connection closed");
-    if (work !== WORK_RECV) this.giveBack(request);
+    if (work === WORK_RESPOND) this.answered(request);
+    else if (work === WORK_FETCH && request.state === RequestState.fetching) this.giveBack(request);
   }
 
   /** The connection is over. Idempotent; the owner drops the queue. */
@@ -268,6 +309,12 @@ export class RdmaTargetChannel implements Channel {
   kick(): void {
     if (!this.needsKick) return;
     this.needsKick = false;
+    const { held } = this;
+    this.held = null;
+    if (held !== null) {
+      if (this.ended === null) this.postAnswer(held, true);
+      else this.giveBack(held);
+    }
     this.qp.kick();
   }
 
