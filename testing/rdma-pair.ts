@@ -30,6 +30,8 @@ export interface RdmaPairOptions {
   readonly limits?: Partial<RnicLimits>;
 }
 
+const POLLS_MAX = 1_000_000;
+
 /** One of the two machines. */
 export interface RdmaSide {
   readonly name: string;
@@ -54,9 +56,24 @@ export interface RdmaPair {
   settle(): void;
   /** Polls until `done`; throws when that does not come. */
   until(done: () => boolean, what: string): void;
+  /** Polls until the promise settles, and gives what it gave. */
+  drive<T>(promise: Promise<T>): Promise<T>;
 }
 
-const POLLS_MAX = 1_000_000;
+/** Runs `poll` and the event loop turn and turn about until `promise` settles. */
+export async function drive<T>(promise: Promise<T>, poll: () => number): Promise<T> {
+  let settled = false;
+  const mark = (): void => {
+    settled = true;
+  };
+  promise.then(mark, mark);
+  for (let i = 0; i < POLLS_MAX && !settled; i++) {
+    poll();
+    await Promise.resolve();
+  }
+  if (!settled) throw new Error("a promise never settled");
+  return promise;
+}
 
 export async function rdmaPair(options: RdmaPairOptions = {}): Promise<RdmaPair> {
   const scheduler = new Scheduler();
@@ -81,6 +98,7 @@ export async function rdmaPair(options: RdmaPairOptions = {}): Promise<RdmaPair>
       }
       throw new Error(`waited in vain for ${what}`);
     },
+    drive: (promise) => drive(promise, poll),
   };
 }
 
