@@ -49,8 +49,8 @@ export const POOL_GRANULE_MAX = 2 * 1024 * 1024;
 export const KERNEL_CONFIG_LINES_MAX = 50_000;
 /** RAM ranges of one machine (hot-pluggable memory lists one per block in the worst case). */
 export const RAM_RANGES_MAX = 65_536;
-/** Bytes of one XML topology; the largest known have 0.3 MiB. */
-export const XML_BYTES_MAX = 32 * 1024 * 1024;
+/** Bytes of one XML topology; the largest known have 0.3 MiB. Parsing takes about 1 s per MiB. */
+export const XML_BYTES_MAX = 8 * 1024 * 1024;
 /** Elements inside elements. hwloc nests memory, packages, caches, cores and bridges: under 40. */
 export const XML_DEPTH_MAX = 100;
 

@@ -34,7 +34,7 @@ export function redactConfig(config: Uint8Array): Uint8Array {
     }
   }
   if (places.length === 0) return config;
-  const copy = config.slice();
+  const copy = new Uint8Array(config);
   for (const [at, bytes] of places) copy.fill(0, at, at + bytes);
   return copy;
 }

@@ -18,7 +18,7 @@ import {
 } from "../host-facts.ts";
 
 const CPU_LINE = /^(?:vendor_id|cpu family|model name|CPU implementer|CPU part)\s*:/m;
-const IOMEM_LINE = /^\s*[0-9a-f]{8,16}-[0-9a-f]{8,16} : \S/m;
+const IOMEM_LINE = /^ *[0-9a-f]{8,16}-[0-9a-f]{8,16} : \S/m;
 const UNAME_LINE = /^Linux \S+ (\d\S*) .*?(x86_64|aarch64|ppc64le|riscv64|s390x|i686)\b.*$/m;
 const BOOT_LINE = /^(?:\[ *\d+\.\d+\] )?(?:Linux version |pci_bus [0-9a-f]{4}:)/m;
 /** What a kernel command line begins with, and what it has, and no other text does. */

@@ -169,7 +169,8 @@ export async function readSysfsFunction(
   return {
     bdf,
     path: target === null ? null : parseDevicePath(target),
-    config: config !== null && config.length >= 64 ? config : null,
+    // A copy: the bytes may be a view into a whole archive.
+    config: config !== null && config.length >= 64 ? new Uint8Array(config) : null,
     vendorId: await number("vendor"),
     deviceId: await number("device"),
     subsystemVendorId: await number("subsystem_vendor"),

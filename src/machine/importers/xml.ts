@@ -95,7 +95,7 @@ function toElements(parsed: readonly Parsed[]): XmlElement[] {
 }
 
 function damaged(file: string, place: string, what: string): PeerlaneError {
-  return new PeerlaneError("xml-damaged", `${file} is not well-formed XML: ${what}`, {
+  return new PeerlaneError("xml-damaged", `${file} is not well-formed XML: ${what.slice(0, 200)}`, {
     place,
     remedy: "Copy the file again; it may be cut or edited.",
   });
