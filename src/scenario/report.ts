@@ -137,7 +137,7 @@ export interface RunReport {
   readonly digest: DigestReport | null;
   readonly io: IoReport;
   readonly cpu: CpuReport;
-  /** The orchestrator's counters of every choice. */
+  /** The orchestrator's counters of every choice, those of the untimed first pass included. */
   readonly counters: Tree;
 }
 

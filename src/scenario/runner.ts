@@ -34,6 +34,8 @@ export interface RunContext {
 
 /** Reactor rounds between two reports of progress. */
 const ROUNDS_PER_REPORT = 256;
+/** I/Os that a run makes before it is timed, in whole passes over the workload. */
+const WARM_UP_IOS = 16_384;
 
 /** Runs every description of the scenario on the machine of the dump. */
 export async function runScenario(
@@ -87,8 +89,13 @@ async function runOnce(
   const [queue] = host.queues;
   const [namespace] = host.namespaces;
   const { nsid } = namespace ?? { nsid: 0 };
-  rig.fabric.resetTraffic();
   const endpoint = { queue: queue as HostQueue, nsid, depth: scenario.workload.queueDepth };
+  // First untimed: memory that is touched for the first time costs page faults, and code that runs
+  // for the first time is not compiled yet. The same I/O again is what is measured and counted.
+  for (let done = 0; done < WARM_UP_IOS; done += 2 * plan.count) {
+    runGroups(rig, plan, endpoint, source, sink, context, `${label} (warm-up)`);
+  }
+  rig.fabric.resetTraffic();
   const start = moment(context);
   const { io, groups } = runGroups(rig, plan, endpoint, source, sink, context, label);
   const cpu: CpuReport = { groups, ...since(start, context) };
