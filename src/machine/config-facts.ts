@@ -216,8 +216,8 @@ function resizableFrom(config: Uint8Array, offset: number): ResizableBar[] {
 }
 
 /**
- * A resizable BAR is the one kind whose size configuration space does tell. Removes the entries under
- * `${prefix}bars[n]` of those that get theirs.
+ * A resizable BAR is the one kind whose size configuration space does tell. Removes the entries
+ * under `${prefix}bars[n]` of those that get theirs.
  */
 export function withSizes(
   bars: readonly Bar[],
