@@ -176,7 +176,7 @@ describe("hostile files", () => {
     ["one line of 4 MiB", "x".repeat(4 * 1024 * 1024)],
     ["4 MiB of line ends", "\n".repeat(4 * 1024 * 1024)],
     ["4 MiB of separators", `${"_".repeat(44)}\n`.repeat(90_000)],
-    ["a tree of 20,000 branches", `-[0000:00]-+-00.0\n${"           +-01.0\n".repeat(20_000)}`],
+    ["a tree of 70,000 branches", `-[0000:00]-+-00.0\n${"           +-01.0\n".repeat(70_000)}`],
     ["unclosed tags", `<topology><object type="x">${"<a b='".repeat(60_000)}`],
     ["a udev database of one path", `P: /devices/pci0000:00\nE: DEVPATH=${"/x".repeat(500_000)}\n`],
     ["json that nests", `{"format": "peerlane-machine", "a": ${"[".repeat(200_000)}`],
