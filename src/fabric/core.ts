@@ -191,6 +191,7 @@ export class FabricCore implements PortHost, RegionHost, MessageSender, NodeOwne
     if (node.isBridge) return;
     node.model = this.model(node.fn, this.toolsFor(node)) ?? this.dumbMemory(node);
     node.model.attach(port);
+    node.tellBars();
     this.layOut(node);
   }
 

@@ -86,6 +86,7 @@ export class FabricFunction implements BackingFunction {
   }
 
   enableInterrupts(count: number, sink: InterruptSink): void {
+    if (!(count >= 1)) throw this.noInterrupts("no vector was asked for");
     this.disableInterrupts();
     if (this.messages.msixVectors > 0) this.enableMsix(count, sink);
     else if (this.messages.hasMsi) this.enableMsi(count, sink);

@@ -122,6 +122,14 @@ describe("MSI", () => {
     expect(poll()).toEqual([]);
   });
 
+  it("gives vectors back, so that enabling can go on for ever", () => {
+    const { fn, port, sink, poll, fabric } = setUp(withVectors(32));
+    for (let i = 0; i < 3000; i++) fn.enableInterrupts(32, sink);
+    port.interrupt(31);
+    expect(poll()).toEqual([31]);
+    expect(fabric.inspect()["interrupts"]).toMatchObject({ allocated: 32 });
+  });
+
   it("neither: says so", () => {
     const { fn, sink } = setUp(withVectors(0));
     expect(() => fn.enableInterrupts(1, sink)).toThrow(/neither MSI-X nor MSI/);

@@ -42,7 +42,6 @@ export class InterruptLine {
 
 export class InterruptController implements Inspectable {
   private readonly lines: (InterruptLine | null)[] = [];
-  private readonly freed: number[] = [];
   private pending: InterruptLine[] = [];
   private delivering: InterruptLine[] = [];
   private delivered = 0;
@@ -52,8 +51,7 @@ export class InterruptController implements Inspectable {
    * Lines for vectors 0 to count-1 with consecutive data: MSI needs that. Throws `no-interrupts`.
    */
   allocate(count: number, sink: InterruptSink): InterruptLine[] {
-    const reused = count === 1 ? this.freed.pop() : undefined;
-    const first = reused ?? this.firstFor(count);
+    const first = this.firstFor(count);
     if (first + count > INTERRUPTS_MAX) {
       throw new PeerlaneError("no-interrupts", "the machine has no interrupt vectors left", {
         remedy: "ask for fewer vectors per function",
@@ -72,7 +70,6 @@ export class InterruptController implements Inspectable {
       const index = indexOf(line.address, line.data);
       if (this.lines[index] !== line) continue;
       this.lines[index] = null;
-      this.freed.push(index);
       line.isPending = false;
     }
     this.pending = this.pending.filter((line) => !lines.includes(line));
@@ -117,12 +114,23 @@ export class InterruptController implements Inspectable {
     };
   }
 
-  /** MSI data must differ in its low bits only, so a block is aligned to a power of two. */
+  /**
+   * The first run of `count` free lines. MSI data may differ in its low bits only, so the data of a run
+   * begins at a multiple of `count` rounded up to a power of two, and a run has one destination.
+   */
   private firstFor(count: number): number {
-    const align = 2 ** Math.ceil(Math.log2(count));
-    let first = this.lines.length;
-    while ((FIRST_VECTOR + (first % VECTORS)) % Math.min(align, 32) !== 0) first++;
-    return first;
+    const align = Math.min(2 ** Math.ceil(Math.log2(count)), FIRST_VECTOR);
+    for (let first = 0; first < INTERRUPTS_MAX; first += align) {
+      const isSplit = count <= VECTORS && (first % VECTORS) + count > VECTORS;
+      if (!isSplit && this.isFree(first, count)) return first;
+    }
+    return INTERRUPTS_MAX;
+  }
+
+  private isFree(first: number, count: number): boolean {
+    const end = Math.min(first + count, this.lines.length);
+    for (let at = first; at < end; at++) if (this.lines[at] !== null) return false;
+    return true;
   }
 }
 

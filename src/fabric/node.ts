@@ -326,6 +326,16 @@ export class FabricNode implements ConfigClient, Inspectable {
     return SriovControl.vfMemorySpaceEnable.get(control) === 1;
   }
 
+  /** Tells the model where its memory BARs decode. */
+  tellBars(): void {
+    const model = this.model;
+    if (model?.barMoved === undefined) return;
+    for (let index = 0; index < this.barSizes.length; index++) {
+      const bar = this.bars.find((candidate) => candidate.index === index);
+      model.barMoved(index, bar === undefined ? -1 : bar.base);
+    }
+  }
+
   private decode(): void {
     const { bytes } = this.config;
     const command = readLe16(bytes, Header.command);
@@ -333,6 +343,7 @@ export class FabricNode implements ConfigClient, Inspectable {
     this.memorySpace = Command.memorySpaceEnable.get(command) === 1;
     this.acs = this.acsOffset === 0 ? 0 : readLe16(bytes, this.acsOffset + Acs.control);
     this.liveBars = liveBars(this.fn, bytes, this.barSizes);
+    this.tellBars();
     if (!this.isBridge) return;
     this.secondary = bytes[BridgeHeader.secondaryBus];
     this.subordinate = bytes[BridgeHeader.subordinateBus];

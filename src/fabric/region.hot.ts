@@ -49,7 +49,6 @@ export interface RegionHost {
 }
 
 const SLOTS = 8;
-const WORD = new Uint8Array(4);
 
 export class FabricRegion implements MappedRegion {
   readonly sizeBytes: number;
@@ -59,6 +58,7 @@ export class FabricRegion implements MappedRegion {
   private last: CpuRoute | null = null;
   private next = 0;
   private readonly span = new Span();
+  private readonly word = new Uint8Array(4);
 
   constructor(phys: PhysAddr, sizeBytes: number, host: RegionHost) {
     this.phys = phys;
@@ -87,11 +87,11 @@ export class FabricRegion implements MappedRegion {
     if (route.registers !== null) {
       route.registers.write32(address - route.delta, value >>> 0);
     } else if (route.memory !== null) {
-      WORD[0] = value;
-      WORD[1] = value >>> 8;
-      WORD[2] = value >>> 16;
-      WORD[3] = value >>> 24;
-      route.memory.write(address - route.delta, WORD, 0, 4);
+      this.word[0] = value;
+      this.word[1] = value >>> 8;
+      this.word[2] = value >>> 16;
+      this.word[3] = value >>> 24;
+      route.memory.write(address - route.delta, this.word, 0, 4);
     }
   }
 

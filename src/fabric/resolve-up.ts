@@ -12,7 +12,7 @@
  * Left out: ordering and credits; multicast; the ACS memory target controls of ports' own BARs.
  */
 
-import { bdfBus, bdfFunction, DmaStatus, formatBdf, hex } from "../core/index.ts";
+import { bdfBus, bdfDevfn, bdfFunction, DmaStatus, formatBdf, hex } from "../core/index.ts";
 import { AcsBit, AcsEnhanced } from "../spec/pcie/index.ts";
 import type { FabricNode } from "./node.ts";
 import { goDown, stopInBar } from "./resolve-down.ts";
@@ -56,7 +56,7 @@ function stayInDevice(walk: Walk): Stop | null {
     if (sibling === initiator || sibling.isBridge || !sibling.isSameDevice(initiator)) continue;
     for (const bar of sibling.bars) {
       if (!range.isIn(bar.base, bar.limit)) continue;
-      const verdict = peerVerdict(walk, initiator, bdfFunction(sibling.bdf), "function");
+      const verdict = peerVerdict(walk, initiator, functionNumber(sibling), "function");
       if (verdict.isBlocked) {
         return walk.fail(initiator, DmaStatus.acsViolation, verdict.reason);
       }
@@ -71,6 +71,12 @@ function stayInDevice(walk: Walk): Stop | null {
     }
   }
   return null;
+}
+
+/** With ARI a device has one list of 256 functions instead of 8 (PCI Express Base 6.x, 6.13). */
+function functionNumber(node: FabricNode): number {
+  const hasAri = node.parent?.fn.pcie?.ariForwarding === true;
+  return hasAri ? bdfDevfn(node.bdf) : bdfFunction(node.bdf);
 }
 
 /** The request leaves `at` towards its port. */
