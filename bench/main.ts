@@ -9,6 +9,7 @@ import { fabricBorrow64, fabricWrite4k } from "./fabric-small.ts";
 import { type Bench, isMet } from "./lib.ts";
 import { memoryMap } from "./memory-map.ts";
 import { nvmeWriteDeep, nvmeWriteSingle } from "./nvme-io.ts";
+import { nvmetHeap, nvmetLease, nvmetWrite } from "./nvmet-write.ts";
 import { parseLspciHex, parseLspciText } from "./parse-lspci.ts";
 import { verdictMatrix256, verdictMatrix1024 } from "./verdict-matrix.ts";
 
@@ -22,6 +23,9 @@ const BENCHES: readonly Bench[] = [
   nvmeWriteSingle,
   parseLspciHex,
   parseLspciText,
+  nvmetWrite,
+  nvmetLease,
+  nvmetHeap,
   verdictMatrix256,
   verdictMatrix1024,
 ];
