@@ -44,7 +44,7 @@ function head(report: ScenarioReport, paint: Paint): string[] {
   const { machine, devices } = report;
   const rows: [string, string][] = [
     ["machine", machineLine(report)],
-    ...machine.edits.map((text): [string, string] => ["edit", paint.warn(text)]),
+    ...machine.edits.map((text): [string, string] => ["note", paint.warn(text)]),
     ...devices.map(({ bdf, kind, name, model }): [string, string] => [
       kind,
       `${paint.name(bdf)}  ${name}  ${paint.dim(model)}`,
