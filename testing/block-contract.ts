@@ -235,7 +235,7 @@ export function blockContract(name: string, open: () => Promise<BlockHarness>): 
       for (let i = 0; i < queue.depth + 40; i++) {
         const bio = many.acquire() as Bio;
         bio.op = BioOp.write;
-        bio.flags |= BioFlag.fua;
+        if ((queue.features & QueueFeature.fua) !== 0) bio.flags |= BioFlag.fua;
         bio.sector = (i % 64) * 64;
         bio.owner = ends;
         bio.addMemory(memory, (i % 256) * 4096, 4096);

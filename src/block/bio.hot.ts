@@ -19,7 +19,8 @@ import { BlockStatus } from "./status.ts";
 
 /**
  * Told that a bio ended: `bio.status` says how. Called once per submitted bio, from inside
- * `submit`, `kick` or `poll` of the queue; it may submit other bios.
+ * `submit`, `kick` or `poll` of the queue; it may submit other bios, or this one again (a bounded
+ * number of times when it failed: a dead device fails it at once).
  */
 export interface BioOwner {
   bioDone(bio: Bio): void;
@@ -54,14 +55,6 @@ class NoOwner implements BioOwner {
 const NO_OWNER: BioOwner = new NoOwner();
 
 const VEC_BYTES_MAX = 2 ** 32 - 1;
-
-/** Counters of misuse that this room survives but never hides. */
-export const bioWarnings = {
-  /** `advance` beyond the end. */
-  overAdvance: 0,
-  /** A vector added to a clone. */
-  addToClone: 0,
-};
 
 export class Bio {
   op: number = BioOp.read;
@@ -150,7 +143,7 @@ export class Bio {
    */
   addMemory(memory: IoMemory, offset: number, length: number): number {
     if ((this.flags & BioFlag.clone) !== 0) {
-      bioWarnings.addToClone++;
+      this.pool.addToCloneCount++;
       return BlockStatus.invalid;
     }
     if (!(length > 0 && length <= VEC_BYTES_MAX) || this.pending !== 0) return BlockStatus.invalid;
@@ -225,7 +218,7 @@ export class Bio {
   }
 
   private overAdvance(): number {
-    bioWarnings.overAdvance++;
+    this.pool.overAdvanceCount++;
     this.sizeBytes = 0;
     return BlockStatus.invalid;
   }
@@ -262,6 +255,17 @@ export class Bio {
     front.sizeBytes = bytes;
     this.advance(bytes);
     return front;
+  }
+
+  /** Cuts off the last `bytes` into a clone from `pool`. Null when the pool is empty. */
+  splitBack(bytes: number, pool: BioPool): Bio | null {
+    assert(bytes > 0 && bytes < this.sizeBytes, "a split leaves something on both sides");
+    const back = pool.acquire();
+    if (back === null) return null;
+    back.cloneOf(this);
+    back.advance(this.sizeBytes - bytes);
+    this.sizeBytes -= bytes;
+    return back;
   }
 
   /** Makes this bio a part of `parent`, which must be submitted: the parent ends after it. */
@@ -318,6 +322,10 @@ export class BioPool {
   private freeCount: number;
   /** How often the pool was found empty. */
   emptyCount = 0;
+  /** Misuse that this room survives but never hides: `advance` beyond the end. */
+  overAdvanceCount = 0;
+  /** Vectors added to a clone. */
+  addToCloneCount = 0;
 
   /** `vecsPerBio` may be 0 for a pool of clones. */
   constructor(count: number, vecsPerBio: number) {

@@ -93,6 +93,8 @@ export class RequestQueue implements BlockQueue, RequestOwner {
   private waitTail: Bio | null = null;
   /** Requests that the driver has. */
   private inFlight = 0;
+  /** A cache that cannot be written through: FUA would be dropped in silence. */
+  private readonly lacksFua: boolean;
   private needsCommit = false;
   private isDispatching = false;
 
@@ -116,6 +118,8 @@ export class RequestQueue implements BlockQueue, RequestOwner {
             options.integrityBuffers ?? null,
             metadataSlotBytes(options.limits, profile),
           );
+    const { writeCache, fua } = QueueFeature;
+    this.lacksFua = (this.features & (writeCache | fua)) === writeCache;
     this.fragments = new BioPool(options.depth, 0);
     for (let tag = 0; tag < options.depth; tag++) {
       this.freeRequests.push(new Request(this, tag, options.limits.maxSegments));
@@ -177,6 +181,7 @@ export class RequestQueue implements BlockQueue, RequestOwner {
     if ((bio.flags & BioFlag.dmaDirect) !== 0 && (this.features & QueueFeature.dmaDirect) === 0) {
       return BlockStatus.notSupported;
     }
+    if ((bio.flags & BioFlag.fua) !== 0 && this.lacksFua) return BlockStatus.notSupported;
     if (bio.op === BioOp.flush) {
       return bio.sizeBytes === 0 ? BlockStatus.ok : BlockStatus.invalid;
     }
@@ -276,16 +281,16 @@ export class RequestQueue implements BlockQueue, RequestOwner {
 
   /** Places the first waiting bio. False when it has to wait on. */
   private placeWaiting(): boolean {
+    // Off the list first: placing may end a bio, whose owner may submit another that waits.
     const bio = this.waitHead as Bio;
-    const next = bio.next;
+    this.waitHead = bio.next;
+    if (this.waitHead === null) this.waitTail = null;
     bio.next = null;
-    if (!this.place(bio)) {
-      bio.next = next;
-      return false;
-    }
-    this.waitHead = next;
-    if (next === null) this.waitTail = null;
-    return true;
+    if (this.place(bio)) return true;
+    bio.next = this.waitHead;
+    this.waitHead = bio;
+    if (this.waitTail === null) this.waitTail = bio;
+    return false;
   }
 
   /** Maps plugged requests and hands them to the driver until it is full. Returns how many. */

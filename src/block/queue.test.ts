@@ -191,6 +191,41 @@ describe("refusals", () => {
     expect([result.status, memory.liveMaps]).toEqual([BlockStatus.outOfRange, 0]);
   });
 
+  it("of force unit access where a cache would swallow it", () => {
+    const { queue, write } = setup({ features: QueueFeature.writeCache });
+    const result = new BioResult();
+    write(0, 4096, result, BioFlag.fua);
+    queue.kick();
+    expect(result.status).toBe(BlockStatus.notSupported);
+    // Without a cache every write is through.
+    const through = setup({ features: 0 });
+    through.write(0, 4096, result, BioFlag.fua);
+    through.queue.poll();
+    through.queue.poll();
+    expect([result.done, result.status]).toEqual([2, BlockStatus.ok]);
+  });
+
+  it("of a mapping with more segments than the device takes", () => {
+    // One segment for the limits; the device's address crosses a boundary in the middle.
+    const memory = new ArenaMemory(65_536, {
+      limitBase: 0x1_0000_0000,
+      bases: new Map([[1, 0x2_0000_0000 - 4096]]),
+      needsUnmap: true,
+    });
+    const disk = new RamDisk({ sizeBytes: 1024 * 1024, memories: [memory] });
+    const limits = new QueueLimits({ maxSegments: 1 });
+    const options = { name: "ram", limits, initiator: 1, capacityBytes: 1024 * 1024, depth: 2 };
+    const queue = new RequestQueue(disk, options);
+    const result = new BioResult();
+    const bio = new BioPool(1, 1).acquire() as Bio;
+    bio.op = BioOp.write;
+    bio.owner = result;
+    bio.addMemory(memory, 0, 8192);
+    queue.submit(bio);
+    queue.kick();
+    expect([result.status, memory.liveMaps]).toEqual([BlockStatus.invalid, 0]);
+  });
+
   it("of operations that the device lacks", () => {
     const { queue, pool } = setup({ features: 0 });
     const result = new BioResult();
@@ -220,6 +255,30 @@ describe("an owner", () => {
     queue.kick();
     for (let i = 0; i < 10; i++) queue.poll();
     expect(rounds).toBe(5);
+  });
+
+  it("may submit while a bio that waited is refused", () => {
+    const { queue, write, pool, memory } = setup({}, 64, 1);
+    const result = new BioResult();
+    const statuses: number[] = [];
+    const owner = {
+      bioDone: (bio: Bio) => {
+        statuses.push(bio.status);
+        if (statuses.length === 1) write(300, 4096, result);
+      },
+    };
+    write(0, 4096, result);
+    const odd = pool.acquire() as Bio;
+    odd.op = BioOp.write;
+    odd.sector = 100;
+    odd.owner = owner;
+    // Waits for a request; only when it is placed its alignment is looked at.
+    odd.addMemory(memory, 2, 4096);
+    queue.submit(odd);
+    write(200, 4096, result);
+    for (let i = 0; i < 10; i++) queue.poll();
+    expect(statuses).toEqual([BlockStatus.invalid]);
+    expect([result.done, result.status]).toEqual([3, BlockStatus.ok]);
   });
 
   it("is told once when a driver holds everything back", () => {

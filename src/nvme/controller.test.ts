@@ -203,7 +203,7 @@ describe("data", () => {
     expect(Buffer.compare(bytes.subarray(256, 256 + 3 * MIB), before)).toBe(0);
   });
 
-  it("comes straight from the CMB or a peer, at bus addresses that differ from physical ones", async () => {
+  it("comes straight from the CMB or a peer, where bus and physical differ", async () => {
     const { controller, device, peer, fabric, io, memory, bytes, model } = await setup();
     const { cmb } = controller;
     expect(cmb).toMatchObject({ bar: 2, offset: 0, sizeBytes: SSD_CMB_BYTES, readable: true });
@@ -477,6 +477,21 @@ describe("the control plane", () => {
     await expect(controller.admin(identify, new Uint8Array(65_536))).rejects.toMatchObject({
       code: "nvme-admin-size",
     });
+    expect(device.inspect()).toEqual(before);
+  });
+
+  it("keeps the buffer of a raw command that never ends until after a reset", async () => {
+    const { controller, device, model, poll } = await setup({}, { adminTimeoutNs: 1e9 });
+    const before = device.inspect();
+    model.injectFaults([{ admin: true, opcode: AdminOpcode.identify, drop: true }]);
+    const identify = adminEntry(AdminOpcode.identify, 0, Cns.controller);
+    const answer = controller.admin(identify, new Uint8Array(4096));
+    await expect(answer).rejects.toMatchObject({ code: "nvme-admin-timeout" });
+    expect(controller.state).toBe("resetting");
+    expect(device.inspect()).not.toEqual(before);
+    model.injectFaults([]);
+    while (controller.state === "resetting") poll();
+    expect(controller.state).toBe("live");
     expect(device.inspect()).toEqual(before);
   });
 

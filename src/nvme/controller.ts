@@ -20,7 +20,7 @@ import {
   type Poller,
   type Tree,
 } from "../core/index.ts";
-import type { DmaDevice } from "../dma/index.ts";
+import type { DmaBuffer, DmaDevice } from "../dma/index.ts";
 import {
   ABORT_CID,
   ABORT_SQID,
@@ -95,6 +95,8 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
   private abortsInFlight = 0;
   private nextHealthNs = 0;
   private isFreed = false;
+  /** Buffers of admin commands that never completed: the controller may still write them. */
+  private readonly orphans: DmaBuffer[] = [];
 
   private constructor(site: Site) {
     this.site = site;
@@ -227,9 +229,9 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
     this.die(failure);
     try {
       await runSteps(this.device.fn.machine, this.site.registers.disable());
-    } catch {
-      // It cannot be disabled; taking away its right to issue DMA stops it as well.
-      disableBusMaster(this.device.fn);
+    } catch (second) {
+      // It has lost its right to issue DMA; the first error is the one that tells what is wrong.
+      this.lastFailure = asPeerlaneError(second, this.site.place);
     }
     this.freeQueues();
     freeAdmin(this.device, this.admin_);
@@ -323,6 +325,7 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
     yield* this.disableOrReset();
     // From here on the controller reads and writes nothing: rings may be reused.
     this.abortsInFlight = 0;
+    this.freeOrphans();
     for (const { queue } of this.ioSites) queue.restart();
     if (this.cmb !== null) reenableCmb(site.registers, this.cmb);
     yield* enableController(site, this.admin_);
@@ -355,6 +358,8 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
     this.state_ = "dead";
     this.recovery = null;
     this.lastFailure = reason;
+    // Whatever it still does, it does without the right to issue DMA: its memory will be freed.
+    disableBusMaster(this.device.fn);
     this.engine.gate = BlockStatus.offline;
     this.engine.isRunning = false;
     for (const { queue } of this.ioSites) queue.failAll(BlockStatus.offline);
@@ -435,6 +440,7 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
     }
     this.ioSites.length = 0;
     this.engine.queues = [];
+    this.freeOrphans();
     for (const namespace of this.namespaces) closeNamespace(namespace, this.device);
   }
 
@@ -452,25 +458,33 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
     if (data === null || data.length === 0) {
       return runSteps(machine, this.admin_.queue.execute(command));
     }
-    const buffer = this.device.allocCoherent(data.length, this.site.options.pageBytes);
     const { pageBytes } = this.site.options;
     if (data.length > 2 * pageBytes) {
-      this.device.freeCoherent(buffer);
       throw new PeerlaneError("nvme-admin-size", `admin data of ${data.length} bytes`, {
         place: this.site.place,
         remedy: `use at most ${2 * pageBytes} bytes, with an offset where the command has one`,
       });
     }
+    const buffer = this.device.allocCoherent(data.length, pageBytes);
     const direction = dataDirection(command.opcode);
     if (direction === DataDirection.hostToController) buffer.bytes.set(data);
     command.prps(buffer.dma, data.length > pageBytes ? buffer.dma + pageBytes : 0);
     try {
       const result = await runSteps(machine, this.admin_.queue.execute(command));
       if (direction === DataDirection.controllerToHost) data.set(buffer.bytes);
-      return result;
-    } finally {
       this.device.freeCoherent(buffer);
+      return result;
+    } catch (error) {
+      this.orphans.push(buffer);
+      this.startRecovery("an admin command timed out");
+      throw error;
     }
+  }
+
+  /** The controller is disabled: nothing writes these any more. */
+  private freeOrphans(): void {
+    for (const buffer of this.orphans) this.device.freeCoherent(buffer);
+    this.orphans.length = 0;
   }
 
   private notLive(): PeerlaneError {

@@ -162,7 +162,13 @@ export class IoQueue implements CommandSink {
           psdt = this.encodeData(request, cid, sq, at);
           if (psdt < 0) return BlockStatus.invalid;
         }
-        if (request.integrityFlags !== 0) encodeIntegrity(request, sq, at);
+        if (request.integrityFlags !== 0) {
+          // With PRPs the metadata pointer is dword aligned (Base 2.0, figure "Common Command
+          // Format").
+          const isBuffer = (request.integrityFlags & IntegrityFlag.buffer) !== 0;
+          if (isBuffer && (request.metadataAddress & 3) !== 0) return BlockStatus.invalid;
+          encodeIntegrity(request, sq, at);
+        }
       }
     }
     sq[at] = packCdw0(OPCODES[op], cid, psdt);
