@@ -1,0 +1,99 @@
+import { describe, expect, it } from "vitest";
+import { MemoryHost, realClock, realFiles } from "../platform/index.ts";
+import { makeContext } from "./context.ts";
+import { runCli } from "./program.ts";
+
+const ROOT = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");
+const HGX = `${ROOT}/scenarios/machines/hgx-h100-gpud.vvv.txt`;
+const PAIR = `${ROOT}/scenarios/machines/02-two-root-ports/lspci.txt`;
+
+async function cli(...args: string[]) {
+  const host = new MemoryHost({ args });
+  const status = await runCli(makeContext(host, realFiles, realClock, ROOT));
+  return { status, out: host.stdout.text, err: host.stderr.text };
+}
+
+describe("usage", () => {
+  it("teaches with --help, and ends with 0", async () => {
+    const { status, out } = await cli("--help");
+    expect(status).toBe(0);
+    expect(out).toMatch(/Examples:[\s\S]*peerlane explain[\s\S]*Exit status/);
+    expect((await cli("explain", "--help")).out).toContain("the function that issues the DMA");
+  });
+
+  it.each([
+    [[]],
+    [["nonsense"]],
+    [["topo"]],
+    [["explain", "18:00.0"]],
+    [["topo", "--nonsense", "x"]],
+  ])("ends with 2 on %j, and says how it is used", async (args) => {
+    const { status, out, err } = await cli(...args);
+    expect(status).toBe(2);
+    expect(out + err).toMatch(/Usage:|--help/);
+  });
+
+  it("refuses a mistyped BDF with the right form", async () => {
+    const { status, err } = await cli("explain", "18.00.0", "1a:00.0", "-m", HGX);
+    expect(status).toBe(2);
+    expect(err).toMatch(/"18.00.0" is not.*\n {2}try: .*0000:18:00\.0/);
+  });
+});
+
+describe("failures", () => {
+  it("name the file and a remedy", async () => {
+    const { status, err } = await cli("topo", "/nonexistent/dump.txt");
+    expect(status).toBe(1);
+    expect(err).toMatch(/\/nonexistent\/dump\.txt[\s\S]*try: /);
+  });
+
+  it("are one JSON document with --json", async () => {
+    const { status, out } = await cli("topo", "/nonexistent/dump.txt", "--json");
+    expect(status).toBe(1);
+    expect(JSON.parse(out)).toMatchObject({ error: { code: "file-not-found" } });
+  });
+
+  it("refuse what is no dump", async () => {
+    const { status, err } = await cli("topo", `${ROOT}/package.json`);
+    expect(status).not.toBe(0);
+    expect(err).toContain("package.json");
+  });
+});
+
+describe("topo", () => {
+  it("draws what shares a switch below one upstream port", async () => {
+    const { status, out } = await cli("topo", HGX);
+    expect(status).toBe(0);
+    const at = (text: string): number => out.indexOf(text);
+    expect(at("16:00.0")).toBeLessThan(at("18:00.0"));
+    expect(at("18:00.0")).toBeLessThan(at("19:00.0"));
+    expect(out).toMatch(/19:00\.0 +GPU +gen5 x16 +BAR0 16 MiB BAR2 128 GiB/);
+    expect(out).not.toContain("\u001b[");
+  });
+});
+
+describe("explain", () => {
+  it("allows a pair below one switch, with the route below the root complex", async () => {
+    const { status, out } = await cli("explain", "1a:00.0", "19:00.0", "-m", HGX);
+    expect(status).toBe(0);
+    expect(out).toContain("BUS_ADDR");
+    expect(out).not.toContain("root-complex");
+  });
+
+  it("refuses a pair of root ports with evidence and a remedy, and ends with 1", async () => {
+    const { status, out } = await cli("explain", "01:00.0", "02:00.0", "-m", PAIR, "--json");
+    expect(status).toBe(1);
+    const answer = JSON.parse(out);
+    expect(answer.permitted.mapType).toBe("NOT_SUPPORTED");
+    expect(answer.permitted.evidence.length).toBeGreaterThan(0);
+    expect(answer.permitted.remedies.length).toBeGreaterThan(0);
+  });
+});
+
+describe("run", () => {
+  it("names line and column of a mistake in a scenario", async () => {
+    const { status, err } = await cli("run", `${ROOT}/biome.json`);
+    expect(status).toBe(2);
+    expect(err).toMatch(/biome\.json:\d+:\d+: /);
+  });
+});
