@@ -34,6 +34,22 @@ export function printText(context: Context, text: string): void {
   context.host.stdout.write(text.endsWith("\n") ? text : `${text}\n`);
 }
 
+/** Output that is made in pieces, because the whole may be large. */
+export function printPieces(context: Context, pieces: Iterable<string>): void {
+  for (const piece of pieces) context.host.stdout.write(piece);
+}
+
+/** What was changed before the answer, above it; nothing when nothing was. */
+export function printChanges(context: Context, changes: readonly string[]): void {
+  for (const change of changes) printText(context, context.colors.yellow(`what if: ${change}`));
+  if (changes.length > 0) printText(context, "");
+}
+
+/** What the reader should know besides the answer: on standard error, so that output stays clean. */
+export function printNotes(context: Context, notes: readonly string[]): void {
+  for (const note of notes) context.host.stderr.write(`peerlane: note: ${note}\n`);
+}
+
 /** Prints an error for people on standard error, or for programs on standard output. */
 export function printError(context: Context, error: unknown, json: boolean): number {
   const known = error instanceof PeerlaneError ? error : null;

@@ -1,14 +1,16 @@
 /**
- * Reads the machine that a command was given: one or more files of it, `-` for standard input. Shared
- * by every command that takes a machine.
+ * Reads the machine that a command was given: files, folders, archives of it, `-` for standard input.
+ * Shared by every command that takes a machine.
  */
 
-import { INPUT_FILE_BYTES_MAX, UsageError } from "../core/index.ts";
-import { importMachine, type Machine } from "../machine/index.ts";
+import { UsageError } from "../core/index.ts";
+import { type Machine, readMachine } from "../machine/index.ts";
+import type { Files } from "../platform/index.ts";
 import type { Context } from "./context.ts";
 
-/** Where the kernel shows standard input as a file. */
+/** Where the kernel shows standard input as a file, and what messages call it. */
 const STDIN_PATH = "/dev/stdin";
+const STDIN_NAME = "standard input";
 
 export async function loadMachine(context: Context, paths: readonly string[]): Promise<Machine> {
   if (paths.length === 0) {
@@ -16,14 +18,18 @@ export async function loadMachine(context: Context, paths: readonly string[]): P
       remedy: "name a dump, for example the output of `lspci -vvv -xxxx`; - is standard input",
     });
   }
-  const files = [];
-  for (const path of paths) {
-    const fromStdin = path === "-";
-    const bytes = await context.files.readBytes(
-      fromStdin ? STDIN_PATH : path,
-      INPUT_FILE_BYTES_MAX,
-    );
-    files.push({ name: fromStdin ? "standard input" : path, bytes });
-  }
-  return importMachine(files);
+  const names = paths.map((path) => (path === "-" ? STDIN_NAME : path));
+  return readMachine(withStdin(context.files), names);
+}
+
+/** The same files, and standard input under its name. */
+export function withStdin(files: Files): Files {
+  const real = (path: string): string => (path === STDIN_NAME ? STDIN_PATH : path);
+  return {
+    readBytes: (path, limit) => files.readBytes(real(path), limit),
+    readText: (path, limit) => files.readText(real(path), limit),
+    list: (path) => files.list(path),
+    readLink: (path) => files.readLink(path),
+    write: (path, data) => files.write(path, data),
+  };
 }

@@ -7,4 +7,19 @@ export {
   type PairExplanation,
 } from "./explain.ts";
 export { renderExplanation } from "./explain-text.ts";
+export {
+  type MatrixOptions,
+  type MatrixReport,
+  matrixCsv,
+  matrixJson,
+  matrixOf,
+} from "./matrix.ts";
+export { renderMatrix } from "./matrix-text.ts";
 export { renderTopo, type TopoOptions } from "./topo.ts";
+export {
+  applyWhatIf,
+  type Changed,
+  parseWhatIf,
+  type WhatIf,
+  type WhatIfTexts,
+} from "./what-if.ts";

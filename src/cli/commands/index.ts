@@ -3,7 +3,8 @@
 import type { CommandModule } from "../program.ts";
 import { demo } from "./demo.ts";
 import { explain } from "./explain.ts";
+import { matrix } from "./matrix.ts";
 import { run } from "./run.ts";
 import { topo } from "./topo.ts";
 
-export const COMMANDS: readonly CommandModule[] = [demo, run, topo, explain];
+export const COMMANDS: readonly CommandModule[] = [demo, run, topo, matrix, explain];

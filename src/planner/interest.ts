@@ -1,0 +1,39 @@
+/**
+ * Which functions of a machine people ask about: NVMe, NICs, GPUs, accelerators. Ports and chipset
+ * functions are on the way, not at its ends; virtual functions are as many as one likes.
+ */
+
+import { formatBdf } from "../core/index.ts";
+import { deviceKind, type Machine, type PciFunction } from "../machine/index.ts";
+
+const KINDS = new Set(["nvme", "nic", "gpu", "accelerator"]);
+
+export const isOfInterest = (fn: PciFunction): boolean =>
+  KINDS.has(deviceKind(fn)) && fn.physicalFunction === null;
+
+/**
+ * Positions of the functions of interest. Where there is none, of all that are no bridge, and of all
+ * where that is none either.
+ */
+export function interestOf({ functions }: Machine): number[] {
+  const all = functions.map((_, i) => i);
+  const chosen = all.filter((i) => isOfInterest(functions[i]));
+  if (chosen.length > 0) return chosen;
+  const ends = all.filter((i) => functions[i].bridge === null);
+  return ends.length > 0 ? ends : all;
+}
+
+const LABELS: Readonly<Record<string, string>> = { nvme: "NVMe", nic: "NIC", gpu: "GPU" };
+
+/** `NVMe`, `NIC`, `accelerator`, `bridge`. */
+export function kindName(fn: PciFunction): string {
+  const kind = deviceKind(fn);
+  return LABELS[kind] ?? (kind === "other" ? (fn.className ?? "function") : kind);
+}
+
+/** `Micron Technology Inc Device 51c3`, as far as the dump names it. */
+export const deviceName = ({ vendorName, deviceName: device }: PciFunction): string =>
+  `${vendorName ?? ""} ${device ?? ""}`.trim();
+
+/** `0000:18:00.0 (NVMe)`. */
+export const nameWithKind = (fn: PciFunction): string => `${formatBdf(fn.bdf)} (${kindName(fn)})`;

@@ -1,0 +1,93 @@
+/**
+ * Verdicts for all ordered pairs of a machine, as data: for programs (JSON, kept stable; CSV), and for
+ * the grid in matrix-text.ts.
+ *
+ * The table of all pairs can be large (1,024 functions: a million pairs), so both forms are written in
+ * pieces, a provider at a time, and the few different endings of a line are made once.
+ *
+ * Invariant: `{"pairs":[{"provider","client","mapType","distance","reason"}]}`, map types by the
+ * kernel's names, -1 for a refused distance; every ordered pair, a function with itself included,
+ * since the kernel answers for that one too.
+ */
+
+import { formatBdf } from "../core/index.ts";
+import type { Machine } from "../machine/index.ts";
+import { MAP_TYPE_NAMES, REASONS, type Rules, type VerdictMatrix } from "../p2p/index.ts";
+import { interestOf } from "./interest.ts";
+import { rulesFor } from "./machine-rules.ts";
+
+export interface MatrixOptions {
+  /** Every function; left out: those of interest. */
+  readonly all?: boolean | undefined;
+  /** Id of a rule set. */
+  readonly rules?: string | undefined;
+}
+
+export interface MatrixReport {
+  readonly machine: Machine;
+  readonly rules: Rules;
+  readonly verdicts: VerdictMatrix;
+  /** Positions of the functions shown. */
+  readonly shown: readonly number[];
+  readonly notes: readonly string[];
+}
+
+/** Judges all pairs. */
+export function matrixOf(machine: Machine, options: MatrixOptions = {}): MatrixReport {
+  const { rules, notes } = rulesFor(machine, options.rules);
+  const all = options.all === true;
+  const shown = all ? machine.functions.map((_, i) => i) : interestOf(machine);
+  return { machine, rules, verdicts: rules.matrix(), shown, notes };
+}
+
+type Ending = (mapType: string, distance: number, reason: string) => string;
+
+/** One piece per provider: each ordered pair as `begin(provider) + client + ending`. */
+function* rows(
+  { machine, verdicts, shown }: MatrixReport,
+  begin: (provider: string) => string,
+  ending: Ending,
+  between: string,
+): Generator<string> {
+  const names = machine.functions.map((fn) => formatBdf(fn.bdf));
+  const endings = new Map<number, string>();
+  for (const provider of shown) {
+    const start = begin(names[provider]);
+    const lines: string[] = [];
+    for (const client of shown) {
+      const at = verdicts.at(provider, client);
+      const mapType = verdicts.mapType[at];
+      const distance = verdicts.distance[at];
+      const reason = verdicts.reason[at];
+      const key = (distance + 1) * 4096 + mapType * 256 + reason;
+      let end = endings.get(key);
+      if (end === undefined) {
+        end = ending(MAP_TYPE_NAMES[mapType], distance, REASONS[reason].code);
+        endings.set(key, end);
+      }
+      lines.push(start + names[client] + end);
+    }
+    yield lines.join(between);
+  }
+}
+
+/** JSON in pieces, one pair per line. */
+export function* matrixJson(report: MatrixReport): Generator<string> {
+  const begin = (provider: string): string => `{"provider":"${provider}","client":"`;
+  const ending: Ending = (mapType, distance, reason) =>
+    `","mapType":"${mapType}","distance":${distance},"reason":"${reason}"}`;
+  yield '{"pairs":[\n';
+  let isFirst = true;
+  for (const row of rows(report, begin, ending, ",\n")) {
+    yield isFirst ? row : `,\n${row}`;
+    isFirst = false;
+  }
+  yield "\n]}\n";
+}
+
+/** CSV in pieces (RFC 4180), with a header. */
+export function* matrixCsv(report: MatrixReport): Generator<string> {
+  const ending: Ending = (mapType, distance, reason) => `,${mapType},${distance},${reason}`;
+  yield "provider,client,mapType,distance,reason\r\n";
+  for (const row of rows(report, (provider) => `${provider},`, ending, "\r\n")) yield `${row}\r\n`;
+}

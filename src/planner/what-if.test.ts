@@ -1,0 +1,142 @@
+import { describe, expect, it } from "vitest";
+import { plannerMachine } from "../../testing/planner-machine.ts";
+import { shippedMachine } from "../../testing/recorded.ts";
+import { type Bdf, formatBdf, PeerlaneError, parseBdf, UsageError } from "../core/index.ts";
+import { MachineIndex } from "../machine/index.ts";
+import { applyWhatIf, matrixOf, parseWhatIf, type WhatIfTexts } from "./index.ts";
+
+const refuse = (texts: WhatIfTexts): PeerlaneError => {
+  try {
+    parseWhatIf(texts);
+  } catch (error) {
+    if (error instanceof PeerlaneError) return error;
+  }
+  throw new Error("was accepted");
+};
+
+describe("options", () => {
+  it("are read as they are written", () => {
+    const whatIf = parseWhatIf({
+      setAcs: ["0000:02:00.0=0x0c", "2:1.0=29"],
+      setId: ["00:00.0=8086:2030"],
+      move: ["5:0.0=2:1.0"],
+      kernel: "5.15.0-91-generic",
+      iommu: "pt",
+      cpu: "AuthenticAMD:23",
+    });
+    expect(whatIf.acs.map(({ control }) => control)).toEqual([0x0c, 0x1d]);
+    expect(whatIf.ids[0]).toMatchObject({ vendorId: 0x8086, deviceId: 0x2030 });
+    expect(formatBdf(whatIf.moves[0].port)).toBe("0000:02:01.0");
+    expect(whatIf.kernel).toEqual({ major: 5, minor: 15 });
+    expect(whatIf.iommu).toBe("passthrough");
+    expect(whatIf.cpu).toEqual({ vendor: "AuthenticAMD", family: 0x17 });
+    expect(parseWhatIf({ cpu: "amd:0x19" }).cpu).toEqual({ vendor: "AuthenticAMD", family: 0x19 });
+    expect(parseWhatIf({ cpu: "ARM" }).cpu).toEqual({ vendor: "ARM", family: null });
+  });
+
+  it.each([
+    [{ setAcs: ["02:00.0"] }, "bad-set-acs", /0000:02:00\.0=0x0c/],
+    [{ setAcs: ["02:00.0=0x10000"] }, "bad-set-acs", /RR 0x04/],
+    [{ setAcs: ["nvme0=4"] }, "bad-bdf", /18:00\.0/],
+    [{ setId: ["00:00.0=808620300"] }, "bad-set-id", /8086:2030/],
+    [{ move: ["05:00.0=port3"] }, "bad-bdf", /bus:device/],
+    [{ kernel: "new" }, "bad-kernel", /6\.12/],
+    [{ kernel: "3.10" }, "bad-kernel", /7\.3/],
+    [{ iommu: "on" }, "bad-iommu", /strict/],
+    [{ cpu: "AuthenticAMD" }, "bad-cpu", /AuthenticAMD:23/],
+    [{ cpu: "SomeCpu:6" }, "bad-cpu", /GenuineIntel/],
+  ])("%j is a usage error that says what is right", (texts, code, remedy) => {
+    const error = refuse(texts);
+    expect(error).toBeInstanceOf(UsageError);
+    expect(error.code).toBe(code);
+    expect(error.remedy).toMatch(remedy);
+  });
+});
+
+describe("a changed machine", () => {
+  const machine = shippedMachine("01-same-switch");
+  const provider = parseBdf("03:00.0");
+  const client = parseBdf("04:00.0");
+
+  it("answers differently, and the given one does not", () => {
+    const { machine: now, changes } = applyWhatIf(
+      machine,
+      parseWhatIf({ setAcs: ["00:04.0=0x1d"], setId: ["00:00.0=8086:3c00"], cpu: "intel:6" }),
+    );
+    expect(changes).toHaveLength(3);
+    expect(changes[1]).toBe("0000:00:04.0 ACS Control is 0x001d (SV RR CR UF)");
+    const verdict = matrixOf(now).rules.verdict(provider, client);
+    // The redirecting port is above the switch, where the way does not pass.
+    expect(verdict).toMatchObject({ mapType: "BUS_ADDR", distance: 4 });
+    expect(now.functions[0].deviceId).toBe(0x3c00);
+    expect(machine.functions[0].deviceId).toBe(0x29c0);
+  });
+
+  it("gives a port without ACS the word all the same, and says so", () => {
+    const { machine: now, notes } = applyWhatIf(machine, parseWhatIf({ setAcs: ["02:00.0=0x04"] }));
+    expect(notes[0]).toMatch(/^0000:02:00\.0 has no ACS capability in the dump/);
+    expect(matrixOf(now).rules.verdict(provider, client).mapType).toBe("NOT_SUPPORTED");
+    const moreWords = parseWhatIf({ setAcs: ["02:00.0=0x04", "02:00.0=0"] });
+    const last = applyWhatIf(machine, moreWords).machine;
+    expect(matrixOf(last).rules.verdict(provider, client).mapType).toBe("BUS_ADDR");
+  });
+
+  it("has another CPU, kernel and IOMMU, and nothing left of the old CPU", () => {
+    const { machine: now } = applyWhatIf(
+      machine,
+      parseWhatIf({ cpu: "AuthenticAMD:25", kernel: "6.12", iommu: "strict" }),
+    );
+    expect(now.host).toMatchObject({
+      cpuVendor: "AuthenticAMD",
+      cpuFamily: 25,
+      cpuModel: null,
+      kernelVersion: "6.12.0",
+      iommu: "strict",
+      architecture: "x86_64",
+    });
+  });
+
+  it("says which functions and ports there are", () => {
+    const apply = (texts: WhatIfTexts) => () => applyWhatIf(machine, parseWhatIf(texts));
+    expect(apply({ setAcs: ["77:00.0=4"] })).toThrow(UsageError);
+    expect(apply({ move: ["04:00.0=02:00.0"] })).toThrow(/0000:03:00\.0 is below/);
+    expect(apply({ move: ["04:00.0=02:01.0"] })).toThrow(/already/);
+    expect(apply({ move: ["04:00.0=03:00.0"] })).toThrow(/no port/);
+  });
+});
+
+describe("moves", () => {
+  const { machine, gpu, audio, gpuPort, disk, farFreePort } = plannerMachine();
+  const move = (from: Bdf, to: Bdf) =>
+    applyWhatIf(machine, parseWhatIf({ move: [`${formatBdf(from)}=${formatBdf(to)}`] }));
+
+  it("take the whole card, give it new names and addresses inside the windows", () => {
+    const changed = move(gpu, farFreePort);
+    expect(changed.notes.join()).toMatch(/^RAM ranges are unknown/);
+    expect(changed.nameOf(disk)).toBe(disk);
+    const after = new MachineIndex(changed.machine);
+    const port = after.requireIndex(farFreePort);
+    for (const old of [gpu, audio]) {
+      const moved = after.requireIndex(changed.nameOf(old));
+      expect(after.parentOf(moved)).toBe(port);
+      const { bars } = after.functions[moved];
+      const { prefetchable } = after.functions[port].bridge!;
+      for (const { address, sizeBytes } of bars) {
+        expect(address % sizeBytes!).toBe(0);
+        expect(address).toBeGreaterThanOrEqual(prefetchable!.base);
+        expect(address + sizeBytes! - 1).toBeLessThanOrEqual(prefetchable!.limit);
+      }
+    }
+    expect(after.childrenOf(after.requireIndex(gpuPort))).toEqual([]);
+  });
+
+  it("stand without addresses where sizes are not known, and say so", () => {
+    const functions = machine.functions.map((fn) =>
+      fn.bdf === gpu ? { ...fn, bars: fn.bars.map((bar) => ({ ...bar, sizeBytes: null })) } : fn,
+    );
+    const option = parseWhatIf({ move: [`${formatBdf(gpu)}=${formatBdf(farFreePort)}`] });
+    const { notes, machine: now, nameOf } = applyWhatIf({ ...machine, functions }, option);
+    expect(notes[0]).toMatch(/no address and no known size/);
+    expect(new MachineIndex(now).functionAt(nameOf(gpu))!.bars[0].address).toBe(0);
+  });
+});
