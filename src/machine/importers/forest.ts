@@ -59,12 +59,11 @@ export function partFromForest(roots: readonly ForestRoot[], frame: PartFrame): 
   const functions = new Map<Bdf, ReturnType<typeof sparseFunction>>();
   const hostBridges = new Map<string, HostBridge>();
 
+  const kept = chooseOnce(roots, warnings);
+
   /** Adds a node and what is below it; answers the last bus number there. */
   const add = (node: ForestNode, bus: number, portType: PortType | undefined): number => {
-    if (functions.has(node.bdf)) {
-      warnings.push(`${formatBdf(node.bdf)} is listed twice: the first is kept`);
-      return bus;
-    }
+    if (kept.get(node.bdf) !== node) return bus;
     const buses = isBridge(node) ? busesOf(node, warnings) : null;
     const { children, ...sparse } = node;
     const portTypeHere = node.portType ?? portType;
@@ -111,6 +110,25 @@ export function partFromForest(roots: readonly ForestRoot[], frame: PartFrame): 
     functions: [...functions.values()].sort((a, b) => a.bdf - b.bdf),
     warnings,
   };
+}
+
+/** Of a function that is listed twice, the one with more below it; else the first. */
+function chooseOnce(roots: readonly ForestRoot[], warnings: string[]): Map<Bdf, ForestNode> {
+  const kept = new Map<Bdf, ForestNode>();
+  const twice = new Set<Bdf>();
+  let level: readonly ForestNode[] = roots.flatMap((root) => root.children);
+  while (level.length > 0) {
+    for (const node of level) {
+      const before = kept.get(node.bdf);
+      if (before !== undefined) twice.add(node.bdf);
+      if (before === undefined || before.children.length < node.children.length) {
+        kept.set(node.bdf, node);
+      }
+    }
+    level = level.flatMap((node) => node.children);
+  }
+  for (const bdf of twice) warnings.push(`${formatBdf(bdf)} is listed twice: one is kept`);
+  return kept;
 }
 
 /**

@@ -34,16 +34,32 @@ interface Notes {
   rootPorts: number;
   readonly virtual: string[];
   readonly split: string[];
+  /** Functions whose bus number is not beyond that of the switch they are said to be below. */
+  readonly misplaced: ForestNode[];
+  readonly contradictions: string[];
 }
 
 export function withPorts(tops: readonly NcclTop[]): {
   roots: ForestRoot[];
   notes: string[];
 } {
-  const counts: Notes = { downstream: 0, rootPorts: 0, virtual: [], split: [] };
+  const counts: Notes = {
+    downstream: 0,
+    rootPorts: 0,
+    virtual: [],
+    split: [],
+    misplaced: [],
+    contradictions: [],
+  };
   const domains = new Map<number, Placed[]>();
-  for (const top of tops.flatMap((top) => splitAcrossDomains(top, counts))) {
+  const queue = tops.flatMap((top) => splitAcrossDomains(top, counts));
+  for (let at = 0; at < queue.length; at++) {
+    const top = queue[at] as NcclTop;
     const placed = place(top, counts);
+    for (const node of counts.misplaced.splice(0)) {
+      counts.contradictions.push(formatBdf(node.bdf));
+      queue.push({ node, numaNode: top.numaNode });
+    }
     const domain = bdfDomain(placed.node.bdf);
     const list = domains.get(domain) ?? [];
     list.push(placed);
@@ -53,8 +69,14 @@ export function withPorts(tops: readonly NcclTop[]): {
   return { roots, notes: notesOf(counts) };
 }
 
-function notesOf({ downstream, rootPorts, virtual, split }: Notes): string[] {
+function notesOf({ downstream, rootPorts, virtual, split, contradictions }: Notes): string[] {
   const notes: string[] = [];
+  if (contradictions.length > 0) {
+    notes.push(
+      `${contradictions.join(", ")}: below a switch whose bus number is not lower, which cannot be; ` +
+        "each got a root port of its own",
+    );
+  }
   if (downstream + rootPorts > 0) {
     notes.push(
       `NCCL leaves ports out: ${rootPorts} root ports and ${downstream} downstream ports were ` +
@@ -103,9 +125,12 @@ function lastBus(node: ForestNode): number {
 
 /** A switch: its upstream port is in the file; each bus below it has a downstream port above it. */
 function expandSwitch(node: ForestNode, counts: Notes): ForestNode {
-  const children = node.children.map((child) =>
-    child.isBridge === true ? expandSwitch(child, counts) : child,
-  );
+  const fits = (child: ForestNode): boolean =>
+    isVirtual(node) || bdfBus(child.bdf) > bdfBus(node.bdf);
+  counts.misplaced.push(...node.children.filter((child) => !fits(child)));
+  const children = node.children
+    .filter(fits)
+    .map((child) => (child.isBridge === true ? expandSwitch(child, counts) : child));
   if (children.length === 0) return { ...node, portType: PortType.switchUpstream };
   const lowest = Math.min(...children.map((child) => bdfBus(child.bdf)));
   const domain = bdfDomain((children[0] as ForestNode).bdf);
