@@ -72,9 +72,9 @@ export interface DeviceModel extends Inspectable {
   /** The parts of its BARs. Asked after `attach`, and again after `port` resets. */
   barRegions(): readonly BarRegion[];
   /**
-   * Where a memory BAR decodes on the bus, or -1 while it does not; told after `attach` and after every
-   * change. For devices that must know their own addresses, as an NVMe controller with a CMB of
-   * before NVM Express 1.4 must.
+   * Where a memory BAR decodes on the bus, or -1 while it does not; told after `attach` and after
+   * every change. For devices that must know their own addresses, as an NVMe controller with a CMB
+   * of before NVM Express 1.4 must.
    */
   barMoved?(bar: number, busAddress: number): void;
   /** Work asked for with `port.wake()`. Bounded: what is left over calls `wake` again. */

@@ -115,8 +115,9 @@ export class InterruptController implements Inspectable {
   }
 
   /**
-   * The first run of `count` free lines. MSI data may differ in its low bits only, so the data of a run
-   * begins at a multiple of `count` rounded up to a power of two, and a run has one destination.
+   * The first run of `count` free lines. MSI data may differ in its low bits only, so the data of a
+   * run begins at a multiple of `count` rounded up to a power of two, and a run has one
+   * destination.
    */
   private firstFor(count: number): number {
     const align = Math.min(2 ** Math.ceil(Math.log2(count)), FIRST_VECTOR);
