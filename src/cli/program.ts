@@ -8,16 +8,6 @@ import { COMMANDS } from "./commands/index.ts";
 import { type Context, printError } from "./context.ts";
 import { VERSION } from "./version.ts";
 
-/** What a command's file exports. */
-export interface CommandModule {
-  /** Adds the command; its action may throw, and returns the exit status. */
-  register(
-    program: Command,
-    run: (action: () => Promise<number>) => Promise<void>,
-    context: Context,
-  ): void;
-}
-
 const ABOUT =
   "Peer-to-peer DMA between SSD, NIC and GPU: can A reach B, by which route, why not, what fixes " +
   "it; and the whole I/O stack on a fabric simulated from a machine's own dump.";

@@ -1,6 +1,6 @@
 /** `peerlane demo` (`npm start`): the three scenarios that ship with Peerlane, one after another. */
 
-import type { CommandModule } from "../program.ts";
+import type { CommandModule } from "../command.ts";
 import { printReports, runScenarioFile } from "./run.ts";
 
 const SCENARIOS = ["nvmet-rdma.yaml", "nvmet-rdma-cmb.yaml", "nvmet-rdma-apart.yaml"];

@@ -3,10 +3,10 @@
 import { ExitStatus, parseBdf, UsageError } from "../../core/index.ts";
 import { parseKernelVersion } from "../../p2p/index.ts";
 import { explainPair, explanationJson, renderExplanation } from "../../planner/index.ts";
+import type { CommandModule } from "../command.ts";
 import { printJson, printText } from "../context.ts";
 import { loadMachine } from "../machine-input.ts";
 import { makePaint } from "../paint.ts";
-import type { CommandModule } from "../program.ts";
 
 const IOMMU_MODES = {
   off: "off",

@@ -1,6 +1,6 @@
 /** The commands, in the order in which --help lists them. */
 
-import type { CommandModule } from "../program.ts";
+import type { CommandModule } from "../command.ts";
 import { demo } from "./demo.ts";
 import { explain } from "./explain.ts";
 import { matrix } from "./matrix.ts";

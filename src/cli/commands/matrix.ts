@@ -2,9 +2,9 @@
 
 import { ExitStatus } from "../../core/index.ts";
 import { matrixCsv, matrixJson, matrixOf, renderMatrix } from "../../planner/index.ts";
+import type { CommandModule } from "../command.ts";
 import { printChanges, printPieces, printText } from "../context.ts";
 import { makePaint } from "../paint.ts";
-import type { CommandModule } from "../program.ts";
 import { addWhatIf, loadSubject, type WhatIfOptions } from "../what-if-options.ts";
 
 interface Options extends WhatIfOptions {

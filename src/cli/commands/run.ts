@@ -8,10 +8,10 @@ import {
   renderScenario,
   runScenario,
 } from "../../scenario/index.ts";
+import type { CommandModule } from "../command.ts";
 import { type Context, printJson, printText } from "../context.ts";
 import { loadMachine } from "../machine-input.ts";
 import { makePaint } from "../paint.ts";
-import type { CommandModule } from "../program.ts";
 import { startProgress } from "../progress.ts";
 import { VERSION } from "../version.ts";
 

@@ -3,9 +3,9 @@
 import { ExitStatus } from "../../core/index.ts";
 import { serializeMachine } from "../../machine/index.ts";
 import { renderTopo } from "../../planner/index.ts";
+import type { CommandModule } from "../command.ts";
 import { printChanges, printText } from "../context.ts";
 import { makePaint } from "../paint.ts";
-import type { CommandModule } from "../program.ts";
 import { addWhatIf, loadSubject, type WhatIfOptions } from "../what-if-options.ts";
 
 interface Options extends WhatIfOptions {
