@@ -268,11 +268,14 @@ export class Bio {
     return back;
   }
 
-  /** Makes this bio a part of `parent`, which must be submitted: the parent ends after it. */
+  /**
+   * Makes this bio, not submitted yet, a part of `parent`, which is: the parent ends after it. A
+   * part has no owner; when it ends it goes back to its pool.
+   */
   chainTo(parent: Bio): void {
-    assert(this.parent === null && parent.pending > 0, "a part is chained to a submitted bio");
+    assert(this.parent === null && this.pending === 0, "a part is chained before it is submitted");
+    assert(parent.pending > 0, "a part is chained to a submitted bio");
     this.parent = parent;
-    this.pending = 1;
     parent.pending++;
   }
 

@@ -142,7 +142,10 @@ describe("clones and parts", () => {
     bio.owner = result;
     bio.begin();
     const parts = [512, 512].map((bytes) => bio.splitFront(bytes, pool) as Bio);
-    for (const part of parts) part.chainTo(bio);
+    for (const part of parts) {
+      part.chainTo(bio);
+      part.begin();
+    }
     bio.end(BlockStatus.ok);
     parts[1].end(BlockStatus.medium);
     expect(result.done).toBe(0);

@@ -145,7 +145,10 @@ describe("defects of the posted series", () => {
     const bio = bioOf([[PEER, 4096]]);
     // The queue has the feature; only the device is another.
     expect(checkMove(bio, queue)).toBe(BlockStatus.wrongInitiator);
+    const ended = new BioResult();
+    bio.owner = ended;
     expect(remap(bio, queue, 8)).toBe(BlockStatus.wrongInitiator);
+    expect(ended).toMatchObject({ done: 1, status: BlockStatus.wrongInitiator });
     // And if somebody submits it all the same, mapping refuses before the driver sees it.
     expect(run(queue, bio)).toBe(BlockStatus.wrongInitiator);
     expect(disk.seen).toEqual([]);

@@ -239,6 +239,7 @@ export class RequestQueue implements BlockQueue, RequestOwner {
         const front = bio.splitFront(point.bytes, this.fragments);
         if (front === null) break;
         front.chainTo(bio);
+        front.begin();
         this.counters.splits++;
         part = front;
       }

@@ -44,14 +44,18 @@ export function checkMove(bio: Bio, target: BlockQueue): number {
 }
 
 /**
- * Moves `part`, a bio that its stacked queue owns (a clone, a fragment), to `sector` of `target`
- * and submits it there. When it may not go there it is not submitted; the answer says why and the
- * caller ends it.
+ * Moves `part`, a bio that its stacked queue owns (a clone, a fragment), to `sector` of `target` and
+ * submits it there. When it may not go there it ends at once with the reason: like `submit`, this
+ * ends it exactly once. Returns the {@link BlockStatus} of the check.
  */
 export function remap(part: Bio, target: BlockQueue, sector: number): number {
   const status = checkMove(part, target);
-  if (status !== BlockStatus.ok) return status;
-  part.sector = sector;
-  target.submit(part);
-  return BlockStatus.ok;
+  if (status === BlockStatus.ok) {
+    part.sector = sector;
+    target.submit(part);
+  } else {
+    part.begin();
+    part.end(status);
+  }
+  return status;
 }

@@ -114,7 +114,7 @@ describe("splitting", () => {
         expect(sector).toBe(bio.sector + bio.sizeBytes / 512);
         expect(seen).toEqual(addressesOf(vecs));
       }),
-      { seed: 11, numRuns: 100 },
+      { seed: 11, numRuns: 80 },
     );
   });
 
@@ -137,7 +137,7 @@ describe("splitting", () => {
           naiveParts(limits, BASE + at * 512, units * 512),
         );
       }),
-      { seed: 12, numRuns: 100 },
+      { seed: 12, numRuns: 80 },
     );
   });
 });
@@ -221,7 +221,7 @@ describe("merging", () => {
         if (list.some(({ noMerge }) => !noMerge)) return;
         expect(queue.counters.merges).toBe(0);
       }),
-      { seed: 13, numRuns: 100 },
+      { seed: 13, numRuns: 80 },
     );
   });
 });
