@@ -9,8 +9,10 @@ import { fabricBorrow64, fabricWrite4k } from "./fabric-small.ts";
 import { type Bench, isMet } from "./lib.ts";
 import { memoryMap } from "./memory-map.ts";
 import { nvmeWriteDeep, nvmeWriteSingle } from "./nvme-io.ts";
+import { nvmeModelReadDeep, nvmeModelWriteDeep, nvmeModelWriteSingle } from "./nvme-model.ts";
 import { nvmetHeap, nvmetLease, nvmetWrite } from "./nvmet-write.ts";
 import { parseLspciHex, parseLspciText } from "./parse-lspci.ts";
+import { traceOff } from "./trace-off.ts";
 import { verdictMatrix256, verdictMatrix1024 } from "./verdict-matrix.ts";
 
 /** Add a benchmark here. */
@@ -19,6 +21,9 @@ const BENCHES: readonly Bench[] = [
   fabricWrite4k,
   fabricBorrow64,
   memoryMap,
+  nvmeModelWriteDeep,
+  nvmeModelReadDeep,
+  nvmeModelWriteSingle,
   nvmeWriteDeep,
   nvmeWriteSingle,
   parseLspciHex,
@@ -26,6 +31,7 @@ const BENCHES: readonly Bench[] = [
   nvmetWrite,
   nvmetLease,
   nvmetHeap,
+  traceOff,
   verdictMatrix256,
   verdictMatrix1024,
 ];

@@ -1,7 +1,8 @@
 /**
  * A 4 KiB write of a remote host, everything included: host queue, RNIC, wire, RNIC, target, block,
  * NVMe driver and controller, all simulated devices and two copies of the data (RNIC to CMB, CMB to
- * medium) on one thread. CPU time, since the claim is about work, not about who else uses the machine.
+ * medium) on one thread. CPU time, since the claim is about work, not about who else uses the
+ * machine.
  */
 
 import { bytesPerCall, retainedBytes } from "../testing/heap.ts";
