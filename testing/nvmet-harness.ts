@@ -1,6 +1,6 @@
 /**
- * What the target's contract suite runs on, for any transport; and the one for the loop transport: a
- * target over a RAM disk, with no PCI below.
+ * What the target's contract suite runs on, for any transport; and the one for the loop transport:
+ * a target over a RAM disk, with no PCI below.
  */
 
 import { QueueFeature, QueueLimits, RequestQueue } from "../src/block/index.ts";

@@ -1,5 +1,6 @@
 /**
- * What host and target must do over every transport. Called by each transport's test with a factory.
+ * What host and target must do over every transport. Called by each transport's test with a
+ * factory.
  */
 
 import { describe, expect, it } from "vitest";

@@ -1,6 +1,6 @@
 /**
- * A remote host that keeps a number of commands in flight against a rig: what benchmarks, heap tests
- * and profiles run. Allocates nothing per I/O.
+ * A remote host that keeps a number of commands in flight against a rig: what benchmarks, heap
+ * tests and profiles run. Allocates nothing per I/O.
  */
 
 import { assert } from "../src/core/index.ts";

@@ -1,7 +1,7 @@
 /**
- * Wire structures as tables, the counterpart of register tables: one table drives decoding, encoding
- * on the control plane, documentation and fuzzing. Data planes do not go through a table; they use
- * the offset constants the table is made of.
+ * Wire structures as tables, the counterpart of register tables: one table drives decoding,
+ * encoding on the control plane, documentation and fuzzing. Data planes do not go through a table;
+ * they use the offset constants the table is made of.
  *
  * Invariants: fields lie inside their structure and do not overlap (checked when a table is made).
  * Bytes that no field claims are reserved: encoding writes zeros there, decoding ignores them.

@@ -9,7 +9,8 @@ import type { IoMemory } from "../memory/index.ts";
 import type { TargetRequest } from "./request.hot.ts";
 
 /** A transport's connection, as its queue uses it. Both calls return a `MapStatus`: when it is not
- * ok, the memory had no address for the transport's device, nothing was started and nothing follows. */
+ * ok, the memory had no address for the transport's device, nothing was started and nothing
+ * follows. */
 export interface Channel {
   /** Moves the request's data from the host; `TargetQueue.dataArrived` follows. */
   fetch(request: TargetRequest): number;

@@ -3,9 +3,9 @@
  * properties, features and a keep-alive timer, and a binding per namespace that says where the
  * buffers of its I/O come from.
  *
- * Life: made by Connect on the Admin Queue -> enabled by CC.EN -> I/O queues connect -> ends when the
- * Admin Queue's connection ends, the keep-alive timer runs out or the subsystem goes; its bindings
- * are released when the last queue has drained.
+ * Life: made by Connect on the Admin Queue -> enabled by CC.EN -> I/O queues connect -> ends when
+ * the Admin Queue's connection ends, the keep-alive timer runs out or the subsystem goes; its
+ * bindings are released when the last queue has drained.
  *
  * Invariant: `namespaces` and `bindings` are shared by all its queues, indexed by NSID.
  */

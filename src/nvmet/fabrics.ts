@@ -1,6 +1,6 @@
 /**
- * Fabrics commands on a queue that is connected: Property Get and Set, Disconnect. Connect itself is
- * in connect.ts. NVM Express Base Specification 2.0, section 6.
+ * Fabrics commands on a queue that is connected: Property Get and Set, Disconnect. Connect itself
+ * is in connect.ts. NVM Express Base Specification 2.0, section 6.
  *
  * Leaves out: in-band authentication (refused; no host is asked for it).
  */

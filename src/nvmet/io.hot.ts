@@ -1,6 +1,6 @@
 /**
- * I/O commands of the NVM command set: Read, Write, Flush, Compare, Write Zeroes, Dataset Management
- * and Verify, as bios. NVM Command Set 1.0, section 3.2.
+ * I/O commands of the NVM command set: Read, Write, Flush, Compare, Write Zeroes, Dataset
+ * Management and Verify, as bios. NVM Command Set 1.0, section 3.2.
  *
  * Two steps per command: `startIo` checks it and asks the queue for memory; `continueIo` runs when
  * the memory is there (and inbound data in it) and submits the bio. Dataset Management comes back

@@ -112,8 +112,8 @@ export class Namespace implements Inspectable {
 }
 
 /**
- * A UUID of version 8 (RFC 9562: made by the application) that is the same for the same name: FNV-1a
- * over name and NSID, four times with different starts.
+ * A UUID of version 8 (RFC 9562: made by the application) that is the same for the same name:
+ * FNV-1a over name and NSID, four times with different starts.
  */
 function uuidFrom(name: string, nsid: number): Uint8Array {
   const uuid = new Uint8Array(16);

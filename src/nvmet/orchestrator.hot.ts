@@ -1,7 +1,7 @@
 /**
- * The hot half of the orchestrator: memory for one request. Everything that has to be decided (which
- * provider, which route, which addresses) was decided at connect and lies in the binding; here is a
- * pool allocation, and the policy for when there is none.
+ * The hot half of the orchestrator: memory for one request. Everything that has to be decided
+ * (which provider, which route, which addresses) was decided at connect and lies in the binding;
+ * here is a pool allocation, and the policy for when there is none.
  *
  * - `lease`: the vector is (lease, offset); both devices get their address from the lease.
  * - `dma-address`: the offset is a bare DMA address, one for the NIC and another for the disk, each
@@ -23,12 +23,14 @@ import { type HostPool, type NamespaceBinding, Policy } from "./binding.hot.ts";
 import { Cause, RouteIndex } from "./counters.ts";
 import { Placement, type TargetRequest } from "./request.hot.ts";
 
-/** `allocateMemory` and `allocateHost` answer this when host buffers are used up: try again later. */
+/**
+ * `allocateMemory` and `allocateHost` answer this when host buffers are used up: try again later.
+ */
 export const WAIT = -1;
 
 /**
- * Memory for `request.dataBytes` of an I/O: from the provider, or as the policy says. Returns an NVMe
- * status, or {@link WAIT}.
+ * Memory for `request.dataBytes` of an I/O: from the provider, or as the policy says. Returns an
+ * NVMe status, or {@link WAIT}.
  */
 export function allocateMemory(request: TargetRequest, binding: NamespaceBinding): number {
   request.binding = binding;
@@ -97,7 +99,9 @@ function allocateHost(request: TargetRequest, binding: NamespaceBinding): number
   return status;
 }
 
-/** A host buffer that the CPU reads or writes: admin data, ranges. Returns a status or {@link WAIT}. */
+/**
+ * A host buffer that the CPU reads or writes: admin data, ranges. Returns a status or {@link WAIT}.
+ */
 export function takeHostBuffer(request: TargetRequest, host: HostPool): number {
   const at = host.pool.alloc(request.dataBytes);
   if (at < 0) return WAIT;

@@ -1,7 +1,7 @@
 /**
- * The orchestrator: decides at connect where the buffers of each namespace come from, for the NIC the
- * host came through. It asks the rules of p2p, opens a lease for all devices that will touch the
- * memory, and leaves the answer in a {@link NamespaceBinding}; per request only a pool is asked
+ * The orchestrator: decides at connect where the buffers of each namespace come from, for the NIC
+ * the host came through. It asks the rules of p2p, opens a lease for all devices that will touch
+ * the memory, and leaves the answer in a {@link NamespaceBinding}; per request only a pool is asked
  * (orchestrator.hot.ts).
  *
  * Invariants: every "no" is counted under the verdict's reason and kept for `inspect()`; a lease is
@@ -130,9 +130,9 @@ export class Orchestrator implements Inspectable {
   }
 
   /**
-   * Checks at enable time what can be checked without a NIC. Throws `p2pmem-unusable` when the queue
-   * takes no peer memory, the fixed provider does not reach the namespace's devices, or no published
-   * provider does.
+   * Checks at enable time what can be checked without a NIC. Throws `p2pmem-unusable` when the
+   * queue takes no peer memory, the fixed provider does not reach the namespace's devices, or no
+   * published provider does.
    */
   checkNamespace(namespace: Namespace): void {
     const { p2pmem } = namespace;

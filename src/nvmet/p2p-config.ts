@@ -1,6 +1,6 @@
 /**
- * The `p2pmem` setting of a namespace, in the syntax of Linux' nvmet configfs: `0` or `1` (or a word
- * for them), or the name of the function that provides the memory. As there, only the single
+ * The `p2pmem` setting of a namespace, in the syntax of Linux' nvmet configfs: `0` or `1` (or a
+ * word for them), or the name of the function that provides the memory. As there, only the single
  * characters 0 and 1 are numbers, so that a mistyped `0000:1` is an error and not "off".
  */
 

@@ -2,9 +2,9 @@
  * Reads a command out of its capsule: the common fields and the data pointer. It decides nothing
  * about execution; what the command needs is compared with what its SGL offers by `checkLength`.
  *
- * Allowed data pointers (NVMe RDMA Transport 1.0, section 3.3): one keyed data block, one data block
- * with an offset (in-capsule data), or a last segment with an offset whose descriptors, keyed, are in
- * the capsule. Lists in host memory do not exist on this transport.
+ * Allowed data pointers (NVMe RDMA Transport 1.0, section 3.3): one keyed data block, one data
+ * block with an offset (in-capsule data), or a last segment with an offset whose descriptors,
+ * keyed, are in the capsule. Lists in host memory do not exist on this transport.
  *
  * Invariant: after a success every offset and length in the request lies inside the capsule or the
  * limits of its arrays.

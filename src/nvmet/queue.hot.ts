@@ -4,9 +4,9 @@
  *
  *     receive -> parse -> place -> (fetch) -> execute -> complete -> responded
  *
- * Invariants: every received request ends in `responded` or `finish`, once; memory is released before
- * the request is idle; after `close` nothing is sent any more, and `drained` is told when the last
- * request is back. SQHD counts answered commands, as a message based transport may.
+ * Invariants: every received request ends in `responded` or `finish`, once; memory is released
+ * before the request is idle; after `close` nothing is sent any more, and `drained` is told when
+ * the last request is back. SQHD counts answered commands, as a message based transport may.
  *
  * Leaves out: fabrics and admin commands (the `CommandHandler`, control plane), moving data (the
  * `Channel`), what I/O commands mean (io.hot.ts).
@@ -229,8 +229,8 @@ export class TargetQueue implements IoQueue {
 
   /**
    * A device could not map the request's memory. Peer memory may have gone away since it was
-   * allocated: the policy decides whether the command starts over in host memory. The host still has
-   * the data of a write, and nothing of a read was sent.
+   * allocated: the policy decides whether the command starts over in host memory. The host still
+   * has the data of a write, and nothing of a read was sent.
    */
   private memoryLost(request: TargetRequest, mapStatus: number): void {
     const { binding } = request;

@@ -3,8 +3,9 @@
  * index for good, and so are its capsule and response buffers, which the transport gives once.
  *
  * Invariants: `state` tells who has the request now; memory that was allocated for it is given back
- * exactly once, by the queue, before the request is idle again. The side towards the network and the
- * side towards the disk name the same bytes in their own terms (a DMA address is one initiator's).
+ * exactly once, by the queue, before the request is idle again. The side towards the network and
+ * the side towards the disk name the same bytes in their own terms (a DMA address is one
+ * initiator's).
  *
  * Leaves out: what the fields of a command mean (parse.hot.ts, io.hot.ts, admin/).
  */

@@ -1,7 +1,7 @@
 /**
  * Block statuses as NVMe statuses. A refusal keeps its reason: what another path may cure is a path
- * error (a host with multipath retries it elsewhere), what repeats is marked Do Not Retry, what comes
- * back by itself is Command Interrupted.
+ * error (a host with multipath retries it elsewhere), what repeats is marked Do Not Retry, what
+ * comes back by itself is Command Interrupted.
  */
 
 import { BlockStatus } from "../block/index.ts";

@@ -2,14 +2,15 @@
  * An NVM subsystem: a name, namespaces, the hosts that may connect, and its controllers. Dynamic
  * controller model: each association makes a controller with an identifier that no other has.
  *
- * Invariant: a namespace that is enabled is known to every controller; changes raise the events that
- * hosts asked for.
+ * Invariant: a namespace that is enabled is known to every controller; changes raise the events
+ * that hosts asked for.
  */
 
 import {
   type Inspectable,
   NVMET_CONTROLLERS_MAX,
   NVMET_NAMESPACES_MAX,
+  NVMET_QUEUES_MAX,
   PeerlaneError,
   type Tree,
   UsageError,
@@ -31,7 +32,7 @@ export interface SubsystemOptions {
   readonly allowedHosts?: readonly string[];
   /** I/O queues per controller. Default 16. */
   readonly queuesMax?: number;
-  /** Largest transfer: 2^n pages of 4 KiB (MDTS). Default 8, which is 1 MiB. */
+  /** Largest transfer: 2^n pages of 4 KiB (MDTS), n up to 11. Default 8, which is 1 MiB. */
   readonly mdts?: number;
 }
 
@@ -60,7 +61,7 @@ export class Subsystem implements Inspectable {
   private readonly orchestrator: Orchestrator;
   private nextCntlid = 1;
 
-  /** Throws {@link UsageError} `bad-nqn`. */
+  /** Throws {@link UsageError} `bad-nqn`, `bad-subsystem`. */
   constructor(options: SubsystemOptions, orchestrator: Orchestrator) {
     const problem = nqnProblem(options.nqn);
     if (problem !== null) throw badNqn(options.nqn, problem);
@@ -73,6 +74,8 @@ export class Subsystem implements Inspectable {
     this.hosts = new Set(options.allowedHosts ?? []);
     this.queuesMax = options.queuesMax ?? 16;
     this.mdts = options.mdts ?? 8;
+    checkRange("queuesMax", this.queuesMax, 1, NVMET_QUEUES_MAX);
+    checkRange("mdts", this.mdts, 1, MDTS_MAX);
     this.orchestrator = orchestrator;
   }
 
@@ -171,6 +174,16 @@ export class Subsystem implements Inspectable {
       })),
     };
   }
+}
+
+/** 2^11 pages are 8 MiB; 16 MiB is one byte more than a keyed SGL descriptor can say. */
+const MDTS_MAX = 11;
+
+function checkRange(name: string, value: number, low: number, high: number): void {
+  if (Number.isInteger(value) && value >= low && value <= high) return;
+  throw new UsageError("bad-subsystem", `${name} ${value} is not possible`, {
+    remedy: `use ${low} to ${high}`,
+  });
 }
 
 const after = (cntlid: number): number => (cntlid >= CNTLID_MAX ? 1 : cntlid + 1);

@@ -1,10 +1,10 @@
 /**
- * The target: subsystems, ports, the controllers that hosts made, and the one `poll` that drives them
- * all. Transports bring connections ({@link addQueue}); everything else follows from commands.
+ * The target: subsystems, ports, the controllers that hosts made, and the one `poll` that drives
+ * them all. Transports bring connections ({@link addQueue}); everything else follows from commands.
  *
- * One round of `poll`: each connection takes in what arrived, each namespace's block queue is kicked
- * once and reaped, waiting requests are offered memory, each connection sends what became ready. So
- * a batch of commands costs one doorbell per device.
+ * One round of `poll`: each connection takes in what arrived, each namespace's block queue is
+ * kicked once and reaped, waiting requests are offered memory, each connection sends what became
+ * ready. So a batch of commands costs one doorbell per device.
  */
 
 import type { BlockQueue } from "../block/index.ts";

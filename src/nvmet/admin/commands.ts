@@ -219,8 +219,8 @@ function logPage(
 }
 
 /**
- * Aborts a command that only waits: for buffer memory, or for an event. What a device or the network
- * has is not aborted (bit 0 of the result says so).
+ * Aborts a command that only waits: for buffer memory, or for an event. What a device or the
+ * network has is not aborted (bit 0 of the result says so).
  */
 function abort(owner: AdminOwner, queue: TargetQueue, request: TargetRequest): void {
   const cdw10 = request.dword(SqeOffset.cdw10);

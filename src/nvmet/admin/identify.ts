@@ -2,8 +2,8 @@
  * Identify data of the target's controllers and namespaces. NVM Express Base Specification 2.0,
  * section 5.17; NVM Command Set 1.0, section 4.1.5.
  *
- * Every optional capability that is announced here is one that the block queues below have: a bit of
- * ONCS is set when all enabled namespaces can do it.
+ * Every optional capability that is announced here is one that the block queues below have: a bit
+ * of ONCS is set when all enabled namespaces can do it.
  */
 
 import { QueueFeature } from "../../block/index.ts";

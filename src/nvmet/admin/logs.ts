@@ -1,6 +1,6 @@
 /**
- * Log pages of the target. NVM Express Base Specification 2.0, section 5.16. Each page is built whole
- * when it is asked for; Get Log Page then cuts out what the host wants.
+ * Log pages of the target. NVM Express Base Specification 2.0, section 5.16. Each page is built
+ * whole when it is asked for; Get Log Page then cuts out what the host wants.
  *
  * Leaves out: telemetry, endurance groups, persistent events, device self-test.
  */
@@ -161,8 +161,8 @@ export function anaLog(subsystem: Subsystem, port: Port, groupsOnly: boolean): U
 }
 
 /**
- * What Get Log Page returns of a page: `length` bytes from `offset`, zeros beyond its end. Null when
- * the offset is beyond the page or not a multiple of 4.
+ * What Get Log Page returns of a page: `length` bytes from `offset`, zeros beyond its end. Null
+ * when the offset is beyond the page or not a multiple of 4.
  */
 export function cutLog(page: Uint8Array, offset: number, length: number): Uint8Array | null {
   if (offset % 4 !== 0 || offset > page.length) return null;

@@ -1,9 +1,10 @@
 /**
- * The NVMe-oF host: connects to a subsystem, finds its namespaces, gives I/O queues. NVM Express Base
- * Specification 2.0, sections 3.5 and 6.
+ * The NVMe-oF host: connects to a subsystem, finds its namespaces, gives I/O queues. NVM Express
+ * Base Specification 2.0, sections 3.5 and 6.
  *
- * Everything is polled: `connect` and the other promises settle from inside {@link NvmfHost.poll}, so
- * run it in a reactor while waiting. I/O goes through {@link HostQueue} with preallocated commands.
+ * Everything is polled: `connect` and the other promises settle from inside {@link NvmfHost.poll},
+ * so run it in a reactor while waiting. I/O goes through {@link HostQueue} with preallocated
+ * commands.
  *
  * Leaves out: reconnecting, multipath, authentication.
  */
@@ -142,8 +143,9 @@ export class NvmfHost implements Poller, Inspectable, CommandOwner {
   }
 
   /**
-   * Connects the Admin Queue, enables the controller, identifies, connects the I/O queues. Throws what
-   * the transport throws, `nvme-command-failed`, or `nvmf-not-ready`; then all connections are closed.
+   * Connects the Admin Queue, enables the controller, identifies, connects the I/O queues. Throws
+   * what the transport throws, `nvme-command-failed`, or `nvmf-not-ready`; then all connections are
+   * closed.
    */
   async connect(): Promise<void> {
     this.state = "connecting";

@@ -93,7 +93,9 @@ export interface DiscoveryEntry {
   readonly address: string;
 }
 
-/** Writes one entry. For RDMA the transport specific part says reliable connected, RoCEv2, IP CM. */
+/**
+ * Writes one entry. For RDMA the transport specific part says reliable connected, RoCEv2, IP CM.
+ */
 export function encodeDiscoveryEntry(entry: DiscoveryEntry, bytes: Uint8Array, offset = 0): void {
   const tsas = new Uint8Array(RDMA_TSAS.sizeBytes);
   if (entry.transport === TransportType.RDMA) {

@@ -124,8 +124,8 @@ describe("SGL descriptors", () => {
           const view = viewOf(new Uint8Array(24));
           nvmf.setKeyedSgl(view, 8, address, length, key, invalidate);
           expect(getU64LE(view, 8)).toBe(address);
-          expect(nvmf.getKeyedLength(view, 8)).toBe(length);
-          expect(nvmf.getKeyedKey(view, 8)).toBe(key);
+          expect(view.getUint16(16, true) + view.getUint8(18) * 65_536).toBe(length);
+          expect(view.getUint32(19, true)).toBe(key);
           expect(view.getUint8(8 + 15)).toBe(invalidate ? 0x4f : 0x40);
         },
       ),

@@ -1,6 +1,6 @@
 /**
- * SGL descriptors of capsules: the keyed data block that names remote memory, the data block with an
- * offset that names in-capsule data, and the last segment that names a list in the capsule.
+ * SGL descriptors of capsules: the keyed data block that names remote memory, the data block with
+ * an offset that names in-capsule data, and the last segment that names a list in the capsule.
  * Little-endian. NVM Express Base Specification 2.0, section 4.1.2; NVMe RDMA Transport
  * Specification 1.0, section 3.3.
  *
@@ -11,23 +11,6 @@ import { setU64LE } from "../../core/index.ts";
 
 export const SGL_BYTES = 16;
 
-/** Bits 7:4 of the last byte. */
-export const CapsuleSglType = {
-  DATA_BLOCK: 0x0,
-  LAST_SEGMENT: 0x3,
-  KEYED_DATA_BLOCK: 0x4,
-  TRANSPORT_DATA_BLOCK: 0x5,
-} as const;
-
-/** Bits 3:0 of the last byte. */
-export const CapsuleSglSubtype = {
-  ADDRESS: 0x0,
-  /** The address is an offset into the capsule, counted from the end of the command and ICDOFF. */
-  OFFSET: 0x1,
-  /** Keyed: the controller should invalidate the key when it answers. */
-  INVALIDATE_KEY: 0xf,
-} as const;
-
 /** The last byte of the descriptors that a capsule may hold: type and subtype in one compare. */
 export const SglId = {
   offsetData: 0x01,
@@ -37,7 +20,6 @@ export const SglId = {
 } as const;
 
 export const SglOffset = {
-  ADDRESS: 0,
   /** Data block and segment: 4 bytes. */
   LENGTH: 8,
   /** Keyed: 3 bytes. */
@@ -66,15 +48,6 @@ export function setKeyedSgl(
   view.setUint8(offset + SglOffset.KEYED_LENGTH + 2, (length >>> 16) & 0xff);
   view.setUint32(offset + SglOffset.KEYED_KEY, key, true);
   view.setUint8(offset + SglOffset.ID, invalidate ? SglId.keyedInvalidate : SglId.keyed);
-}
-
-export function getKeyedLength(view: DataView, offset: number): number {
-  const low = view.getUint16(offset + SglOffset.KEYED_LENGTH, true);
-  return low + view.getUint8(offset + SglOffset.KEYED_LENGTH + 2) * 65_536;
-}
-
-export function getKeyedKey(view: DataView, offset: number): number {
-  return view.getUint32(offset + SglOffset.KEYED_KEY, true);
 }
 
 /** A data block or last segment whose address is an offset into the capsule. */

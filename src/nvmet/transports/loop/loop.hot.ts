@@ -181,7 +181,8 @@ export class LoopHostChannel implements HostChannel {
     return done;
   }
 
-  async close(): Promise<void> {
+  close(): Promise<void> {
     this.link.ended ??= "closed by the host";
+    return Promise.resolve();
   }
 }

@@ -1,7 +1,7 @@
 /**
  * The loop transport: host and target in one process. Capsules are copied from one ring to another;
- * data is not moved at all: the target's disks work on the host's own memory, under the keys that the
- * host registered it with.
+ * data is not moved at all: the target's disks work on the host's own memory, under the keys that
+ * the host registered it with.
  *
  * Leaves out: in-capsule data (there is nothing to save), invalidation of keys.
  */

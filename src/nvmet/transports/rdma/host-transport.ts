@@ -2,8 +2,8 @@
  * The RDMA transport of the host: a queue pair per NVMe queue, memory regions for data. NVMe RDMA
  * Transport Specification 1.0.
  *
- * Memory is registered once and its key used for many commands; a target invalidates it only where a
- * command asks for that. Leaves out: registration per command, in-capsule SGL lists.
+ * Memory is registered once and its key used for many commands; a target invalidates it only where
+ * a command asks for that. Leaves out: registration per command, in-capsule SGL lists.
  */
 
 import {

@@ -1,11 +1,11 @@
 /**
- * The RDMA transport's connection in the target: capsules come by RECV, data of writes by RDMA READ,
- * data of reads goes by RDMA WRITE, responses by SEND. NVMe RDMA Transport Specification 1.0, section
- * 3.3.
+ * The RDMA transport's connection in the target: capsules come by RECV, data of writes by RDMA
+ * READ, data of reads goes by RDMA WRITE, responses by SEND. NVMe RDMA Transport Specification 1.0,
+ * section 3.3.
  *
- * One slot per request: its receive buffer, its response and its work requests share an index, which
- * is also in `wrId`. There are twice as many slots as the host may have commands, so that a host that
- * sees an answer before we see our completion still finds a posted RECV.
+ * One slot per request: its receive buffer, its response and its work requests share an index,
+ * which is also in `wrId`. There are twice as many slots as the host may have commands, so that a
+ * host that sees an answer before we see our completion still finds a posted RECV.
  *
  * Responses are gathered and posted at the end of a poll, the last one signaled: a queue pair
  * completes in order, so that one completion stands for all before it.

@@ -301,8 +301,8 @@ export class RdmaTargetTransport implements ChannelOwner, Poller, Inspectable {
 }
 
 /**
- * Send work requests of one queue: room for a response per slot and some transfers of several pieces;
- * what does not fit waits.
+ * Send work requests of one queue: room for a response per slot and some transfers of several
+ * pieces; what does not fit waits.
  */
 function sendsFor(slots: number, wrMax: number): number {
   return Math.min(wrMax, Math.max(2 * slots, 2 * (NVMET_SGL_DESCRIPTORS_MAX + 1)));
