@@ -247,7 +247,7 @@ function device(element: XmlElement, numaNode: number | null, walk: Walk): Fores
   const hex = (index: number): number => Number.parseInt(type?.[index] ?? "", 16);
   const known = <T extends object>(when: boolean, facts: () => T): Partial<T> =>
     when ? facts() : {};
-  const link = linkOf(attributes.get("pci_link_speed"));
+  const link = linkOf(attributes.get("pci_link_speed"), hex(1) === 0x0108);
   return {
     bdf,
     ...known(type !== null, () => ({
@@ -287,10 +287,9 @@ function namesOf({ children }: XmlElement): Partial<ForestNode> {
 }
 
 /**
- * hwloc tells a link as one number, its payload rate in GB/s (GT/s times lanes times encoding:
- * 8/10, 128/130, 242/256). That x16 of one generation and x8 of the next have the same rate does
- * not matter to who compares rates; the widest reading is taken, and `unknown` says so. Old
- * versions round.
+ * hwloc tells a link as one number, its payload rate in GB/s (GT/s times lanes times encoding: 8/10,
+ * 128/130, 242/256). That x16 of one generation and x8 of the next have the same rate does not
+ * matter to who compares rates; one reading is taken, and `unknown` says so. Old versions round.
  */
 const RATES: readonly { readonly rate: number; readonly link: LinkFacts }[] = [
   16, 8, 4, 2, 1, 12, 32,
@@ -305,9 +304,20 @@ const RATES: readonly { readonly rate: number; readonly link: LinkFacts }[] = [
   ].map(({ generation, lane }) => ({ rate: lane * width, link: { generation, width } })),
 );
 const ROUNDING = 0.02;
+const SAME_RATE = 0.001;
+/** SSDs have four lanes; everything else that matters here has up to 16. */
+const LANES_OF_NVME = 4;
+const LANES = 16;
 
-function linkOf(text: string | undefined): LinkFacts | null {
+/** The reading with the nearest rate; of several, the widest that the device is likely to have. */
+function linkOf(text: string | undefined, isNvme: boolean): LinkFacts | null {
   const rate = Number(text);
   if (!(rate > 0)) return null;
-  return RATES.find((entry) => Math.abs(entry.rate - rate) <= ROUNDING * rate)?.link ?? null;
+  const distance = (entry: { rate: number }): number => Math.abs(entry.rate - rate) / rate;
+  const least = Math.min(...RATES.map(distance));
+  if (least > ROUNDING) return null;
+  const readings = RATES.filter((entry) => distance(entry) <= least + SAME_RATE);
+  const lanes = isNvme ? LANES_OF_NVME : LANES;
+  const likely = readings.find(({ link }) => link.width <= lanes) ?? readings[0];
+  return likely.link;
 }
