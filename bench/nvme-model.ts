@@ -65,6 +65,6 @@ function modelBench(name: string, opcode: number, depth: number, limit: number):
   };
 }
 
-export const nvmeModelWriteDeep = modelBench("write", spec.NvmOpcode.write, 32, 0.35);
-export const nvmeModelReadDeep = modelBench("read", spec.NvmOpcode.read, 32, 0.35);
-export const nvmeModelWriteSingle = modelBench("write", spec.NvmOpcode.write, 1, 0.2);
+export const nvmeModelWriteDeep = modelBench("write", spec.NvmOpcode.write, 32, 0.2);
+export const nvmeModelReadDeep = modelBench("read", spec.NvmOpcode.read, 32, 0.25);
+export const nvmeModelWriteSingle = modelBench("write", spec.NvmOpcode.write, 1, 0.15);
