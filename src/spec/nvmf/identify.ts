@@ -1,7 +1,7 @@
 /**
  * Units that Fabrics adds to Identify Controller and to the Keep Alive Timer. The fields themselves
- * are in spec/nvme; properties have the offsets of its registers. NVM Express Base Specification 2.0,
- * figures "Identify Controller" and "Keep Alive Timer".
+ * are in spec/nvme; properties have the offsets of its registers. NVM Express Base Specification
+ * 2.0, figures "Identify Controller" and "Keep Alive Timer".
  */
 
 /** Unit of IOCCSZ, IORCSZ and ICDOFF in bytes. */
