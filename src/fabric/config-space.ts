@@ -27,7 +27,9 @@ export interface ConfigClient {
 export class ConfigSpace implements ConfigAccess {
   readonly bytes: Uint8Array;
   readonly view: DataView;
-  private readonly masks = new ConfigMasks();
+  /** Made at the first write: most functions of a large machine never see one. */
+  private masks: ConfigMasks | null = null;
+  private readonly barSizes: readonly number[];
   private readonly client: ConfigClient;
 
   /** Takes `bytes` (CONFIG_PCIE_BYTES of them) as its own. `barSizes` by BAR index; 0 for none. */
@@ -36,7 +38,7 @@ export class ConfigSpace implements ConfigAccess {
     this.bytes = bytes;
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.client = client;
-    describeWrites(this.masks, bytes, barSizes);
+    this.barSizes = barSizes;
   }
 
   read8(offset: number): number {
@@ -68,6 +70,10 @@ export class ConfigSpace implements ConfigAccess {
   private write(offset: number, size: number, value: number): void {
     this.checked(offset, size);
     if (!this.client.isConfigReachable()) return;
+    if (this.masks === null) {
+      this.masks = new ConfigMasks();
+      describeWrites(this.masks, this.bytes, this.barSizes);
+    }
     const { writable, clearedByOnes, effects } = this.masks;
     let touched = 0;
     for (let i = 0; i < size; i++) {

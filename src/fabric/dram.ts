@@ -200,10 +200,12 @@ export class Dram implements Inspectable {
       }
       return backing.bytes.subarray(0, sizeBytes);
     }
-    const slab = this.slabAt(Math.floor(base / CHUNK_BYTES));
-    const bytes = slab.bytes.subarray(base - slab.base, base - slab.base + sizeBytes);
-    slab.bytes.fill(0, base - slab.base, base - slab.base + run);
-    return bytes;
+    const number = Math.floor(base / CHUNK_BYTES);
+    const isNew = !this.slabs.has(number);
+    const slab = this.slabAt(number);
+    const start = base - slab.base;
+    if (!isNew) slab.bytes.fill(0, start, start + run);
+    return slab.bytes.subarray(start, start + sizeBytes);
   }
 
   private slabAt(number: number): Backing {

@@ -98,21 +98,20 @@ export class FabricIommu implements IommuControl {
     const page = iova / PAGE_SIZE;
     const target = phys / PAGE_SIZE;
     const pages = length / PAGE_SIZE;
-    for (let i = 0; i < pages; i++) {
-      if (!domain.isMapped(page + i)) continue;
+    const taken = domain.firstMapped(page, pages);
+    if (taken >= 0) {
       throw new PeerlaneError("iova-busy", "a page of this IOVA range is mapped already", {
-        details: { domain: id, iova: iova + i * PAGE_SIZE },
+        details: { domain: id, iova: taken * PAGE_SIZE },
         remedy: "unmap it first, or allocate another range",
       });
     }
-    for (let i = 0; i < pages; i++) domain.mapPage(page + i, target + i, read, write);
+    domain.mapPages(page, target, pages, read, write);
   }
 
   unmap(id: IommuDomainId, iova: number, length: number): void {
     const domain = this.domainFor(id);
     checkPages(iova, length);
-    const pages = length / PAGE_SIZE;
-    for (let i = 0; i < pages; i++) domain.unmapPage(iova / PAGE_SIZE + i);
+    domain.unmapPages(iova / PAGE_SIZE, length / PAGE_SIZE);
   }
 
   flush(id: IommuDomainId): void {

@@ -5,8 +5,8 @@
  * unmapped or mapped elsewhere meanwhile, as on hardware; faults are never cached; a request of a
  * function whose domain maps nothing faults.
  *
- * Left out: huge pages in the tables (the cache joins nothing either; ports join pages into runs),
- * PASIDs, page requests. Interrupt remapping lets every message pass.
+ * Left out: PASIDs, page requests. Interrupt remapping lets every message pass. The cache holds 4 KiB
+ * pages only; ports join pages into runs.
  */
 
 import { assert, type Bdf, DmaStatus, IOMMU_FAULT_LOG_ENTRIES } from "../core/index.ts";
@@ -22,6 +22,8 @@ export const FAULT_REASON_NAMES: readonly string[] = ["", "not mapped", "no read
 const READ = 1;
 const WRITE = 2;
 const PACK = 4;
+/** Pages of a 2 MiB entry. */
+const LARGE_PAGES = 512;
 /** Pages whose translations a domain caches: direct-mapped by the low bits of the page number. */
 const TLB_SLOTS = 1024;
 
@@ -37,6 +39,8 @@ export class IoDomain {
   misses = 0;
   /** Page of IOVA to physical page times 4 plus permissions. */
   private readonly table = new Map<number, number>();
+  /** The same for runs of 2 MiB, by page divided by 512: device memory is mapped by the gigabyte. */
+  private readonly largeTable = new Map<number, number>();
   private readonly tlbPages = new Float64Array(TLB_SLOTS).fill(-1);
   private readonly tlbEntries = new Float64Array(TLB_SLOTS);
   private readonly tlbGenerations = new Float64Array(TLB_SLOTS);
@@ -50,19 +54,65 @@ export class IoDomain {
   }
 
   get mappedPages(): number {
-    return this.table.size;
+    return this.table.size + this.largeTable.size * LARGE_PAGES;
   }
 
-  isMapped(page: number): boolean {
-    return this.table.has(page);
+  /** First page of [page, page + pages) that is mapped; -1 when none is. */
+  firstMapped(page: number, pages: number): number {
+    const end = page + pages;
+    let first = end;
+    // Device memory is mapped by the million pages: then the tables are shorter than the range.
+    if (this.table.size < pages) {
+      for (const at of this.table.keys()) if (at >= page && at < first) first = at;
+    } else {
+      for (let at = page; at < first; at++) if (this.table.has(at)) first = at;
+    }
+    for (let at = page - (page % LARGE_PAGES); at < first; at += LARGE_PAGES) {
+      if (this.largeTable.has(at / LARGE_PAGES)) first = at > page ? at : page;
+    }
+    return first === end ? -1 : first;
   }
 
-  mapPage(page: number, physPage: number, read: boolean, write: boolean): void {
-    this.table.set(page, physPage * PACK + (read ? READ : 0) + (write ? WRITE : 0));
+  /** Maps pages that are not mapped. Where both sides are aligned, 2 MiB at a time. */
+  mapPages(page: number, physPage: number, pages: number, read: boolean, write: boolean): void {
+    const rights = (read ? READ : 0) + (write ? WRITE : 0);
+    for (let done = 0; done < pages; ) {
+      const from = page + done;
+      const to = physPage + done;
+      const isLarge = from % LARGE_PAGES === 0 && to % LARGE_PAGES === 0;
+      if (isLarge && pages - done >= LARGE_PAGES) {
+        this.largeTable.set(from / LARGE_PAGES, to * PACK + rights);
+        done += LARGE_PAGES;
+      } else {
+        this.table.set(from, to * PACK + rights);
+        done++;
+      }
+    }
   }
 
-  unmapPage(page: number): boolean {
-    return this.table.delete(page);
+  /** Unmaps what of [page, page + pages) is mapped; a 2 MiB entry that it cuts is split first. */
+  unmapPages(page: number, pages: number): void {
+    const end = page + pages;
+    for (let at = page - (page % LARGE_PAGES); at < end; at += LARGE_PAGES) {
+      const entry = this.largeTable.get(at / LARGE_PAGES);
+      if (entry === undefined) continue;
+      this.largeTable.delete(at / LARGE_PAGES);
+      if (at >= page && at + LARGE_PAGES <= end) continue;
+      for (let i = 0; i < LARGE_PAGES; i++) this.table.set(at + i, entry + i * PACK);
+    }
+    if (this.table.size < pages) {
+      for (const at of this.table.keys()) if (at >= page && at < end) this.table.delete(at);
+    } else {
+      for (let at = page; at < end; at++) this.table.delete(at);
+    }
+  }
+
+  /** Entry of a page in the tables, or -1. */
+  private walk(page: number): number {
+    const small = this.table.get(page);
+    if (small !== undefined) return small;
+    const large = this.largeTable.get(Math.floor(page / LARGE_PAGES));
+    return large === undefined ? -1 : large + (page % LARGE_PAGES) * PACK;
   }
 
   /** Forgets every cached translation. */
@@ -81,9 +131,8 @@ export class IoDomain {
     } else {
       this.misses++;
       if (this.missListener !== null) this.missListener.translationMissed();
-      const found = this.table.get(page);
-      if (found === undefined) return FaultReason.notMapped;
-      entry = found;
+      entry = this.walk(page);
+      if (entry < 0) return FaultReason.notMapped;
       this.tlbPages[slot] = page;
       this.tlbEntries[slot] = entry;
       this.tlbGenerations[slot] = this.generation;
@@ -98,8 +147,8 @@ export class IoDomain {
     if (this.tlbPages[slot] === page && this.tlbGenerations[slot] === this.generation) {
       return checkRights(this.tlbEntries[slot] as number, direction);
     }
-    const entry = this.table.get(page);
-    return entry === undefined ? FaultReason.notMapped : checkRights(entry, direction);
+    const entry = this.walk(page);
+    return entry < 0 ? FaultReason.notMapped : checkRights(entry, direction);
   }
 }
 

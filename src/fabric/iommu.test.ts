@@ -157,6 +157,40 @@ describe("translated domains", () => {
     expect(kept[0]?.address).toBe(4096 * 10);
   });
 
+  it("map gigabytes at once, and can be cut anywhere", () => {
+    const set = setUp(sameSwitch(), "strict");
+    const { control } = set;
+    const domain = control.createDomain("translated");
+    control.attach(domain, set.a);
+    const host = set.fabric.allocateHost(8 * MIB, 2 * MIB);
+    const iova = 2 ** 40;
+    control.map(domain, iova, host.phys, 8 * MIB, RW);
+    // Phys and IOVA out of step: pages of 4 KiB.
+    control.map(domain, 2 ** 41 + 4096, host.phys, 8 * MIB - 4096, RW);
+    control.map(domain, 2 ** 42, physAddr(2 ** 43), 2 ** 37, RW);
+    expect(() => control.map(domain, iova + 3 * MIB, host.phys, 4096, RW)).toThrow(
+      /mapped already/,
+    );
+    control.unmap(domain, iova + 3 * MIB, 4096);
+    control.flush(domain);
+    const port = set.port(set.a);
+    const try1 = (at: number) => port.write(at, Uint8Array.of(at / MIB), 0, 1);
+    for (const offset of [0, 2 * MIB, 3 * MIB - 1, 3 * MIB + 4096, 4 * MIB, 8 * MIB - 1]) {
+      expect(try1(iova + offset)).toBe(DmaStatus.ok);
+      expect(host.bytes[offset]).toBe((iova / MIB + Math.floor(offset / MIB)) & 0xff);
+    }
+    expect(try1(iova + 3 * MIB + 5)).toBe(DmaStatus.iommuFault);
+    expect(try1(2 ** 41 + 4096 + 5 * MIB)).toBe(DmaStatus.ok);
+    control.map(domain, iova + 3 * MIB, host.phys, 4096, RW);
+    expect(try1(iova + 3 * MIB)).toBe(DmaStatus.ok);
+    control.unmap(domain, iova, 8 * MIB);
+    control.unmap(domain, 2 ** 41 + 4096, 8 * MIB - 4096);
+    control.unmap(domain, 2 ** 42, 2 ** 37);
+    control.flush(domain);
+    expect(try1(iova)).toBe(DmaStatus.iommuFault);
+    expect(control.inspect()["domains"]).toMatchObject([{ mappedPages: 0 }]);
+  });
+
   it("do not touch interrupt messages", () => {
     const set = translated();
     const seen: number[] = [];
