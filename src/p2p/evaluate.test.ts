@@ -11,7 +11,7 @@ import {
   ruleSetFor,
   Topology,
 } from "./index.ts";
-import { CLASSIC } from "./rules/classic.ts";
+import { LINUX_5_14 } from "./rules/linux.ts";
 
 const INTEL: Partial<Host> = { cpuVendor: "GenuineIntel", cpuFamily: 6, kernelVersion: "7.3.4" };
 const ZEN: Partial<Host> = { cpuVendor: "AuthenticAMD", cpuFamily: 25, kernelVersion: "7.3.4" };
@@ -187,8 +187,8 @@ describe("verdicts of the classic rule", () => {
   it("answers without keeping anything, for one pair and for all", () => {
     const { built, rules, a, b } = machine(INTEL);
     const topology = new Topology(built);
-    expect(evaluate(topology, CLASSIC, a, b)).toEqual(rules.verdict(a, b));
-    const matrix = evaluateAll(topology, CLASSIC);
+    expect(evaluate(topology, LINUX_5_14, a, b)).toEqual(rules.verdict(a, b));
+    const matrix = evaluateAll(topology, LINUX_5_14);
     expect(matrix).toEqual(rules.matrix());
     const total = Object.values(matrix.countByReason()).reduce((sum, count) => sum + count, 0);
     expect(total).toBe(topology.count ** 2);

@@ -12,6 +12,7 @@ export * from "./rules/host-bridge-list.ts";
 export * from "./rules/index.ts";
 export * from "./rules/reasons.ts";
 export * from "./rules/rule-set.ts";
+export * from "./rules/tlp.ts";
 export * from "./rules/types.ts";
 export * from "./rules/version.ts";
 export * from "./topology.ts";

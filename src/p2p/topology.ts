@@ -11,14 +11,8 @@
  * downwards; MachineIndex sees to it). Leaves out: live changes (make a new one).
  */
 
-import { assert, type Bdf, bdfDevfn, busKey } from "../core/index.ts";
-import {
-  isUnknown,
-  type Machine,
-  MachineIndex,
-  type PciFunction,
-  PortType,
-} from "../machine/index.ts";
+import { assert, type Bdf, busKey } from "../core/index.ts";
+import { isUnknown, type Machine, MachineIndex, type PciFunction } from "../machine/index.ts";
 import { linkBytesPerSecond } from "./links.ts";
 
 /** ACS Control bits, PCIe Base 6.x section 7.7.11.3. */
@@ -36,14 +30,12 @@ export const ACS_REDIRECT = Acs.RR | Acs.CR | Acs.EC;
 /** From the start of the ACS capability. */
 export const ACS_CONTROL_OFFSET = 6;
 
-/** A root bus and what represents it in the kernel's host bridge list. */
+/** A root bus and what may represent it in the kernel's host bridge list. */
 export interface RootBus {
   readonly domain: number;
   readonly bus: number;
   /** First function on the bus; null when the snapshot has none there. */
   readonly first: PciFunction | null;
-  /** `first`, if it is 00.0 or a root port: only then is it looked up. */
-  readonly representative: PciFunction | null;
 }
 
 export class Topology {
@@ -173,7 +165,5 @@ function findRootBuses(index: MachineIndex): { of: Int32Array; buses: RootBus[] 
 
 function describeRoot(index: MachineIndex, domain: number, bus: number): RootBus {
   const first = index.functions[index.functionsOnBus(domain, bus)[0]] ?? null;
-  const isLookedUp =
-    first !== null && (bdfDevfn(first.bdf) === 0 || first.pcie?.portType === PortType.rootPort);
-  return { domain, bus, first, representative: isLookedUp ? first : null };
+  return { domain, bus, first };
 }

@@ -15,9 +15,15 @@ import { compareVersions, type KernelVersion } from "./version.ts";
 
 const AMD = "AuthenticAMD";
 const AMD_VENDOR = 0x1022;
-/** Zen; commit dea286bb71ba. */
 const AMD_FAMILY_MIN = 0x17;
-const CPU_RULE_SINCE: KernelVersion = { major: 5, minor: 9 };
+/** The rule as data, for the documentation. Family 17h is Zen. */
+export const CPU_RULE = {
+  id: "linux-5.9-cpu",
+  vendor: AMD,
+  familyMin: AMD_FAMILY_MIN,
+  since: { major: 5, minor: 9 } as KernelVersion,
+  source: "Linux drivers/pci/p2pdma.c, cpu_supports_p2pdma, commit dea286bb71ba",
+};
 
 /** Root complexes of Zen CPUs by device id, and their family: Linux arch/x86/kernel/amd_nb.c. */
 const ZEN_ROOT_COMPLEXES: ReadonlyMap<number, number> = new Map([
@@ -49,7 +55,7 @@ export function cpuFacts(topology: Topology, version: KernelVersion): CpuFacts {
   const told = { vendor: cpuVendor, family: cpuFamily, inferredFrom: null };
   const cpu = isX86 && cpuVendor === null ? (inferred(topology) ?? told) : told;
   const isZen = cpu.vendor === AMD && cpu.family !== null && cpu.family >= AMD_FAMILY_MIN;
-  const forwards = isX86 && isZen && compareVersions(version, CPU_RULE_SINCE) >= 0;
+  const forwards = isX86 && isZen && compareVersions(version, CPU_RULE.since) >= 0;
   return { ...cpu, forwards };
 }
 

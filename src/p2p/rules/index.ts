@@ -4,11 +4,11 @@
  */
 
 import { PeerlaneError } from "../../core/index.ts";
-import { CLASSIC } from "./classic.ts";
+import { LINUX_4_20, LINUX_5_4, LINUX_5_14 } from "./linux.ts";
 import type { RuleSet } from "./rule-set.ts";
 import { formatVersion, isInForce, type KernelVersion } from "./version.ts";
 
-export const RULE_SETS: readonly RuleSet[] = [CLASSIC];
+export const RULE_SETS: readonly RuleSet[] = [LINUX_4_20, LINUX_5_4, LINUX_5_14];
 
 /** The rule set that this kernel has. Throws `no-rule-set` for kernels without peer-to-peer DMA. */
 export function ruleSetFor(version: KernelVersion): RuleSet {
@@ -17,6 +17,8 @@ export function ruleSetFor(version: KernelVersion): RuleSet {
   );
   if (found !== undefined) return found;
   throw new PeerlaneError("no-rule-set", `no rules known for Linux ${formatVersion(version)}`, {
-    remedy: `name one of: ${RULE_SETS.map(({ id }) => id).join(", ")}`,
+    remedy:
+      "name Linux 4.20, with which peer-to-peer DMA came, or later; or one of the rule sets " +
+      RULE_SETS.map(({ id }) => id).join(", "),
   });
 }

@@ -9,7 +9,8 @@
 
 import type { Bdf } from "../../core/index.ts";
 import type { Topology } from "../topology.ts";
-import type { Reason } from "./reasons.ts";
+import type { Reason, ReasonCode } from "./reasons.ts";
+import type { TlpClass, TlpDecision, TlpDirection } from "./tlp.ts";
 import type { Evidence, MapType, Remedy } from "./types.ts";
 import type { KernelVersion } from "./version.ts";
 
@@ -59,6 +60,30 @@ export interface Explanation {
 export interface PairRule {
   decide(path: PairPath, out: Decision): void;
   explain(path: PairPath, decision: Decision): Explanation;
+  /**
+   * Decides one class of TLPs in one direction. Absent where the rule set does not tell them apart:
+   * then `decide` holds for all. Allocates nothing.
+   */
+  decideTlp?(path: PairPath, direction: TlpDirection, tlpClass: TlpClass, out: TlpDecision): void;
+  /** What stands behind it. Present exactly where `decideTlp` is. */
+  explainTlp?(
+    path: PairPath,
+    direction: TlpDirection,
+    tlpClass: TlpClass,
+    decision: TlpDecision,
+  ): Explanation;
+}
+
+/** One rule of a set: when its reason is given, its map type follows. */
+export interface Rule {
+  readonly reason: Reason;
+  /** Public source: kernel file and commits, or specification and section. */
+  readonly source: string;
+}
+
+/** Stable: `linux-5.14/common-bridge`. */
+export function ruleId(ruleSetId: string, code: ReasonCode): string {
+  return `${ruleSetId}/${code}`;
 }
 
 export interface RuleSet {
@@ -67,6 +92,10 @@ export interface RuleSet {
   readonly title: string;
   /** Public source: kernel file and commits, or specification and section. */
   readonly source: string;
+  /** Every reason that it gives. */
+  readonly rules: readonly Rule[];
+  /** What is different in it, one sentence each, for the documentation. */
+  readonly notes: readonly string[];
   /** Kernels it is for: [since, until). Null where it is no kernel's. */
   readonly since: KernelVersion | null;
   readonly until: KernelVersion | null;

@@ -1,61 +1,59 @@
 /**
- * The rule of Linux 5.14 to 7.x (drivers/pci/p2pdma.c, calc_map_type_and_dist): peers below a
- * common upstream bridge use bus addresses unless some port on the way redirects by ACS; everything
- * else is allowed only where the CPU or the host bridge is known to forward.
+ * The rule of every Linux kernel with peer-to-peer DMA (drivers/pci/p2pdma.c): peers below a common
+ * upstream bridge use bus addresses unless some port on the way redirects by ACS; for everything
+ * else host.ts says what the kernel lets pass through the root complex. What differs between
+ * versions is in host.ts and in the data of linux.ts.
  *
  * A port counts as redirecting when any of RR, CR, EC is set in ACS Control; every node on the way
  * counts, the common bridge and the two functions included. Distance: nodes below the common bridge
  * on both sides, or of both whole chains.
  *
- * Leaves out: direction, ordering and translation (see the expert rule set): the kernel does too.
+ * Leaves out: direction, ordering and translation (see expert.ts): the kernel does too.
  */
 
-import { formatBdf } from "../../core/index.ts";
+import { type Bdf, formatBdf } from "../../core/index.ts";
 import type { Topology } from "../topology.ts";
-import { explainHost, type HostFacts, hostAssumptions, hostFacts, hostRemedies } from "./host.ts";
-import { REASONS, Reason } from "./reasons.ts";
+import {
+  explainHost,
+  type HostFacts,
+  hostAssumptions,
+  hostFacts,
+  reasonAtRoot,
+  rootsOf,
+} from "./host.ts";
+import { hostRemedies } from "./host-remedies.ts";
+import { MAP_TYPE_OF_REASON, REASONS, Reason } from "./reasons.ts";
 import { explainRedirects, redirectRemedies } from "./redirect.ts";
-import type { Decision, Explanation, PairPath, PairRule, RuleSet } from "./rule-set.ts";
+import type { Decision, Explanation, PairPath, PairRule } from "./rule-set.ts";
 import { type Evidence, MAP_TYPE_NAMES, MapType, type Remedy } from "./types.ts";
-import type { KernelVersion } from "./version.ts";
+import { formatVersion, type KernelVersion } from "./version.ts";
 
-class ClassicRule implements PairRule {
+/** 5.2 and 5.3 add this to the distance of ways through the root complex, so that they come last. */
+const HOST_BRIDGE_DISTANCE = 0x1000;
+
+export class KernelRule implements PairRule {
   private readonly topology: Topology;
   private readonly host: HostFacts;
+  /** Added where there is no common bridge. */
+  private readonly rootDistance: number;
 
   constructor(topology: Topology, version: KernelVersion) {
     this.topology = topology;
     this.host = hostFacts(topology, version);
+    const { carriesAcross, carriesRedirected } = this.host;
+    this.rootDistance = carriesAcross && !carriesRedirected ? HOST_BRIDGE_DISTANCE : 0;
   }
 
   decide(path: PairPath, out: Decision): void {
     const { provider, client, common } = path;
-    const distance = path.providerHops + path.clientHops;
-    const isRedirected = common < 0 || this.topology.redirectsBetween(provider, client, common) > 0;
-    if (!isRedirected) {
-      const reason = provider === client ? Reason.sameFunction : Reason.commonBridge;
-      out.set(MapType.busAddr, reason, distance, distance);
-      return;
+    let distance = path.providerHops + path.clientHops;
+    let reason: Reason = provider === client ? Reason.sameFunction : Reason.commonBridge;
+    if (common < 0 || this.topology.redirectsBetween(provider, client, common) > 0) {
+      if (common < 0) distance += this.rootDistance;
+      reason = reasonAtRoot(this.host, this.topology, path);
     }
-    const reason = this.decideHost(provider, client, common >= 0);
-    const isAllowed = reason < Reason.redirectBridgeUnlisted;
-    const mapType = isAllowed ? MapType.thruHostBridge : MapType.notSupported;
-    out.set(mapType, reason, isAllowed ? distance : -1, distance);
-  }
-
-  /** Whether the root complex carries it. `redirected`: there is a common bridge, and ACS. */
-  private decideHost(provider: number, client: number, redirected: boolean): Reason {
-    const { cpu, listed } = this.host;
-    if (cpu.forwards) {
-      return redirected ? Reason.redirectCpuForwards : Reason.noCommonBridgeCpuForwards;
-    }
-    const a = this.topology.rootBus[provider];
-    const b = this.topology.rootBus[client];
-    if (listed[a] === 0 || listed[b] === 0) {
-      return redirected ? Reason.redirectBridgeUnlisted : Reason.noCommonBridgeUnlisted;
-    }
-    if (a !== b && (listed[a] === 1 || listed[b] === 1)) return Reason.hostBridgesDiffer;
-    return redirected ? Reason.redirectBridgeListed : Reason.noCommonBridgeListed;
+    const mapType = MAP_TYPE_OF_REASON[reason] as MapType;
+    out.set(mapType, reason, mapType === MapType.notSupported ? -1 : distance, distance);
   }
 
   explain(path: PairPath, decision: Decision): Explanation {
@@ -63,18 +61,24 @@ class ClassicRule implements PairRule {
     const redirecting = redirectingNodes(topology, path);
     const evidence: Evidence[] = explainRedirects(topology, redirecting);
     const remedies: Remedy[] = [];
-    const roots = [...new Set([topology.rootBus[path.provider], topology.rootBus[path.client]])];
+    const roots = rootsOf(topology, path);
     const assumptions = unknownAcs(topology, path);
-    if (decision.mapType !== MapType.busAddr) {
-      const isAllowed = decision.mapType === MapType.thruHostBridge;
-      evidence.push(...explainHost(topology, host, roots, isAllowed));
+    const { mapType, reason } = decision;
+    if (mapType !== MapType.busAddr) {
+      evidence.push(...explainHost(topology, host, roots, reason));
       assumptions.push(...hostAssumptions(topology, host, roots), ...orphans(topology, path));
     }
-    if (decision.mapType === MapType.notSupported) {
+    if (mapType === MapType.notSupported) {
       if (path.common >= 0) remedies.push(...redirectRemedies(topology, redirecting));
-      remedies.push(...hostRemedies(topology, host, path, decision.reason));
+      remedies.push(...hostRemedies(topology, host, path, reason));
     }
-    const hop = redirecting[0] ?? (decision.mapType === MapType.busAddr ? path.common : null);
+    if (mapType === MapType.thruHostBridge && !host.carriesRedirected) {
+      assumptions.push(
+        `Linux ${formatVersion(host.version)} gives the client the bus address on this way too: ` +
+          "taken as equal to the physical address",
+      );
+    }
+    const hop = redirecting[0] ?? (mapType === MapType.busAddr ? path.common : null);
     return {
       hop: hop === null ? rootHop(topology, roots, host) : topology.bdfOf(hop),
       evidence,
@@ -105,7 +109,7 @@ function unknownAcs(topology: Topology, path: PairPath): string[] {
     });
 }
 
-function orphans(topology: Topology, path: PairPath): string[] {
+export function orphans(topology: Topology, path: PairPath): string[] {
   return [path.provider, path.client]
     .filter((node) => topology.isOrphan(node))
     .map((node) => {
@@ -115,12 +119,16 @@ function orphans(topology: Topology, path: PairPath): string[] {
 }
 
 /** The first device of the root bus that stands in the way. */
-function rootHop(topology: Topology, roots: readonly number[], { listed }: HostFacts) {
+export function rootHop(
+  topology: Topology,
+  roots: readonly number[],
+  { listed }: HostFacts,
+): Bdf | null {
   const blocking = roots.find((root) => listed[root] !== 2) ?? roots[0];
   return topology.rootBuses[blocking]?.first?.bdf ?? null;
 }
 
-function sentence(
+export function sentence(
   topology: Topology,
   path: PairPath,
   decision: Decision,
@@ -140,12 +148,3 @@ function sentence(
   const name = MAP_TYPE_NAMES[decision.mapType];
   return `From ${way}: ${name}, distance ${decision.distance}: ${why}${because}.`;
 }
-
-export const CLASSIC: RuleSet = {
-  id: "linux-5.14",
-  title: "Linux 5.14 to 7.x",
-  source: "Linux drivers/pci/p2pdma.c, calc_map_type_and_dist, 5.14 and later",
-  since: { major: 5, minor: 14 },
-  until: null,
-  compile: (topology, version) => new ClassicRule(topology, version),
-};
