@@ -24,6 +24,7 @@ const WRITE = 2;
 const PACK = 4;
 /** Pages of a 2 MiB entry. */
 const LARGE_PAGES = 512;
+const LARGE_MASK = LARGE_PAGES - 1;
 /** Pages whose translations a domain caches: direct-mapped by the low bits of the page number. */
 const TLB_SLOTS = 1024;
 
@@ -67,8 +68,8 @@ export class IoDomain {
     } else {
       for (let at = page; at < first; at++) if (this.table.has(at)) first = at;
     }
-    for (let at = page - (page % LARGE_PAGES); at < first; at += LARGE_PAGES) {
-      if (this.largeTable.has(at / LARGE_PAGES)) first = at > page ? at : page;
+    for (let at = page - (page & LARGE_MASK); at < first; at += LARGE_PAGES) {
+      if (this.largeTable.has(at / LARGE_PAGES)) first = Math.max(at, page);
     }
     return first === end ? -1 : first;
   }
@@ -93,7 +94,7 @@ export class IoDomain {
   /** Unmaps what of [page, page + pages) is mapped; a 2 MiB entry that it cuts is split first. */
   unmapPages(page: number, pages: number): void {
     const end = page + pages;
-    for (let at = page - (page % LARGE_PAGES); at < end; at += LARGE_PAGES) {
+    for (let at = page - (page & LARGE_MASK); at < end; at += LARGE_PAGES) {
       const entry = this.largeTable.get(at / LARGE_PAGES);
       if (entry === undefined) continue;
       this.largeTable.delete(at / LARGE_PAGES);
@@ -112,7 +113,7 @@ export class IoDomain {
     const small = this.table.get(page);
     if (small !== undefined) return small;
     const large = this.largeTable.get(Math.floor(page / LARGE_PAGES));
-    return large === undefined ? -1 : large + (page % LARGE_PAGES) * PACK;
+    return large === undefined ? -1 : large + (page & LARGE_MASK) * PACK;
   }
 
   /** Forgets every cached translation. */
