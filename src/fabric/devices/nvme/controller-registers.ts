@@ -94,8 +94,8 @@ export interface RegistersClient {
   enable(): void;
   /** CC.EN 1 to 0: queues and commands are gone. */
   disable(): void;
-  /** CC.SHN: everything written becomes durable. */
-  shutdown(abrupt: boolean): void;
+  /** CC.SHN, normal or abrupt: everything written becomes durable. */
+  shutdown(): void;
 }
 
 export class ControllerRegisters implements RegisterHandler {
@@ -298,7 +298,7 @@ export class ControllerRegisters implements RegisterHandler {
     const shn = CC_SHN.get(value);
     if (shn !== Shn.none && CC_SHN.get(old) === Shn.none) {
       this.csts = CSTS_SHST.set(this.csts, Shst.occurring);
-      this.client.shutdown(shn === Shn.abrupt);
+      this.client.shutdown();
     }
   }
 

@@ -243,7 +243,7 @@ export class NvmeModel
     this.changedNamespaces.clear();
   }
 
-  shutdown(_abrupt: boolean): void {
+  shutdown(): void {
     this.engine.running = false;
     for (const ns of this.namespaces) {
       if (ns.store.flush() !== NvmeStatus.success) this.fatal();
