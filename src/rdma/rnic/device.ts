@@ -122,7 +122,9 @@ export class RnicDevice implements QueueOwner {
       !(pd instanceof RnicPd) ||
       !(sendCq instanceof RnicCompletionQueue) ||
       !(recvCq instanceof RnicCompletionQueue) ||
-      pd.device !== this
+      pd.device !== this ||
+      sendCq.owner !== this ||
+      recvCq.owner !== this
     ) {
       throw new PeerlaneError("rdma-foreign", "domain and queues are of another device", {
         place: formatBdf(this.dma.bdf),

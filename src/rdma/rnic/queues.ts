@@ -43,7 +43,7 @@ export interface QueueOwner extends RegionOwner {
 }
 
 export class RnicCompletionQueue extends CompletionRing implements Cq {
-  private readonly owner: QueueOwner;
+  readonly owner: QueueOwner;
   private readonly buffer: DmaBuffer;
 
   private constructor(owner: QueueOwner, buffer: DmaBuffer, depthLog: number) {

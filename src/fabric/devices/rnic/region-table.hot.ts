@@ -106,35 +106,34 @@ const RANGE_BATCH = 256;
 export class RegionTable {
   private readonly rangeBytes = new Uint8Array(RANGE_BATCH * Range.sizeBytes);
   private readonly rangeView = new DataView(this.rangeBytes.buffer);
-  private readonly slots: (Region | null)[];
+  private readonly slots: (Region | null)[] = [null];
+  /** Slots given back, oldest first. */
+  private readonly free: number[] = [];
+  private readonly regionsMax: number;
+  /** Changes with every use of a slot: the low bits of its key. */
   private readonly variants: Uint8Array;
-  private cursor = DIRECT_SLOT;
   count = 0;
   /** Why the last {@link check} gave nothing: a `RegionCheck`. */
   reason = 0;
 
   constructor(regionsMax: number) {
-    this.slots = new Array(regionsMax).fill(null);
+    this.regionsMax = regionsMax;
     this.variants = new Uint8Array(regionsMax);
     const direct = new Region(DIRECT_SLOT, DIRECT_LKEY, 0, 1, false);
     direct.rangeCount = 1;
     direct.define(0, ADDRESS_LIMIT, Access.localWrite);
-    this.slots[DIRECT_SLOT] = direct;
+    this.slots.push(direct);
   }
 
   /** A region in a free slot, invalid yet; null when all are taken. */
   create(pd: number, rangesMax: number, fastRegister: boolean): Region | null {
-    for (let i = 0; i < this.slots.length; i++) {
-      this.cursor = (this.cursor + 1) % this.slots.length;
-      const slot = this.cursor;
-      if (slot <= DIRECT_SLOT || this.slots[slot] !== null) continue;
-      this.variants[slot]++;
-      const made = new Region(slot, slot * 256 + this.variants[slot], pd, rangesMax, fastRegister);
-      this.slots[slot] = made;
-      this.count++;
-      return made;
-    }
-    return null;
+    const slot = this.free.shift() ?? this.slots.length;
+    if (slot >= this.regionsMax) return null;
+    this.variants[slot]++;
+    const made = new Region(slot, slot * 256 + this.variants[slot], pd, rangesMax, fastRegister);
+    this.slots[slot] = made;
+    this.count++;
+    return made;
   }
 
   /** The region of this key whether valid or not; null when there is none. */
@@ -184,6 +183,7 @@ export class RegionTable {
     // A message in the middle of it finds out at its next run.
     region.valid = false;
     this.slots[region.slot] = null;
+    this.free.push(region.slot);
     this.count--;
   }
 
