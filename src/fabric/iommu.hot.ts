@@ -5,8 +5,8 @@
  * unmapped or mapped elsewhere meanwhile, as on hardware; faults are never cached; a request of a
  * function whose domain maps nothing faults.
  *
- * Left out: PASIDs, page requests. Interrupt remapping lets every message pass. The cache holds 4 KiB
- * pages only; ports join pages into runs.
+ * Left out: PASIDs, page requests. Interrupt remapping lets every message pass. The cache holds 4
+ * KiB pages only; ports join pages into runs.
  */
 
 import { assert, type Bdf, DmaStatus, IOMMU_FAULT_LOG_ENTRIES } from "../core/index.ts";
@@ -40,7 +40,9 @@ export class IoDomain {
   misses = 0;
   /** Page of IOVA to physical page times 4 plus permissions. */
   private readonly table = new Map<number, number>();
-  /** The same for runs of 2 MiB, by page divided by 512: device memory is mapped by the gigabyte. */
+  /**
+   * The same for runs of 2 MiB, by page divided by 512: device memory is mapped by the gigabyte.
+   */
   private readonly largeTable = new Map<number, number>();
   private readonly tlbPages = new Float64Array(TLB_SLOTS).fill(-1);
   private readonly tlbEntries = new Float64Array(TLB_SLOTS);

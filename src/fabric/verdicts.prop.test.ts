@@ -1,7 +1,8 @@
 /**
- * What the kernel's rules promise, the simulated hardware keeps: two rooms that share no code agree on
- * random machines. `BUS_ADDR` must go straight across. `THRU_HOST_BRIDGE` must arrive through the root
- * complex, or be stopped by one of the ACS controls that the kernel's rule does not look at.
+ * What the kernel's rules promise, the simulated hardware keeps: two rooms that share no code agree
+ * on random machines. `BUS_ADDR` must go straight across. `THRU_HOST_BRIDGE` must arrive through
+ * the root complex, or be stopped by one of the ACS controls that the kernel's rule does not look
+ * at.
  */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
