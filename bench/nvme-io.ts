@@ -1,6 +1,7 @@
 /**
- * A 4 KiB write from host memory to a namespace: block queue, NVMe driver, doorbells, fabric, controller
- * model and medium, against the one copy that it cannot do without. Queue depth 32, then 1.
+ * A 4 KiB write from host memory to a namespace: block queue, NVMe driver, doorbells, fabric,
+ * controller model and medium, against the one copy that it cannot do without. Queue depth 32,
+ * then 1.
  */
 
 import { type Bio, BioOp, type BioOwner, BioPool, type RequestQueue } from "../src/block/index.ts";

@@ -1,7 +1,7 @@
 /**
- * A block device made of an array, for tests of the block room and of what stands on it: memory with
- * addresses that differ per initiator, and a driver that moves bytes by those addresses, checks every
- * request against the limits, and can be made slow, full or failing.
+ * A block device made of an array, for tests of the block room and of what stands on it: memory
+ * with addresses that differ per initiator, and a driver that moves bytes by those addresses,
+ * checks every request against the limits, and can be made slow, full or failing.
  */
 
 import {

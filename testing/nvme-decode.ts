@@ -1,6 +1,7 @@
 /**
  * Naive decoders of NVMe data pointers: what a controller makes of the PRPs and SGLs in a command,
- * entry by entry, from memory given as a function. They check the rules that a controller may check.
+ * entry by entry, from memory given as a function. They check the rules that a controller may
+ * check.
  */
 
 import { SqeDword } from "../src/spec/nvme/index.ts";

@@ -21,6 +21,7 @@ const NAMESPACE_BYTES = 64 * 1024 * 1024;
 export interface NvmeMachineOptions {
   readonly model?: Partial<NvmeModelOptions>;
   readonly iommu?: IommuMode;
+  readonly mode?: "functional" | "timed";
   readonly tracer?: Tracer;
 }
 
@@ -46,6 +47,7 @@ export function nvmeMachine(options: NvmeMachineOptions = {}): NvmeMachine {
   const iommu = options.iommu ?? "off";
   const fabric = buildFabric(snapshot, {
     iommu,
+    mode: options.mode,
     tracer: options.tracer,
     model: (fn, { copier }) => {
       if (fn.bdf !== ssd.bdf) return null;

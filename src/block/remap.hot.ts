@@ -44,9 +44,9 @@ export function checkMove(bio: Bio, target: BlockQueue): number {
 }
 
 /**
- * Moves `part`, a bio that its stacked queue owns (a clone, a fragment), to `sector` of `target` and
- * submits it there. When it may not go there it ends at once with the reason: like `submit`, this
- * ends it exactly once. Returns the {@link BlockStatus} of the check.
+ * Moves `part`, a bio that its stacked queue owns (a clone, a fragment), to `sector` of `target`
+ * and submits it there. When it may not go there it ends at once with the reason: like `submit`,
+ * this ends it exactly once. Returns the {@link BlockStatus} of the check.
  */
 export function remap(part: Bio, target: BlockQueue, sector: number): number {
   const status = checkMove(part, target);

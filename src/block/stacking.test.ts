@@ -72,7 +72,8 @@ class Striped implements BlockQueue {
 }
 
 function setup(features = 0x7f) {
-  // Like a lease: every device has its own address for the same bytes, and the CPU may not touch them.
+  // Like a lease: every device has its own address for the same bytes, and the CPU may not touch
+  // them.
   const memory = new ArenaMemory(1024 * 1024, {
     cpuAccessible: false,
     bases: new Map([

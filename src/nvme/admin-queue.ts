@@ -11,6 +11,7 @@ import {
   CDW0_CID,
   CDW0_OPC,
   formatStatus,
+  NvmeStatus,
   SQE_DWORDS,
   SqeDword,
 } from "../spec/nvme/index.ts";
@@ -130,10 +131,15 @@ export class AdminQueue implements CommandSink {
     done({ status, dw0 });
   }
 
-  /** The controller was disabled or is gone: commands in flight will never complete. */
+  /**
+   * The controller was disabled or is gone: commands in flight will never complete. Whoever waits
+   * is told so, with Command Aborted By Host.
+   */
   restart(): void {
+    const waiting = this.callbacks.filter((done) => done !== null);
     this.callbacks.fill(null);
     this.pair.restart();
+    for (const done of waiting) done({ status: NvmeStatus.abortedByHost, dw0: 0 });
   }
 
   inspect(): Tree {

@@ -495,6 +495,18 @@ describe("the control plane", () => {
     expect(device.inspect()).toEqual(before);
   });
 
+  it("tells whoever waits for an admin command when a reset takes it away", async () => {
+    const { controller, device, model } = await setup();
+    const before = device.inspect();
+    model.injectFaults([{ admin: true, opcode: AdminOpcode.identify, drop: true, count: 1 }]);
+    const identify = adminEntry(AdminOpcode.identify, 0, Cns.controller);
+    const answer = controller.admin(identify, new Uint8Array(4096));
+    await controller.reset();
+    expect((await answer).status).toBe(NvmeStatus.abortedByHost);
+    expect(device.inspect()).toEqual(before);
+    expect(controller.counters.resets).toBe(1);
+  });
+
   it("keeps asynchronous events, reads their log page, and asks for more", async () => {
     const s = await setup();
     const { controller, model, poll } = s;

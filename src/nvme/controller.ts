@@ -10,7 +10,6 @@
  * only), power states, the keep-alive (PCIe needs none), namespace management.
  */
 
-import type { BackingFunction } from "../backing/interface.ts";
 import { BLOCK_BUSY, BlockStatus } from "../block/index.ts";
 import {
   assert,
@@ -20,17 +19,14 @@ import {
   type Poller,
   type Tree,
 } from "../core/index.ts";
-import type { DmaBuffer, DmaDevice } from "../dma/index.ts";
+import type { DmaDevice } from "../dma/index.ts";
 import {
   ABORT_CID,
   ABORT_SQID,
   AdminOpcode,
-  DataDirection,
-  dataDirection,
   Feature,
   OAES_NAMESPACE_ATTRIBUTE,
 } from "../spec/nvme/index.ts";
-import { Command, Header } from "../spec/pcie/index.ts";
 import { Event } from "../trace/index.ts";
 import { AdminCommand, type AdminResult } from "./admin-queue.ts";
 import {
@@ -52,6 +48,7 @@ import {
 } from "./bring-up.ts";
 import { type Cmb, type CmbAbsence, enableCmb, inspectCmb, reenableCmb } from "./cmb.ts";
 import { AsyncEvents } from "./events.ts";
+import { disableBusMaster, enableFunction } from "./function-control.ts";
 import type { ControllerInfo, NamespaceInfo } from "./identify.ts";
 import { type EngineControl, IoEngine } from "./io-engine.hot.ts";
 import type { IoQueue, IoQueueOwner } from "./io-queue.hot.ts";
@@ -64,6 +61,7 @@ import {
   usesSgls,
 } from "./namespace.ts";
 import { type NvmeOptions, resolveOptions } from "./options.ts";
+import { RawAdmin } from "./raw-admin.ts";
 import { ControllerRegisters } from "./registers.ts";
 import { runSteps, type Steps, waitForPromise, waitUntil } from "./steps.ts";
 
@@ -95,14 +93,14 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
   private abortsInFlight = 0;
   private nextHealthNs = 0;
   private isFreed = false;
-  /** Buffers of admin commands that never completed: the controller may still write them. */
-  private readonly orphans: DmaBuffer[] = [];
+  private readonly raw: RawAdmin;
 
   private constructor(site: Site) {
     this.site = site;
     this.device = site.device;
     this.engine = new IoEngine(site.device.fn.machine.clock, this);
     this.admin_ = makeAdmin(site);
+    this.raw = new RawAdmin(site, this.admin_.queue);
     const { clock } = site.device.fn.machine;
     this.events_ = new AsyncEvents(this.admin_.queue, this.admin_.log, () => clock.nowNs());
   }
@@ -296,6 +294,7 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
     this.state_ = "resetting";
     this.engine.gate = BLOCK_BUSY;
     this.engine.isRunning = false;
+    this.events_.disarm();
     this.counters.resets++;
     const { tracer } = this.site.options;
     if (tracer.on) tracer.emit(Event.nvmeReset, this.device.bdf, this.counters.resets);
@@ -324,11 +323,11 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
     const { site, info } = this;
     yield* this.disableOrReset();
     // From here on the controller reads and writes nothing: rings may be reused.
-    this.abortsInFlight = 0;
-    this.freeOrphans();
+    this.raw.freeOrphans();
     for (const { queue } of this.ioSites) queue.restart();
     if (this.cmb !== null) reenableCmb(site.registers, this.cmb);
     yield* enableController(site, this.admin_);
+    this.abortsInFlight = 0;
     const count = yield* negotiateQueues(this.admin_, this.ioSites.length);
     if (count < this.ioSites.length) {
       const { place } = site;
@@ -363,6 +362,7 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
     this.engine.gate = BlockStatus.offline;
     this.engine.isRunning = false;
     for (const { queue } of this.ioSites) queue.failAll(BlockStatus.offline);
+    this.events_.disarm();
     this.admin_.queue.restart();
     // The provider's holders let go on their own time; a failure to release changes nothing here.
     this.cmb?.provider.teardown(reason.message).catch(() => undefined);
@@ -440,51 +440,25 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
     }
     this.ioSites.length = 0;
     this.engine.queues = [];
-    this.freeOrphans();
+    this.raw.freeOrphans();
     for (const namespace of this.namespaces) closeNamespace(namespace, this.device);
   }
 
   /**
    * A raw admin command of 64 bytes. Data goes through a buffer of the driver: into `data` or out
    * of it, by the opcode's direction bits. The identifier and the data pointer are set by the
-   * driver. Throws `nvme-admin-timeout`; any status is an answer.
+   * driver. Throws `nvme-admin-timeout` (and resets) and `nvme-admin-size`; any status is an
+   * answer.
    */
   async admin(sqe: Uint8Array, data: Uint8Array | null = null): Promise<AdminResult> {
     if (this.state_ !== "live") throw this.notLive();
-    assert(sqe.length === 64, "an admin command has 64 bytes");
-    const { machine } = this.device.fn;
-    const command = new AdminCommand(sqe[0]);
-    command.dwords.set(new Uint32Array(sqe.slice().buffer));
-    if (data === null || data.length === 0) {
-      return runSteps(machine, this.admin_.queue.execute(command));
-    }
-    const { pageBytes } = this.site.options;
-    if (data.length > 2 * pageBytes) {
-      throw new PeerlaneError("nvme-admin-size", `admin data of ${data.length} bytes`, {
-        place: this.site.place,
-        remedy: `use at most ${2 * pageBytes} bytes, with an offset where the command has one`,
-      });
-    }
-    const buffer = this.device.allocCoherent(data.length, pageBytes);
-    const direction = dataDirection(command.opcode);
-    if (direction === DataDirection.hostToController) buffer.bytes.set(data);
-    command.prps(buffer.dma, data.length > pageBytes ? buffer.dma + pageBytes : 0);
+    const steps = this.raw.execute(sqe, data);
     try {
-      const result = await runSteps(machine, this.admin_.queue.execute(command));
-      if (direction === DataDirection.controllerToHost) data.set(buffer.bytes);
-      this.device.freeCoherent(buffer);
-      return result;
+      return await runSteps(this.device.fn.machine, steps);
     } catch (error) {
-      this.orphans.push(buffer);
-      this.startRecovery("an admin command timed out");
+      if (this.raw.hasOrphans) this.startRecovery("an admin command timed out");
       throw error;
     }
-  }
-
-  /** The controller is disabled: nothing writes these any more. */
-  private freeOrphans(): void {
-    for (const buffer of this.orphans) this.device.freeCoherent(buffer);
-    this.orphans.length = 0;
   }
 
   private notLive(): PeerlaneError {
@@ -516,18 +490,6 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
       })),
     };
   }
-}
-
-/** Memory Space Enable and Bus Master Enable. */
-function enableFunction(fn: BackingFunction): void {
-  const command = fn.config.read16(Header.command);
-  const wanted = Command.memorySpaceEnable.bits | Command.busMasterEnable.bits;
-  fn.config.write16(Header.command, command | wanted);
-}
-
-function disableBusMaster(fn: BackingFunction): void {
-  const command = fn.config.read16(Header.command);
-  fn.config.write16(Header.command, command & ~Command.busMasterEnable.bits);
 }
 
 function asPeerlaneError(error: unknown, place: string): PeerlaneError {

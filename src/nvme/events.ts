@@ -66,12 +66,17 @@ export class AsyncEvents {
 
   /** Sends the requests; at most `limit` (AERL + 1). Called again after a reset. */
   arm(limit: number): void {
+    this.disarm();
+    const count = Math.min(limit, OUTSTANDING_MAX);
+    for (let i = 0; i < count; i++) this.request();
+  }
+
+  /** The controller is about to forget its requests: answers to those sent so far mean nothing. */
+  disarm(): void {
     this.generation++;
     this.outstanding = 0;
     this.isReading = false;
     this.unread.length = 0;
-    const count = Math.min(limit, OUTSTANDING_MAX);
-    for (let i = 0; i < count; i++) this.request();
   }
 
   private request(): void {
