@@ -175,14 +175,15 @@ export class Engine implements SettleClient, TimerClient {
 
   /** Writes out what has been staged, and raises the interrupts. */
   flushCompletions(): void {
-    for (let i = 0; i < this.dirtyCount; i++) {
-      const cq = this.dirty[i] as CompletionQueue;
-      this.dirty[i] = null;
+    // A write may reach this controller's own doorbells, and so lead back here.
+    while (this.dirtyCount > 0) {
+      this.dirtyCount--;
+      const cq = this.dirty[this.dirtyCount] as CompletionQueue;
+      this.dirty[this.dirtyCount] = null;
       cq.dirty = false;
       if (cq.writeStaged(this.memory) !== NvmeStatus.success) this.client.fatal();
       else if (cq.interruptEnabled) (this.port as DevicePort).interrupt(cq.vector);
     }
-    this.dirtyCount = 0;
   }
 
   /** Forgets every queue and every command. Contents of queue memory stay as they are. */
@@ -282,7 +283,12 @@ export class Engine implements SettleClient, TimerClient {
     const admin = sq.qid === 0;
     if (this.faults !== null && this.injectFault(command, admin)) return;
     const status = admin ? this.client.executeAdmin(command) : this.io.execute(command);
-    if (status !== PENDING) this.finish(command, status);
+    if (status !== PENDING && !this.isGone(command)) this.finish(command, status);
+  }
+
+  /** Its own transfers reached CC and reset the controller. */
+  private isGone(command: Command): boolean {
+    return command.state !== CommandState.executing;
   }
 
   /** True when a rule decided what becomes of the command. */
@@ -296,7 +302,7 @@ export class Engine implements SettleClient, TimerClient {
     let status = fault.status;
     if (status === NvmeStatus.success) {
       status = admin ? this.client.executeAdmin(command) : this.io.execute(command);
-      if (status === PENDING) return true;
+      if (status === PENDING || this.isGone(command)) return true;
     }
     if (fault.delayNs === 0) this.finish(command, status);
     else {

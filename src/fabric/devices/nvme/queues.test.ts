@@ -5,8 +5,6 @@ import * as spec from "../../../spec/nvme/index.ts";
 const { NvmeStatus, NvmOpcode } = spec;
 
 describe("queue pairs", () => {
-  const read = (host: RawNvmeHost) => ({ opcode: NvmOpcode.read, nsid: 1, prp1: host.data() });
-
   function fill(host: RawNvmeHost, queue: RawQueue, count: number): number[] {
     return Array.from({ length: count }, () => host.write(queue, read(host)));
   }
@@ -165,3 +163,67 @@ describe("queue pairs", () => {
     expect(model.engine.inFlight).toBe(0);
   });
 });
+
+describe("a controller that is told to write to itself", () => {
+  /** Writes of the device to this address land in its own registers, as on a fabric. */
+  const OWN_REGISTERS = 0x9000_0000;
+
+  function ready() {
+    const made = makeNvme();
+    const { host, port } = made;
+    const write = port.write.bind(port);
+    port.write = (address, source, offset, length) => {
+      const at = address - OWN_REGISTERS;
+      if (at < 0 || at >= 0x10000) return write(address, source, offset, length);
+      const view = new DataView(source.buffer, source.byteOffset + offset, length);
+      for (let i = 0; i + 4 <= length; i += 4) {
+        host.registers.write32(at + i, view.getUint32(i, true));
+      }
+      return 0;
+    };
+    host.enable();
+    return { ...made, queue: host.createQueue(1, 16) };
+  }
+
+  it("resets itself in the middle of a command, and can be enabled again", () => {
+    const { host, model, queue } = ready();
+    // Zeros of a block never written clear CC, among others.
+    host.write(queue, { opcode: NvmOpcode.read, nsid: 1, prp1: OWN_REGISTERS });
+    host.write(queue, { ...read(host) });
+    host.ring(queue);
+    host.settle();
+    expect(host.registers.read32(spec.Reg.csts)).toBe(0);
+    expect(model.engine.inFlight).toBe(0);
+    expect(host.poll(queue)).toEqual([]);
+    expect(host.enable()).toBe(1);
+    expect(host.submit(host.createQueue(1, 16), read(host)).code).toBe(0);
+  });
+
+  it("takes doorbells from its own completions", () => {
+    const { host, model } = ready();
+    const create = {
+      opcode: spec.AdminOpcode.createIoCq,
+      prp1: OWN_REGISTERS + 0x1000,
+      cdw10: (15 << 16) | 2,
+      cdw11: 1,
+    };
+    expect(host.adminCommand(create).code).toBe(0);
+    const sq = {
+      ...create,
+      opcode: spec.AdminOpcode.createIoSq,
+      prp1: host.port.base + 200 * 4096,
+    };
+    expect(host.adminCommand({ ...sq, cdw11: (2 << 16) | 1 }).code).toBe(0);
+    host.registers.write32(spec.sqTailDoorbell(2, 0), 3);
+    host.settle();
+    expect(model.inspect()["errors"]).toBeGreaterThan(0);
+    // Its queue filled up with its own doorbells; a reset clears that.
+    expect(host.enable(0)).toBe(0);
+    expect(model.engine.inFlight).toBe(0);
+    expect(host.enable()).toBe(1);
+  });
+});
+
+function read(host: RawNvmeHost) {
+  return { opcode: NvmOpcode.read, nsid: 1, prp1: host.data() };
+}
