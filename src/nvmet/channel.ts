@@ -8,14 +8,15 @@ import type { DmaDevice } from "../dma/index.ts";
 import type { IoMemory } from "../memory/index.ts";
 import type { TargetRequest } from "./request.hot.ts";
 
-/** A transport's connection, as its queue uses it. Both calls return a `MapStatus`: when it is not
- * ok, the memory had no address for the transport's device, nothing was started and nothing
- * follows. */
+/**
+ * A transport's connection, as its queue uses it. When the memory of a request has no address for the
+ * transport's device, `addressLost` of the queue is called in place of what else would follow.
+ */
 export interface Channel {
   /** Moves the request's data from the host; `TargetQueue.dataArrived` follows. */
-  fetch(request: TargetRequest): number;
+  fetch(request: TargetRequest): void;
   /** Sends data, if there is any to send, and the response; `TargetQueue.responded` follows. */
-  respond(request: TargetRequest): number;
+  respond(request: TargetRequest): void;
   /**
    * Ends the connection; answers that are not out yet are lost. What was begun still comes back, by
    * `dataArrived` and `responded`, from inside `poll`. Idempotent.

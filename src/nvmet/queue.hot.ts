@@ -160,8 +160,7 @@ export class TargetQueue implements IoQueue {
       return;
     }
     request.state = RequestState.fetching;
-    const mapStatus = this.channel.fetch(request);
-    if (mapStatus !== MapStatus.ok) this.memoryLost(request, mapStatus);
+    this.channel.fetch(request);
   }
 
   /** The transport has moved the data in, or failed to (an NVMe status). */
@@ -269,11 +268,17 @@ export class TargetQueue implements IoQueue {
     if (this.trace.on) {
       this.trace.emit(Event.nvmetComplete, request.nsid, request.opcode, request.cid, status);
     }
-    const mapStatus = this.channel.respond(request);
-    if (mapStatus !== MapStatus.ok) {
+    this.channel.respond(request);
+  }
+
+  /** The transport's device has no address for the request's memory (a `MapStatus`). */
+  addressLost(request: TargetRequest, mapStatus: number): void {
+    if (request.state === RequestState.responding) {
+      // It was not answered after all.
       this.commands--;
-      this.memoryLost(request, mapStatus);
+      if (this.hasFlowControl) this.sqHead = (this.sqHead === 0 ? this.depth : this.sqHead) - 1;
     }
+    this.memoryLost(request, mapStatus);
   }
 
   private writeResponse(request: TargetRequest): void {

@@ -101,8 +101,6 @@ export class TargetRequest {
   /** The data in terms of the network's initiator, and of the disk's. */
   netMemory: IoMemory = NO_MEMORY;
   netOffset = 0;
-  /** As the network's device was told, for the transport. */
-  netAddress = 0;
   diskMemory: IoMemory = NO_MEMORY;
   diskOffset = 0;
   /** Peer placement: the lease that the memory was allocated from. */

@@ -6,6 +6,7 @@
  *
  *     begin(qp, lkey, direction, remoteAddress, rkey)
  *     add(memory, offset, length)        once per vector; maps it for the NIC
+ *     retarget(remoteAddress, rkey)      between vectors: the peer's memory is in pieces
  *     post(wrId, final)                  READs or WRITEs, then `final` if there is one
  *     end()                              after the completion: unmaps
  *
@@ -110,6 +111,17 @@ export class RwContext implements Inspectable {
     return 0;
   }
 
+  /**
+   * What is added from now on goes to, or comes from, another place at the peer, and starts a work
+   * request of its own.
+   */
+  retarget(remoteAddress: number, rkey: number): void {
+    this.remote = remoteAddress - this.bytes;
+    this.rkey = rkey;
+    this.tail = -1;
+    this.wrBytes = RW_WR_BYTES_MAX;
+  }
+
   private append(address: number, length: number): boolean {
     if (this.used > 0 && this.wrBytes + length <= RW_WR_BYTES_MAX) {
       const wr = this.wrs[this.used - 1];
@@ -146,10 +158,9 @@ export class RwContext implements Inspectable {
     if (this.sgeMax > qp.maxSge) return VerbsStatus.tooManySges;
     for (let i = 0; i < this.used; i++) {
       const wr = this.wrs[i];
-      if (final === null && i === this.used - 1) {
-        wr.flags = WrFlag.signaled;
-        wr.wrId = wrId;
-      }
+      // Failures complete whether signaled or not: every part says whose it is.
+      wr.wrId = wrId;
+      if (final === null && i === this.used - 1) wr.flags = WrFlag.signaled;
       const status = qp.postSend(wr);
       // Room and SGEs were checked: only the state can refuse, and does so at the first.
       if (status !== VerbsStatus.ok) return status;

@@ -7,7 +7,7 @@
  */
 
 import { assert } from "../../../core/index.ts";
-import { type IoMemory, MapStatus } from "../../../memory/index.ts";
+import type { IoMemory } from "../../../memory/index.ts";
 import type { Channel, DirectMemory } from "../../channel.ts";
 import type { HostChannel, ResponseSink } from "../../host/transport.ts";
 import type { TargetQueue } from "../../queue.hot.ts";
@@ -77,12 +77,11 @@ export class LoopTargetChannel implements Channel {
     this.answered = requests.slice();
   }
 
-  fetch(_request: TargetRequest): number {
+  fetch(_request: TargetRequest): void {
     assert(false, "the loop transport has no data to fetch");
-    return MapStatus.noRoute;
   }
 
-  respond(request: TargetRequest): number {
+  respond(request: TargetRequest): void {
     const { link } = this;
     const to = (link.responseTail % link.depth) * RESPONSE_BYTES;
     for (let i = 0; i < RESPONSE_BYTES; i += 4) {
@@ -92,7 +91,6 @@ export class LoopTargetChannel implements Channel {
     link.responseTail++;
     assert(link.responseTail - link.responseHead <= link.depth, "responses fit their ring");
     this.answered[this.answeredCount++] = request;
-    return MapStatus.ok;
   }
 
   poll(): number {

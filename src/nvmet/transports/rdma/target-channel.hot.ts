@@ -14,9 +14,17 @@
  * comes back once, whatever completions still arrive for it.
  */
 
-import { assert } from "../../../core/index.ts";
-import { Direction, type InitiatorId, type IoMemory } from "../../../memory/index.ts";
-import { type Cq, type Qp, RecvWr, SendWr, VerbsStatus, Wc } from "../../../rdma/index.ts";
+import { assert, NVMET_SGL_DESCRIPTORS_MAX } from "../../../core/index.ts";
+import {
+  type Cq,
+  type Qp,
+  RecvWr,
+  RwContext,
+  RwDirection,
+  SendWr,
+  VerbsStatus,
+  Wc,
+} from "../../../rdma/index.ts";
 import { NvmeStatus } from "../../../spec/nvme/index.ts";
 import { RESPONSE_BYTES } from "../../../spec/nvmf/index.ts";
 import { WcStatus, WrFlag, WrOpcode } from "../../../spec/rdma/index.ts";
@@ -49,7 +57,6 @@ export interface TargetChannelParts {
   readonly qp: Qp;
   /** Of both queues. */
   readonly cq: Cq;
-  readonly nic: InitiatorId;
   readonly lkey: number;
   /** DMA address, for the NIC, of slot 0's receive buffer and response. */
   readonly capsulesAt: number;
@@ -70,14 +77,13 @@ export class RdmaTargetChannel implements Channel {
   readonly requests: readonly TargetRequest[];
   private readonly owner: ChannelOwner;
   private readonly cq: Cq;
-  private readonly nic: InitiatorId;
   private readonly lkey: number;
   private readonly capsulesAt: number;
   private readonly capsuleStride: number;
   private readonly responsesAt: number;
   private readonly wc = new Wc();
   private readonly recvWr = new RecvWr(1);
-  private readonly dataWr = new SendWr(1);
+  private readonly rw = new RwContext(NVMET_SGL_DESCRIPTORS_MAX, 1);
   private readonly responseWr = new SendWr(1);
   private needsKick = false;
   /** Tags of responses that were posted and have not completed, oldest first: a ring. */
@@ -93,7 +99,6 @@ export class RdmaTargetChannel implements Channel {
     this.owner = parts.owner;
     this.qp = parts.qp;
     this.cq = parts.cq;
-    this.nic = parts.nic;
     this.lkey = parts.lkey;
     this.capsulesAt = parts.capsulesAt;
     this.capsuleStride = parts.capsuleStride;
@@ -116,30 +121,14 @@ export class RdmaTargetChannel implements Channel {
     assert(status === VerbsStatus.ok || this.ended !== null, "every slot has room for its RECV");
   }
 
-  /** Reads the request's data from the host into its memory. Returns a `MapStatus`. */
-  fetch(request: TargetRequest): number {
-    const address = this.map(request, Direction.toMemory);
-    if (address < 0) return -address;
-    request.netAddress = address;
+  /** Reads the request's data from the host into its memory. */
+  fetch(request: TargetRequest): void {
     this.start(request);
-    return 0;
   }
 
   /** Writes the request's data to the host, if it has any to send, and sends the response. */
-  respond(request: TargetRequest): number {
-    if (request.dataBytes > 0 && !request.isInbound) {
-      const address = this.map(request, Direction.fromMemory);
-      if (address < 0) return -address;
-      request.netAddress = address;
-    }
+  respond(request: TargetRequest): void {
     this.start(request);
-    return 0;
-  }
-
-  /** The NIC's address of the request's data, or a negated `MapStatus`. */
-  private map(request: TargetRequest, direction: Direction): number {
-    const memory: IoMemory = request.netMemory;
-    return memory.map(this.nic, request.netOffset, request.dataBytes, direction);
   }
 
   /** Posts the request's work, or lets it wait for room. */
@@ -158,7 +147,8 @@ export class RdmaTargetChannel implements Channel {
   private post(request: TargetRequest): void {
     this.needsKick = true;
     if (request.state === RequestState.fetching) {
-      this.postData(request, WrOpcode.rdmaRead);
+      const wrId = (request.tag << WORK_BITS) | WORK_FETCH;
+      if (this.chain(request, RwDirection.read)) this.postChain(request, wrId, null);
       return;
     }
     const { held } = this;
@@ -166,46 +156,49 @@ export class RdmaTargetChannel implements Channel {
     if (held !== null) this.postAnswer(held, false);
   }
 
+  /**
+   * Builds the READs or WRITEs between the request's memory and each piece of the host's. False: the
+   * NIC has no address for it, and the queue was told.
+   */
+  private chain(request: TargetRequest, direction: RwDirection): boolean {
+    const { rw } = this;
+    const { netMemory, remoteCount } = request;
+    let offset = request.netOffset;
+    rw.begin(this.qp, this.lkey, direction, request.remoteAddresses[0], request.remoteKeys[0]);
+    for (let i = 0; i < remoteCount; i++) {
+      if (i > 0) rw.retarget(request.remoteAddresses[i], request.remoteKeys[i]);
+      const length = request.remoteLengths[i];
+      const status = rw.add(netMemory, offset, length);
+      if (status !== 0) {
+        assert(status < 0, "a chain has a work request for every piece");
+        rw.end();
+        (this.queue as TargetQueue).addressLost(request, -status);
+        return false;
+      }
+      offset += length;
+    }
+    return true;
+  }
+
+  /** Posts what {@link chain} built. The memories were mapped at connect, so it is over with that. */
+  private postChain(request: TargetRequest, wrId: number, final: SendWr | null): boolean {
+    const status = this.rw.post(wrId, final);
+    this.rw.end();
+    if (status === VerbsStatus.ok) return true;
+    this.fail("the send queue refused work");
+    this.giveBack(request);
+    return false;
+  }
+
   /** Data, if there is any to send, and the response behind it. */
   private postAnswer(request: TargetRequest, isLast: boolean): void {
-    if (request.dataBytes > 0 && !request.isInbound) this.postData(request, WrOpcode.rdmaWrite);
-    if (this.ended === null) this.postResponse(request, isLast);
-    else if (request.state === RequestState.responding) this.giveBack(request);
-  }
-
-  /** One work request per piece of the host's memory. */
-  private postData(request: TargetRequest, opcode: WrOpcode): void {
-    const { dataWr } = this;
-    const last = request.remoteCount - 1;
-    const isRead = opcode === WrOpcode.rdmaRead;
-    dataWr.opcode = opcode;
-    dataWr.wrId = (request.tag << WORK_BITS) | (isRead ? WORK_FETCH : WORK_RESPOND);
-    let address = request.netAddress;
-    for (let i = 0; i <= last; i++) {
-      const length = request.remoteLengths[i];
-      // A WRITE is followed by the response, whose completion covers it.
-      dataWr.flags = isRead && i === last ? WrFlag.signaled : 0;
-      dataWr.remoteAddress = request.remoteAddresses[i];
-      dataWr.rkey = request.remoteKeys[i];
-      dataWr.setSge(address, length, this.lkey);
-      if (this.qp.postSend(dataWr) !== VerbsStatus.ok) {
-        this.broken("the send queue refused work", request);
-        return;
-      }
-      address += length;
-    }
-  }
-
-  private postResponse(request: TargetRequest, isLast: boolean): void {
-    const { responseWr } = this;
-    const at = this.responsesAt + request.tag * RESPONSE_BYTES;
-    responseWr.opcode = request.wantsInvalidate ? WrOpcode.sendWithInvalidate : WrOpcode.send;
-    responseWr.invalidateKey = request.invalidateKey;
-    responseWr.wrId = (request.tag << WORK_BITS) | WORK_RESPOND;
-    responseWr.flags = isLast ? WrFlag.signaled : 0;
-    responseWr.setSge(at, RESPONSE_BYTES, this.lkey);
-    if (this.qp.postSend(responseWr) !== VerbsStatus.ok) {
-      this.broken("the send queue refused a response", request);
+    const wr = this.fillResponse(request, isLast);
+    if (request.dataBytes > 0 && !request.isInbound) {
+      if (!this.chain(request, RwDirection.write)) return;
+      if (!this.postChain(request, wr.wrId, wr)) return;
+    } else if (this.qp.postSend(wr) !== VerbsStatus.ok) {
+      this.fail("the send queue refused a response");
+      this.giveBack(request);
       return;
     }
     const slots = this.posted.length;
@@ -213,6 +206,17 @@ export class RdmaTargetChannel implements Channel {
     this.posted[to < slots ? to : to - slots] = request.tag;
     this.postedCount++;
     request.isPosted = true;
+  }
+
+  private fillResponse(request: TargetRequest, isLast: boolean): SendWr {
+    const { responseWr } = this;
+    const at = this.responsesAt + request.tag * RESPONSE_BYTES;
+    responseWr.opcode = request.wantsInvalidate ? WrOpcode.sendWithInvalidate : WrOpcode.send;
+    responseWr.invalidateKey = request.invalidateKey;
+    responseWr.wrId = (request.tag << WORK_BITS) | WORK_RESPOND;
+    responseWr.flags = isLast ? WrFlag.signaled : 0;
+    responseWr.setSge(at, RESPONSE_BYTES, this.lkey);
+    return responseWr;
   }
 
   /** This response completed, so all that were posted before it have. */
@@ -227,12 +231,6 @@ export class RdmaTargetChannel implements Channel {
       queue.responded(done);
       if (this.ended === null) this.postRecv(done.tag);
     }
-  }
-
-  /** Work could not be posted: the queue pair is in error. */
-  private broken(reason: string, request: TargetRequest): void {
-    this.fail(reason);
-    this.giveBack(request);
   }
 
   private wait(request: TargetRequest): void {

@@ -188,7 +188,6 @@ export class RdmaTargetTransport implements ChannelOwner, Poller, Inspectable {
         owner: this,
         qp,
         cq,
-        nic: nic.id,
         lkey: pd.localDmaLkey,
         capsulesAt: base,
         capsuleStride: stride,
