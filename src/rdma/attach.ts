@@ -19,9 +19,11 @@ export interface AttachOptions {
 
 class AttachedDevice extends RnicDevice implements Device {
   private manager: CmManager | null = null;
+  private channel: MadChannel | null = null;
 
   async openManager(seed: number): Promise<void> {
-    this.manager = new CmManager(this, await MadChannel.open(this), new Prng(seed));
+    this.channel = await MadChannel.open(this);
+    this.manager = new CmManager(this, this.channel, new Prng(seed));
   }
 
   get cm(): ConnectionManager {
@@ -30,6 +32,11 @@ class AttachedDevice extends RnicDevice implements Device {
 
   override poll(): number {
     return super.poll() + (this.manager?.poll() ?? 0);
+  }
+
+  override async close(): Promise<void> {
+    await super.close();
+    this.channel?.close();
   }
 
   override inspect(): Tree {

@@ -33,6 +33,7 @@ const GRH_SOURCE = 8;
 export type MadHandler = (source: string, bytes: Uint8Array, offset: number) => void;
 
 export class MadChannel {
+  private readonly device: RnicDevice;
   private readonly pd: Pd;
   private readonly cq: Cq;
   private readonly qp: RnicQueuePair;
@@ -47,6 +48,7 @@ export class MadChannel {
   private notSent = 0;
 
   private constructor(device: RnicDevice, pd: Pd, cq: Cq, qp: RnicQueuePair) {
+    this.device = device;
     this.pd = pd;
     this.cq = cq;
     this.qp = qp;
@@ -115,6 +117,12 @@ export class MadChannel {
     const address = this.recvBuffer.dma + slot * RECV_STRIDE;
     this.recvWr.setSge(address, RECV_STRIDE, this.pd.localDmaLkey);
     this.qp.postRecv(this.recvWr);
+  }
+
+  /** Frees the buffers. The queue pair is gone already. */
+  close(): void {
+    this.device.dma.freeCoherent(this.sendBuffer);
+    this.device.dma.freeCoherent(this.recvBuffer);
   }
 
   inspect(): Tree {

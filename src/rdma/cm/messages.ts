@@ -3,6 +3,7 @@
  * in one byte stays here. Layouts in spec/rdma/cm.ts.
  */
 
+import { PeerlaneError } from "../../core/index.ts";
 import {
   CM_TCP_SERVICE_ID,
   CmBits,
@@ -22,6 +23,20 @@ const HOP_LIMIT = 64;
 export const CM_TIMEOUT_CODE = 18;
 /** Local ACK timeout: 4.096 us * 2^14, 67 ms. */
 export const ACK_TIMEOUT_CODE = 14;
+
+/** How often a message is sent again; what MaxCMRetries can say. */
+export const CM_RETRIES = 15;
+/** Transport and RNR retries unless asked for otherwise. */
+export const DEFAULT_RETRY_COUNT = 7;
+export const NO_DATA = new Uint8Array(0);
+
+/** Throws `cm-private-data` when a message has no room for `data`. */
+export function checkPrivate(data: Uint8Array, max: number): void {
+  if (data.length <= max) return;
+  throw new PeerlaneError("cm-private-data", `${data.length} bytes of private data`, {
+    remedy: `send at most ${max} bytes with this message`,
+  });
+}
 
 /** What a REQ says. */
 export interface RequestFacts {
