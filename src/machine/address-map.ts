@@ -8,7 +8,7 @@
  */
 
 import { ADDRESS_LIMIT, alignUp } from "../core/index.ts";
-import { IDENTITY_APERTURE } from "./assemble.ts";
+import { IDENTITY_APERTURE } from "./apertures.ts";
 import { barSizeBound } from "./bar-bounds.ts";
 import type { Aperture, HostBridge, PciFunction } from "./snapshot.ts";
 import type { MachineIndex } from "./tree.ts";

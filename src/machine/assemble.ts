@@ -8,7 +8,6 @@
  */
 
 import {
-  ADDRESS_LIMIT,
   type Bdf,
   bdfBus,
   bdfDomain,
@@ -17,6 +16,7 @@ import {
   MACHINE_FUNCTIONS_MAX,
   PeerlaneError,
 } from "../core/index.ts";
+import { aperturesOf, IDENTITY_APERTURE } from "./apertures.ts";
 import { unknownField } from "./blank.ts";
 import { completeFunction } from "./complete.ts";
 import { Disagreements, hostDisagreements } from "./disagreements.ts";
@@ -29,7 +29,6 @@ import {
   type RootBusRange,
 } from "./host-facts.ts";
 import {
-  type Aperture,
   type HostBridge,
   isUnknown,
   type Machine,
@@ -57,9 +56,6 @@ export interface ImportOptions {
   readonly cpu?: { readonly vendor: string; readonly family: number };
   readonly host?: HostFacts;
 }
-
-/** Everything on the bus as the CPU sees it: what holds where no input tells apertures. */
-export const IDENTITY_APERTURE: Aperture = { phys: 0, bus: 0, sizeBytes: ADDRESS_LIMIT };
 
 /** More configuration space decides, then fewer unknown fields; the first file at a tie. */
 function isMorePrecise(a: PciFunction, b: PciFunction): boolean {
@@ -169,17 +165,6 @@ function markMisplaced(
     );
   }
   return marked;
-}
-
-function aperturesOf(
-  ranges: readonly RootBusRange[],
-  domain: number,
-  bus: number,
-): readonly Aperture[] {
-  const found = ranges
-    .filter((range) => range.domain === domain && range.rootBus === bus)
-    .map(({ phys, bus: busAddress, sizeBytes }) => ({ phys, bus: busAddress ?? phys, sizeBytes }));
-  return found.length === 0 ? [IDENTITY_APERTURE] : found;
 }
 
 /** One host bridge per root bus, those that inputs name first. */

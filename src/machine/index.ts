@@ -1,7 +1,8 @@
 /** Machine: a real machine as data, and what reads one. */
 
+export { IDENTITY_APERTURE } from "./apertures.ts";
 export type { ImportOptions, MachinePart } from "./assemble.ts";
-export { assembleMachine, IDENTITY_APERTURE } from "./assemble.ts";
+export { assembleMachine } from "./assemble.ts";
 export { barSizeBound } from "./bar-bounds.ts";
 export { UNKNOWN_ID } from "./blank.ts";
 export { type CaptureOptions, captureMachine } from "./capture.ts";

@@ -20,7 +20,8 @@ import {
   makeBdf,
   PeerlaneError,
 } from "../../core/index.ts";
-import { IDENTITY_APERTURE, type MachinePart } from "../assemble.ts";
+import { IDENTITY_APERTURE } from "../apertures.ts";
+import type { MachinePart } from "../assemble.ts";
 import type { HostFacts } from "../host-facts.ts";
 import { type HostBridge, PortType, type Source } from "../snapshot.ts";
 import { type SparseFunction, sparseFunction } from "./sparse.ts";
