@@ -1,4 +1,6 @@
-/** The same driver and controller model in timed mode: a sequential write at the speed of the link. */
+/**
+ * The same driver and controller model in timed mode: a sequential write at the speed of the link.
+ */
 import { describe, expect, it } from "vitest";
 import { nvmeMachine } from "../../testing/nvme-machine.ts";
 import { type Bio, BioOp, BioPool, BioResult, BlockStatus } from "../block/index.ts";
