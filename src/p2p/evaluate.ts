@@ -11,13 +11,23 @@
 
 import { type Bdf, formatBdf, type Inspectable, type Tree } from "../core/index.ts";
 import { ruleSetFor } from "./rules/index.ts";
-import { REASONS, type Reason } from "./rules/reasons.ts";
-import { Decision, PairPath, type PairRule, type RuleSet } from "./rules/rule-set.ts";
+import { MAP_TYPE_OF_REASON, REASONS, type Reason } from "./rules/reasons.ts";
+import { Decision, PairPath, type PairRule, type RuleSet, ruleId } from "./rules/rule-set.ts";
+import {
+  TLP_CLASS_NAMES,
+  TLP_OUTCOME_NAMES,
+  type TlpClass,
+  type TlpClassName,
+  TlpDecision,
+  TlpDirection,
+  type TlpDirectionName,
+} from "./rules/tlp.ts";
 import {
   MAP_TYPE_NAMES,
   MapType,
   type Route,
   type RouteRules,
+  type TlpVerdict,
   type Verdict,
 } from "./rules/types.ts";
 import {
@@ -68,6 +78,7 @@ export class Rules implements RouteRules, Inspectable {
   private readonly rule: PairRule;
   private readonly path = new PairPath();
   private readonly decision = new Decision();
+  private readonly tlp = new TlpDecision();
   private readonly cache = new Map<number, Verdict>();
   /** Assumption that every verdict carries; empty when the version is known. */
   private readonly versionAssumptions: readonly string[];
@@ -104,6 +115,56 @@ export class Rules implements RouteRules, Inspectable {
       this.cache.set(key, verdict);
     }
     return verdict;
+  }
+
+  /**
+   * The same for one direction and class of TLPs: writes and reads may differ, and so may
+   * translated requests and relaxed-ordered completions. Not cached. Throws like {@link verdict}.
+   */
+  tlpVerdict(
+    provider: Bdf,
+    client: Bdf,
+    direction: TlpDirectionName,
+    tlpClass: TlpClassName = "strict",
+  ): TlpVerdict {
+    const { topology, rule, path, tlp } = this;
+    const pair = this.verdict(provider, client);
+    const to = topology.find(client);
+    if (to < 0 || rule.decideTlp === undefined || rule.explainTlp === undefined) {
+      return { ...pair, direction, tlpClass, outcome: null };
+    }
+    this.findPath(topology.at(provider), to);
+    const way = TlpDirection[direction];
+    const kind = TLP_CLASS_NAMES.indexOf(tlpClass) as TlpClass;
+    rule.decideTlp(path, way, kind, tlp);
+    const mapType = MAP_TYPE_OF_REASON[tlp.reason] as MapType;
+    const { code } = REASONS[tlp.reason];
+    const explanation = rule.explainTlp(path, way, kind, tlp);
+    return {
+      ...pair,
+      ...explanation,
+      assumptions: [...explanation.assumptions, ...this.versionAssumptions],
+      direction,
+      tlpClass,
+      outcome: TLP_OUTCOME_NAMES[tlp.outcome],
+      distance: mapType === MapType.notSupported ? -1 : pair.rawDistance,
+      mapType: MAP_TYPE_NAMES[mapType],
+      route: routeOf(mapType, path.provider === path.client),
+      reason: code,
+      rule: ruleId(this.ruleSet.id, code),
+    };
+  }
+
+  /** {@link tlpVerdict} for writes and for reads, of one class. */
+  directions(
+    provider: Bdf,
+    client: Bdf,
+    tlpClass?: TlpClassName,
+  ): Readonly<Record<TlpDirectionName, TlpVerdict>> {
+    return {
+      write: this.tlpVerdict(provider, client, "write", tlpClass),
+      read: this.tlpVerdict(provider, client, "read", tlpClass),
+    };
   }
 
   /** The distance alone: -1 when refused. Cheap: no evidence is gathered. */
@@ -222,6 +283,7 @@ export class Rules implements RouteRules, Inspectable {
     const { path, decision, topology } = this;
     this.rule.decide(path, decision);
     const explanation = this.rule.explain(path, decision);
+    const { code } = REASONS[decision.reason as Reason];
     return {
       provider: topology.bdfOf(provider),
       client: topology.bdfOf(client),
@@ -230,7 +292,8 @@ export class Rules implements RouteRules, Inspectable {
       route: routeOf(decision.mapType, provider === client),
       distance: decision.distance,
       rawDistance: decision.rawDistance,
-      reason: REASONS[decision.reason as Reason].code,
+      reason: code,
+      rule: ruleId(this.ruleSet.id, code),
       hop: explanation.hop,
       evidence: explanation.evidence,
       remedies: explanation.remedies,
@@ -250,6 +313,7 @@ export class Rules implements RouteRules, Inspectable {
       distance: -1,
       rawDistance: -1,
       reason: "no-such-function",
+      rule: ruleId(this.ruleSet.id, "no-such-function"),
       hop: null,
       evidence: [],
       remedies: [

@@ -8,6 +8,7 @@ export * from "./path-links.ts";
 export * from "./pool.hot.ts";
 export * from "./provider.ts";
 export * from "./registry.ts";
+export { type CpuFacts, cpuFacts } from "./rules/cpu.ts";
 export * from "./rules/host-bridge-list.ts";
 export * from "./rules/index.ts";
 export * from "./rules/reasons.ts";

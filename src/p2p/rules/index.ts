@@ -1,14 +1,21 @@
 /**
- * The rule sets there are, oldest first, and which one a kernel version has. A new one is a file in
- * this folder and a line here.
+ * The rule sets there are, those of kernels first, oldest first, and which one a kernel version has.
+ * A new one is a file in this folder and a line here.
  */
 
 import { PeerlaneError } from "../../core/index.ts";
+import { EXPERT, EXPERT_FALLBACK } from "./expert.ts";
 import { LINUX_4_20, LINUX_5_4, LINUX_5_14 } from "./linux.ts";
 import type { RuleSet } from "./rule-set.ts";
 import { formatVersion, isInForce, type KernelVersion } from "./version.ts";
 
-export const RULE_SETS: readonly RuleSet[] = [LINUX_4_20, LINUX_5_4, LINUX_5_14];
+export const RULE_SETS: readonly RuleSet[] = [
+  LINUX_4_20,
+  LINUX_5_4,
+  LINUX_5_14,
+  EXPERT,
+  EXPERT_FALLBACK,
+];
 
 /** The rule set that this kernel has. Throws `no-rule-set` for kernels without peer-to-peer DMA. */
 export function ruleSetFor(version: KernelVersion): RuleSet {

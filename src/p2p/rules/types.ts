@@ -8,6 +8,7 @@
 
 import type { Bdf } from "../../core/index.ts";
 import type { ReasonCode } from "./reasons.ts";
+import type { TlpClassName, TlpDirectionName, TlpOutcomeName } from "./tlp.ts";
 
 /** How a peer's memory is mapped for a client. Linux drivers/pci/p2pdma.c, numbered alike. */
 export const MapType = {
@@ -84,6 +85,8 @@ export interface Verdict {
   /** What the distance would be if it were not refused. */
   readonly rawDistance: number;
   readonly reason: ReasonCode;
+  /** Id of the rule that gave it, as docs/rules.md lists it. */
+  readonly rule: string;
   /** Where it was decided: the port that redirects, the root bus's first device. */
   readonly hop: Bdf | null;
   readonly evidence: readonly Evidence[];
@@ -92,6 +95,18 @@ export interface Verdict {
   readonly assumptions: readonly string[];
   /** All of it in one or two sentences. */
   readonly text: string;
+}
+
+/** A verdict for one direction and one class of TLPs. */
+export interface TlpVerdict extends Verdict {
+  /** `write`: the client writes to the provider's memory. */
+  readonly direction: TlpDirectionName;
+  readonly tlpClass: TlpClassName;
+  /**
+   * What becomes of a TLP with the peer's bus address; null where the rule set does not tell
+   * directions and classes apart: then the rest is the pair's verdict.
+   */
+  readonly outcome: TlpOutcomeName | null;
 }
 
 /** Whoever answers for a pair: a rule set over a topology, with a cache. */
