@@ -93,6 +93,8 @@ export interface TargetRig {
   /** The controller whose namespace is offered. */
   readonly disk: NvmeController;
   readonly diskModel: NvmeModel;
+  /** Attaches the SSD below the other root port, if it is not the disk already. */
+  farSsd(): Promise<NvmeController>;
   readonly assembly: TargetAssembly;
   readonly transport: RdmaTargetTransport;
   readonly subsystem: Subsystem;
@@ -227,6 +229,12 @@ export async function targetRig(options: RigOptions = {}): Promise<TargetRig> {
     ssd,
     disk,
     diskModel: disks.get(disk.device.bdf) as NvmeModel,
+    async farSsd() {
+      if (usesFar) return disk;
+      const far = await NvmeController.attach(context.device(local.far.bdf), options.nvme);
+      reactor.add(far);
+      return far;
+    },
     assembly,
     transport,
     subsystem,

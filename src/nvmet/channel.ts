@@ -9,8 +9,8 @@ import type { IoMemory } from "../memory/index.ts";
 import type { TargetRequest } from "./request.hot.ts";
 
 /**
- * A transport's connection, as its queue uses it. When the memory of a request has no address for the
- * transport's device, `addressLost` of the queue is called in place of what else would follow.
+ * A transport's connection, as its queue uses it. When the memory of a request has no address for
+ * the transport's device, `addressLost` of the queue is called in place of what else would follow.
  */
 export interface Channel {
   /** Moves the request's data from the host; `TargetQueue.dataArrived` follows. */

@@ -6,10 +6,12 @@
 import { describe, expect, it } from "vitest";
 import { type RdmaHarness, rdmaHarness } from "../../testing/nvmet-rdma-harness.ts";
 import { Bench, expectSame, quiesce } from "../../testing/nvmet-transport-contract.ts";
+import { StripedQueue } from "../../testing/striped-queue.ts";
 import type { RigOptions } from "../../testing/target-rig.ts";
-import { Prng } from "../core/index.ts";
+import { makeBdf, Prng, Span } from "../core/index.ts";
 import type { Provider } from "../p2p/index.ts";
 import { NvmeStatus, NvmOpcode } from "../spec/nvme/index.ts";
+import { Event, Tracer } from "../trace/index.ts";
 import { Cause, type HostCommand, RouteIndex, SubmitStatus } from "./index.ts";
 
 const KIB = 1024;
@@ -215,6 +217,31 @@ describe("policy", () => {
     expect(payloadInHostMemory(harness)).toBe(4 * 16 * KIB);
   });
 
+  it("a fixed provider is that one or none", async () => {
+    const gpu = { kind: "fixed", provider: makeBdf(0, 5, 0, 0) } as const;
+    const { harness, bench } = await open({ provider: "gpu", p2pmem: gpu });
+    harness.rig.assembly.publishCmb(harness.rig.ssd);
+    expect(harness.rig.providerBdf).toBe(gpu.provider);
+    await roundTrip(bench, 2, 4 * KIB);
+    expect(harness.rig.assembly.orchestrator.choices()[0].provider).toBe(gpu.provider);
+    await expect(rdmaHarness({ provider: "cmb", p2pmem: gpu })).rejects.toThrow(
+      /no peer memory is published by 0000:05:00.0/,
+    );
+  });
+
+  it("leaves its choices in the trace", async () => {
+    const tracer = new Tracer(() => 0);
+    tracer.on = true;
+    const { bench } = await open({ ...unreachable, policy: "host-memory", tracer });
+    bench.io(NvmOpcode.write, 0, 8, await bench.data(4096));
+    const seen = [...tracer.records()].map(({ event, args }) => [event, args] as const);
+    const argsOf = (wanted: Event) => seen.find(([event]) => event === wanted)?.[1];
+    expect(argsOf(Event.nvmetConnect)?.slice(1)).toEqual([0, 32]);
+    expect(argsOf(Event.nvmetNoProvider)?.[0]).toBe(1);
+    expect(argsOf(Event.nvmetFallback)).toEqual([1, Cause.noProvider, 4096, 1]);
+    expect(argsOf(Event.nvmetComplete)).toBeDefined();
+  });
+
   it("refuses to enable a namespace that no provider can serve", async () => {
     await expect(rdmaHarness({ provider: "none" })).rejects.toThrow(/no peer memory is published/);
   });
@@ -321,7 +348,89 @@ describe("a provider that goes away under load", () => {
   });
 });
 
+describe("a namespace over two disks", () => {
+  const CHUNK = 16 * KIB;
+
+  async function striped(options: RigOptions) {
+    // One disk is reached by bus address, the other through the host bridge and its IOMMU.
+    const harness = await rdmaHarness({ cpuForwards: true, iommu: "strict", ...options });
+    const { rig } = harness;
+    const legs = [rig.ssd, await rig.farSsd()];
+    const queue = new StripedQueue(
+      legs.map(({ namespaces }) => namespaces[0].queue),
+      CHUNK,
+    );
+    const namespace = harness.subsystem.addNamespace({
+      nsid: 2,
+      queue,
+      initiators: legs.map(({ device }) => device),
+      p2pmem: { kind: "auto" },
+    });
+    harness.subsystem.enable(namespace);
+    const bench = await Bench.open(harness);
+    const data = await bench.data(4 * CHUNK);
+    new Prng(13).fill(data.bytes);
+    const command = bench.command(NvmOpcode.write, 0, (4 * CHUNK) / BLOCK, data);
+    command.nsid = 2;
+    return { harness, bench, data, command };
+  }
+
+  it("works on a lease: each leg gets its own address of the same bytes", async () => {
+    const { harness, bench, data, command } = await striped({ description: "lease" });
+    expect(bench.run(command)).toBe(0);
+    expectSame(harness.disk(0, CHUNK), data.bytes.slice(0, CHUNK));
+    expectSame(harness.disk(CHUNK, CHUNK), data.bytes.slice(2 * CHUNK, 3 * CHUNK));
+    const written = data.bytes.slice();
+    data.bytes.fill(0);
+    command.opcode = NvmOpcode.read;
+    expect(bench.run(command)).toBe(0);
+    expectSame(data.bytes, written);
+    expect(payloadInHostMemory(harness)).toBe(0);
+  });
+
+  it("gets no bare DMA address, since one cannot serve two devices", async () => {
+    const { harness, bench, command } = await striped({ description: "dma-address" });
+    expect(bench.run(command)).toBe(NvmeStatus.internalPathError);
+    const choice = harness.rig.assembly.orchestrator.choices().find(({ nsid }) => nsid === 2);
+    expect(choice).toMatchObject({ reason: "stacked-needs-lease", provider: null });
+  });
+});
+
+describe("a protected namespace", () => {
+  const PI: RigOptions = {
+    disk: { namespaces: [{ sizeBytes: 8 * 1024 * KIB, metadataBytes: 8, piType: 1 }] },
+  };
+
+  it("is protected between target and medium, with its data in peer memory", async () => {
+    const { harness, bench } = await open(PI);
+    await roundTrip(bench, 4, 8 * KIB);
+    expect(payloadInHostMemory(harness)).toBe(0);
+    // The controller wrote a tuple behind the data for each block.
+    const tuples = harness.disk(8 * 1024 * KIB, 8 * 4);
+    expect(tuples.some((byte) => byte !== 0)).toBe(true);
+  });
+
+  it("tells of data that changed on the medium", async () => {
+    const { harness, bench } = await open(PI);
+    const data = await bench.data(4096);
+    new Prng(14).fill(data.bytes);
+    expect(bench.io(NvmOpcode.write, 0, 8, data)).toBe(0);
+    const { store } = harness.rig.diskModel.namespaces[0];
+    const span = new Span();
+    store.lendForWrite(700, 1, span);
+    span.bytes[span.offset] ^= 1;
+    store.commit(700, 1, span);
+    expect(bench.io(NvmOpcode.read, 0, 8, data)).toBe(NvmeStatus.guardCheckError | 0x4000);
+  });
+});
+
 describe("errors of the network", () => {
+  it("packets that are lost are sent again, and every byte is right", async () => {
+    const wire = { lossProbability: 0.02, prng: new Prng(15), latencyNs: 2000 };
+    const { bench } = await open({ wire });
+    await roundTrip(bench, 40, 16 * KIB);
+  });
+
   it("a queue that is too deep is rejected with the reason", async () => {
     const { harness, bench } = await open({ rdma: { depthMax: 16 } }, { depth: 64 });
     expect(bench.queue.depth).toBe(16);

@@ -157,8 +157,8 @@ export class RdmaTargetChannel implements Channel {
   }
 
   /**
-   * Builds the READs or WRITEs between the request's memory and each piece of the host's. False: the
-   * NIC has no address for it, and the queue was told.
+   * Builds the READs or WRITEs between the request's memory and each piece of the host's. False:
+   * the NIC has no address for it, and the queue was told.
    */
   private chain(request: TargetRequest, direction: RwDirection): boolean {
     const { rw } = this;
@@ -180,7 +180,9 @@ export class RdmaTargetChannel implements Channel {
     return true;
   }
 
-  /** Posts what {@link chain} built. The memories were mapped at connect, so it is over with that. */
+  /**
+   * Posts what {@link chain} built. The memories were mapped at connect, so it is over with that.
+   */
   private postChain(request: TargetRequest, wrId: number, final: SendWr | null): boolean {
     const status = this.rw.post(wrId, final);
     this.rw.end();
