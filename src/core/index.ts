@@ -5,6 +5,7 @@ export * from "./assert.ts";
 export * from "./bdf.ts";
 export * from "./bits.ts";
 export * from "./copy.hot.ts";
+export * from "./crc32c.hot.ts";
 export * from "./errors.ts";
 export * from "./layout.ts";
 export * from "./limits.ts";

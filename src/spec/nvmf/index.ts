@@ -8,4 +8,5 @@ export * from "./nqn.ts";
 export * from "./rdma-private.ts";
 export * from "./sgl.ts";
 export * from "./status.ts";
+export * from "./tcp.ts";
 export * from "./transport.ts";
