@@ -40,7 +40,10 @@ export interface MappedRegion {
   /** One 64-bit access where the bus can, else low half first. */
   read64(offset: number, out: U64): void;
   write64(offset: number, lo: number, hi: number): void;
-  /** CPU copies from and to a memory BAR: for the owner's check of data, never on a data path. */
+  /**
+   * CPU copies from and to a memory BAR: for the owner's check of data, and for queue entries that
+   * lie in a device's memory. Payload never moves this way.
+   */
   readBytes(offset: number, target: Uint8Array): void;
   writeBytes(offset: number, source: Uint8Array): void;
 }

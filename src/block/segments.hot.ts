@@ -9,7 +9,7 @@
  */
 
 import type { SegmentList } from "../dma/index.ts";
-import type { QueueLimits } from "./limits.ts";
+import { NO_BOUNDARY, type QueueLimits } from "./limits.ts";
 
 /** `address` modulo `boundary`, a power of two up to 2^52. */
 export function offsetIn(address: number, boundary: number): number {
@@ -20,6 +20,7 @@ export function offsetIn(address: number, boundary: number): number {
 
 /** Bytes that one segment starting at `address` may have. */
 export function maxSegmentBytesAt(limits: QueueLimits, address: number): number {
+  if (limits.segmentBoundary === NO_BOUNDARY) return limits.maxSegmentBytes;
   const toBoundary = limits.segmentBoundary - offsetIn(address, limits.segmentBoundary);
   return Math.min(toBoundary, limits.maxSegmentBytes);
 }

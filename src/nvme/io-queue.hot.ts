@@ -43,14 +43,16 @@ export class NamespaceFormat {
   readonly nsid: number;
   /** log2 of the logical block in bytes. */
   readonly lbaShift: number;
-  /** Sectors of 512 bytes per block. */
-  readonly sectorsPerBlock: number;
+  /** Blocks per sector of 512 bytes and per byte: powers of two, so products are exact. */
+  readonly blocksPerSector: number;
+  readonly blocksPerByte: number;
 
   constructor(nsid: number, lbaShift: number) {
     assert(lbaShift >= SECTOR_SHIFT && lbaShift <= 30, "a logical block has 512 bytes to 1 GiB");
     this.nsid = nsid;
     this.lbaShift = lbaShift;
-    this.sectorsPerBlock = 2 ** (lbaShift - SECTOR_SHIFT);
+    this.blocksPerSector = 2 ** (SECTOR_SHIFT - lbaShift);
+    this.blocksPerByte = 2 ** -lbaShift;
   }
 }
 
@@ -149,13 +151,13 @@ export class IoQueue implements CommandSink {
     clearEntry(sq, at);
     sq[at + SqeDword.nsid] = format.nsid;
     if (op !== BioOp.flush) {
-      const lba = request.sector / format.sectorsPerBlock;
+      const lba = request.sector * format.blocksPerSector;
       if (op === BioOp.discard) {
         this.encodeDiscard(request, format, cid, lba, sq, at);
       } else {
         sq[at + SqeDword.cdw10] = lba;
         sq[at + SqeDword.cdw11] = lba / TWO_32;
-        const blocks = request.sizeBytes / (format.sectorsPerBlock * 512);
+        const blocks = request.sizeBytes * format.blocksPerByte;
         const fua = (request.flags & BioFlag.fua) !== 0 ? FUA_BIT : 0;
         sq[at + SqeDword.cdw12] = (blocks - 1) | fua;
         if (request.segments.count > 0) {
@@ -214,7 +216,7 @@ export class IoQueue implements CommandSink {
     const wordsAt = this.lists.at[cid];
     const dma = this.lists.dma[cid];
     words[wordsAt] = 0;
-    words[wordsAt + 1] = request.sizeBytes / (format.sectorsPerBlock * 512);
+    words[wordsAt + 1] = request.sizeBytes * format.blocksPerByte;
     words[wordsAt + 2] = lba;
     words[wordsAt + 3] = lba / TWO_32;
     sq[at + SqeDword.prp1Lo] = dma;
