@@ -1,5 +1,5 @@
 /**
- * The only door to the outside world: time, files, this process. Each part is an interface first,
+ * The only door to the outside world: time, files, sockets, this process. Each part is an interface first,
  * with the real one and one for tests, so that everything above takes it as a parameter.
  */
 export {
@@ -16,6 +16,8 @@ export { type CancelTimer, type Clock, ManualClock, realClock } from "./clock.ts
 export { type Digest, sha256 } from "./digest.ts";
 export { type DirectoryEntry, type EntryKind, type Files, realFiles } from "./files.ts";
 export { MemoryFiles } from "./memory-files.ts";
+export { MemoryNetwork, type MemoryNetworkOptions } from "./memory-network.ts";
+export { PollLoop, type PollLoopOptions } from "./poll-loop.ts";
 export {
   type CpuTime,
   DEFAULT_COLUMNS,
@@ -26,3 +28,12 @@ export {
   type Output,
   realHost,
 } from "./process.ts";
+export {
+  type ByteStream,
+  formatAddress,
+  type Network,
+  realNetwork,
+  type StreamAddress,
+  type StreamEvents,
+  type StreamListener,
+} from "./sockets.ts";

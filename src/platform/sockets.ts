@@ -1,0 +1,195 @@
+/**
+ * TCP: byte streams with back-pressure in both directions, listening, connecting. The real one is
+ * the host's (`realNetwork`); memory-network.ts has one for tests.
+ *
+ * Back-pressure: a writer stops when `write` says false and goes on at `onDrain`, so the stream
+ * holds at most what it was given meanwhile; a reader that has enough pauses, and then the peer
+ * fills the kernel's buffers and stops.
+ *
+ * Errors of a stream that is up (reset, timeout) end it: `onEnd` is told why, once.
+ * Leaves out: TLS, UDP, Unix sockets.
+ */
+import { connect, createServer, type Server, type Socket } from "node:net";
+import { PeerlaneError } from "../core/index.ts";
+
+/** Told what happens on a stream. Called from the event loop, or from inside `poll` in tests. */
+export interface StreamEvents {
+  /** Bytes arrived. They are the receiver's to keep; nobody writes into them any more. */
+  onData(bytes: Uint8Array): void;
+  /** What was written is out: after `write` said false. */
+  onDrain(): void;
+  /** The stream is over, in both directions. */
+  onEnd(reason: string): void;
+}
+
+export interface ByteStream {
+  /** The other end, for people: `10.0.0.2:51324`. */
+  readonly peer: string;
+  /** Bytes that were written and are not in the kernel yet. */
+  readonly pendingBytes: number;
+  /** Says who is told; once, before anything else. */
+  start(events: StreamEvents): void;
+  /**
+   * Sends bytes, which must not change until `written` is called, or the stream has ended. False:
+   * wait for `onDrain` before the next.
+   */
+  write(bytes: Uint8Array, written?: () => void): boolean;
+  /** No `onData` until {@link resume}. What is under way already may still come. */
+  pause(): void;
+  resume(): void;
+  /** Sends what was written, then closes; torn down when the peer takes too long about it. */
+  end(): void;
+  /** Closes now; what was written may be lost. */
+  destroy(): void;
+}
+
+/** `address` may be a name; port 0 lets the system choose when listening. */
+export interface StreamAddress {
+  readonly address: string;
+  readonly port: number;
+}
+
+export interface StreamListener {
+  /** Where it listens: the port that was chosen, for port 0. */
+  readonly at: StreamAddress;
+  /** Takes no new connections; those that are there stay. */
+  close(): Promise<void>;
+}
+
+export interface Network {
+  /** Throws `listen-failed` (port taken, no such address, no permission). */
+  listen(at: StreamAddress, onStream: (stream: ByteStream) => void): Promise<StreamListener>;
+  /** Throws `connect-failed`. */
+  connect(to: StreamAddress): Promise<ByteStream>;
+}
+
+/** How long a peer may take to close its side after ours, in milliseconds. */
+const END_GRACE_MS = 2000;
+/** Connections that wait to be accepted. */
+const BACKLOG = 128;
+
+class RealStream implements ByteStream {
+  readonly peer: string;
+  readonly #socket: Socket;
+  #reason: string | null = null;
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+    this.peer = formatAddress(socket.remoteAddress ?? "?", socket.remotePort ?? 0);
+    // Requests are whole when they are written: waiting for more to send only costs time.
+    socket.setNoDelay(true);
+    // A connection may be reset before anybody listens: that is no crash.
+    socket.on("error", (error) => {
+      this.#reason ??= error.message;
+    });
+  }
+
+  get pendingBytes(): number {
+    return this.#socket.writableLength;
+  }
+
+  start(events: StreamEvents): void {
+    const socket = this.#socket;
+    socket.on("data", (bytes) => events.onData(bytes as Uint8Array));
+    socket.on("drain", () => events.onDrain());
+    socket.on("end", () => {
+      this.#reason ??= "closed by the peer";
+    });
+    socket.on("close", () => events.onEnd(this.#reason ?? "closed"));
+    if (socket.destroyed) events.onEnd(this.#reason ?? "closed");
+  }
+
+  write(bytes: Uint8Array, written?: () => void): boolean {
+    if (this.#socket.writable) return this.#socket.write(bytes, written);
+    return false;
+  }
+
+  pause(): void {
+    this.#socket.pause();
+  }
+
+  resume(): void {
+    this.#socket.resume();
+  }
+
+  end(): void {
+    const socket = this.#socket;
+    if (socket.destroyed) return;
+    socket.end();
+    // Nobody reads any more: bytes that still come must not keep the close away.
+    socket.resume();
+    const timer = setTimeout(() => socket.destroy(), END_GRACE_MS);
+    socket.once("close", () => clearTimeout(timer));
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+}
+
+class RealListener implements StreamListener {
+  readonly at: StreamAddress;
+  readonly #server: Server;
+
+  constructor(server: Server, at: StreamAddress) {
+    this.#server = server;
+    this.at = at;
+  }
+
+  close(): Promise<void> {
+    // Resolves at once: the callback of `close` waits for connections, which are not the listener's.
+    this.#server.close();
+    return Promise.resolve();
+  }
+}
+
+/** `[::1]:4420` or `127.0.0.1:4420`. */
+export function formatAddress(address: string, port: number): string {
+  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
+function failure(code: string, what: string, error: Error): PeerlaneError {
+  const errno = (error as NodeJS.ErrnoException).code ?? "unknown";
+  return new PeerlaneError(code, `${what}: ${error.message}`, {
+    remedy: REMEDIES[errno] ?? "check the address, the port and the firewall",
+    details: { errno },
+    cause: error,
+  });
+}
+
+const REMEDIES: Readonly<Record<string, string>> = {
+  EADDRINUSE: "another program has this port: stop it or choose another port",
+  EADDRNOTAVAIL: "this machine has no such address: listen on one of its own, or on 0.0.0.0",
+  EACCES: "ports below 1024 need a privilege: choose a higher one",
+  ECONNREFUSED: "nothing listens there: start the target, or check address and port",
+};
+
+export const realNetwork: Network = {
+  listen({ address, port }, onStream) {
+    return new Promise((resolve, reject) => {
+      const server = createServer((socket) => onStream(new RealStream(socket)));
+      server.once("error", (error) => {
+        reject(failure("listen-failed", `cannot listen on ${formatAddress(address, port)}`, error));
+      });
+      server.listen({ host: address, port, backlog: BACKLOG }, () => {
+        const bound = server.address();
+        const chosen = bound !== null && typeof bound === "object" ? bound.port : port;
+        resolve(new RealListener(server, { address, port: chosen }));
+      });
+    });
+  },
+
+  connect({ address, port }) {
+    return new Promise((resolve, reject) => {
+      const socket = connect({ host: address, port });
+      const onError = (error: Error): void => {
+        reject(failure("connect-failed", `cannot reach ${formatAddress(address, port)}`, error));
+      };
+      socket.once("error", onError);
+      socket.once("connect", () => {
+        socket.off("error", onError);
+        resolve(new RealStream(socket));
+      });
+    });
+  },
+};
