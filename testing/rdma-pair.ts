@@ -1,8 +1,10 @@
 /**
  * Two machines with an RNIC each, on one wire, in one time: what RDMA tests and benchmarks run on.
  *
- *     machine a: root port - RNIC (BAR0 32 MiB)      machine b: the same
- *                          \____ wire: 10.0.0.1, 10.0.0.2 ____/
+ *     machine a: root port - switch - RNIC (BAR0 32 MiB)      machine b: the same
+ *                                   \ memory (BAR2 16 MiB)
+ *
+ * The RNICs are 10.0.0.1 and 10.0.0.2. Bus addresses differ from physical ones.
  */
 
 import type { Bdf } from "../src/core/index.ts";
@@ -18,10 +20,13 @@ import {
 } from "../src/fabric/index.ts";
 import type { IommuMode } from "../src/machine/index.ts";
 import { type HostMemory, mapHostMemory } from "../src/memory/index.ts";
+import { type Lease, openLease, Provider, Rules, Topology } from "../src/p2p/index.ts";
 import { RdmaDevice } from "../src/rdma/index.ts";
 import { MachineBuilder } from "./machine-builder.ts";
 
 const BAR_BYTES = 32 * 1024 * 1024;
+const PEER_BYTES = 16 * 1024 * 1024;
+const PEER_BAR = 2;
 
 export interface RdmaPairOptions {
   readonly wire?: WireConditions;
@@ -43,6 +48,11 @@ export interface RdmaSide {
   readonly rdma: RdmaDevice;
   /** Host memory mapped for the RNIC. */
   host(sizeBytes: number): HostMemory;
+  /** The peer memory beside the RNIC, and a lease of all of it for the RNIC. */
+  readonly provider: Provider;
+  lease(): Lease;
+  /** Bytes of the peer memory as its owner sees them. */
+  peek(offset: number, length: number): Uint8Array;
 }
 
 export interface RdmaPair {
@@ -111,7 +121,9 @@ async function makeSide(
 ): Promise<RdmaSide> {
   const builder = new MachineBuilder(name);
   const root = builder.root({ busOffset: -0x1000_0000 });
-  const nic = builder.endpoint(builder.rootPort(root), { bars: [BAR_BYTES], classCode: 0x020000 });
+  const { ports } = builder.switch(builder.rootPort(root), 2);
+  const nic = builder.endpoint(ports[0], { bars: [BAR_BYTES], classCode: 0x020000 });
+  const peer = builder.endpoint(ports[1], { bars: [0x4000, PEER_BYTES] });
   const snapshot = builder.build();
   const iommu = options.iommu ?? "off";
   const limits = options.limits === undefined ? {} : { limits: options.limits };
@@ -128,6 +140,8 @@ async function makeSide(
   });
   const dma = new DmaContext(fabric, { iommu, snapshot }).device(nic.bdf);
   const rdma = await RdmaDevice.attach(dma);
+  const provider = Provider.fromBar(fabric.open(peer.bdf), PEER_BAR);
+  const rules = new Rules(new Topology(snapshot));
   return {
     name,
     address,
@@ -137,5 +151,12 @@ async function makeSide(
     dma,
     rdma,
     host: (sizeBytes) => mapHostMemory(fabric.allocateHost(sizeBytes), [dma]),
+    provider,
+    lease: () => openLease({ provider, rules, initiators: [dma] }),
+    peek: (offset, length) => {
+      const target = new Uint8Array(length);
+      fabric.peek(peer.bdf, PEER_BAR, offset, target);
+      return target;
+    },
   };
 }
