@@ -1,7 +1,7 @@
 /**
  * Apertures of host bridges from what inputs tell in pieces: iomem and hardware descriptions tell
- * where the CPU sees a root bus, boot logs tell bus addresses too, BARs prove the difference of both
- * at one place. Joined, they are ranges with both addresses.
+ * where the CPU sees a root bus, boot logs tell bus addresses too, BARs prove the difference of
+ * both at one place. Joined, they are ranges with both addresses.
  */
 
 import { ADDRESS_LIMIT } from "../core/index.ts";

@@ -16,7 +16,8 @@ describe("/proc/cpuinfo", () => {
   test.each([
     [
       "x86",
-      "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 23\nmodel name\t: AMD EPYC 7551\nflags\t\t: fpu lm\n\nprocessor\t: 1\nvendor_id\t: X\n",
+      "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 23\n" +
+        "model name\t: AMD EPYC 7551\nflags\t\t: fpu lm\n\nprocessor\t: 1\nvendor_id\t: X\n",
       {
         cpuVendor: "AuthenticAMD",
         cpuFamily: 23,
@@ -81,11 +82,13 @@ describe("/proc/iomem", () => {
 describe("boot log", () => {
   const LOG = [
     "[    0.000000] Linux version 6.8.0-45-generic (build@host) #45 SMP",
-    "[    0.000000] Kernel command line: BOOT_IMAGE=/vmlinuz root=UUID=7b1e1c5a-1111-2222-3333-aaaaaaaaaaaa iommu=pt",
+    "[    0.000000] Kernel command line: BOOT_IMAGE=/vmlinuz " +
+      "root=UUID=7b1e1c5a-1111-2222-3333-aaaaaaaaaaaa iommu=pt",
     "[    0.400000] iommu: Default domain type: Passthrough (set via kernel command line)",
     "[    0.500000] AMD-Vi: Interrupt remapping enabled",
     "[    0.600000] pci_bus 0000:00: root bus resource [mem 0xc0000000-0xfebfffff window]",
-    "[    0.700000] pci_bus 0001:00: root bus resource [mem 0x600c000000000-0x600c07fefffff] (bus address [0x80000000-0xffefffff])",
+    "[    0.700000] pci_bus 0001:00: root bus resource [mem 0x600c000000000-0x600c07fefffff] " +
+      "(bus address [0x80000000-0xffefffff])",
   ].join("\n");
 
   test("version, command line, IOMMU, and apertures with their bus addresses", () => {

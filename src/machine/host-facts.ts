@@ -259,11 +259,6 @@ function withoutNulls(facts: HostFacts): HostFacts {
   return Object.fromEntries(Object.entries(facts).filter(([, value]) => value != null));
 }
 
-/** The consequence of not knowing a field of the host, in one sentence. */
-export function hostConsequence(field: keyof HostFacts): string {
-  return CONSEQUENCES[field];
-}
-
 /** A whole host: what is told, and an entry in `unknown` for what is not. */
 export function hostFrom(facts: HostFacts, reasons: Partial<Record<string, string>> = {}): Host {
   const fields = Object.keys(CONSEQUENCES) as (keyof HostFacts)[];

@@ -69,7 +69,8 @@ describe("several files of one machine", () => {
     ]
       .map(
         ([path, code, id, more]) =>
-          `P: ${path}\nE: DEVPATH=${path}\nE: SUBSYSTEM=pci\nE: PCI_CLASS=${code}\nE: PCI_ID=${id}\n${more}\n`,
+          `P: ${path}\nE: DEVPATH=${path}\nE: SUBSYSTEM=pci\n` +
+          `E: PCI_CLASS=${code}\nE: PCI_ID=${id}\n${more}\n`,
       )
       .join("");
     const machine = await importInputs([text("nn.txt", NN), text("udev.txt", udev)]);
@@ -211,7 +212,8 @@ Linux version 6.5.0-14-generic (build@x) #14
     const dump =
       "PCI devices configuration space dump using sysfs\n\n\n" +
       `0000:00:00.0 060000: Vendor 8086 Device 29c0 (rev 02)\n${rows.join("\n")}\n`;
-    const report = `${LINE}\n\nStart of NVIDIA bug report log file.\n\n${LINE}\n\n${dump}\n${LINE}\n`;
+    const head = `${LINE}\n\nStart of NVIDIA bug report log file.\n`;
+    const report = `${head}\n${LINE}\n\n${dump}\n${LINE}\n`;
     const machine = await importInputs([text("report.log", report)]);
     expect(machine.functions).toMatchObject([{ vendorId: 0x8086, deviceId: 0x29c0 }]);
   });

@@ -287,9 +287,10 @@ function namesOf({ children }: XmlElement): Partial<ForestNode> {
 }
 
 /**
- * hwloc tells a link as one number, its payload rate in GB/s (GT/s times lanes times encoding: 8/10,
- * 128/130, 242/256). That x16 of one generation and x8 of the next have the same rate does not
- * matter to who compares rates; one reading is taken, and `unknown` says so. Old versions round.
+ * hwloc tells a link as one number, its payload rate in GB/s (GT/s times lanes times encoding:
+ * 8/10, 128/130, 242/256). That x16 of one generation and x8 of the next have the same rate does
+ * not matter to who compares rates; one reading is taken, and `unknown` says so. Old versions
+ * round.
  */
 const RATES: readonly { readonly rate: number; readonly link: LinkFacts }[] = [
   16, 8, 4, 2, 1, 12, 32,

@@ -8,9 +8,9 @@ import { isLspciTree, parseLspciTree } from "./lspci-tree.ts";
 const TREE = `-+-[0000:80]---01.0-[81]----00.0  NVIDIA Corporation Device [10de:26b1]
  \\-[0000:00]-+-00.0  Advanced Micro Devices, Inc. [AMD] Device [1022:14d8]
              +-02.1-[04-0a]----00.0-[05-0a]--+-00.0-[06]--
-             |                               +-08.0-[07-09]--+-00.0  Intel Corporation [8086:1137]
-             |                               |               \\-00.1  Intel Corporation [8086:1138]
-             |                               \\-0c.0-[0a]----00.0  Samsung Electronics Co Ltd Device [144d:a80c]
+             |                               +-08.0-[07-09]--+-00.0  Intel [8086:1137]
+             |                               |               \\-00.1  Intel [8086:1138]
+             |                               \\-0c.0-[0a]----00.0  Samsung [144d:a80c]
              \\-18.7  Advanced Micro Devices, Inc. [AMD] Device [1022:14e7]
 `;
 

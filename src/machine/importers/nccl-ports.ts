@@ -73,8 +73,8 @@ function notesOf({ downstream, rootPorts, virtual, split, contradictions }: Note
   const notes: string[] = [];
   if (contradictions.length > 0) {
     notes.push(
-      `${contradictions.join(", ")}: below a switch whose bus number is not lower, which cannot be; ` +
-        "each got a root port of its own",
+      `${contradictions.join(", ")}: below a switch whose bus number is not lower, ` +
+        "which cannot be; each got a root port of its own",
     );
   }
   if (downstream + rootPorts > 0) {
