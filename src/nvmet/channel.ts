@@ -3,7 +3,7 @@
  * carries responses. The queue above it knows no transport, the channel below it knows no command.
  */
 
-import type { HostRegion } from "../backing/interface.ts";
+import type { BackingMachine, HostRegion } from "../backing/interface.ts";
 import type { DmaDevice } from "../dma/index.ts";
 import type { IoMemory } from "../memory/index.ts";
 import type { TargetRequest } from "./request.hot.ts";
@@ -39,8 +39,13 @@ export interface DirectMemory {
 export interface QueueOrigin {
   /** The port that it connected to. */
   readonly portId: number;
-  /** The device that moves its data; null when no device does (loop). */
+  /** The device that moves its data; null when no device does (loop, TCP). */
   readonly nic: DmaDevice | null;
+  /**
+   * TCP: the CPU moves the data, between its sockets and buffers in this machine's memory. Absent
+   * where a device does, or nobody (loop).
+   */
+  readonly cpu?: BackingMachine;
   /** The receive ring, when capsules may carry data: mapped for disks that take it from there. */
   readonly capsules: HostRegion | null;
   /** Data bytes that a capsule of an I/O queue may carry. */

@@ -71,8 +71,8 @@ export class ConnectHandler implements CommandHandler {
     const status = checkLength(request, CONNECT_DATA_BYTES);
     if (status === NvmeStatus.success) {
       // The one data transfer before there is a controller: from the NIC's host buffers.
-      const { nic } = queue.origin;
-      if (nic !== null) queue.controlPool = this.services.orchestrator.controlPool(nic);
+      const mover = queue.origin.nic ?? queue.origin.cpu ?? null;
+      if (mover !== null) queue.controlPool = this.services.orchestrator.controlPool(mover);
       queue.fetchForHandler(request);
     } else queue.complete(request, status);
   }

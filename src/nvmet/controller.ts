@@ -17,7 +17,6 @@ import {
   NVMET_SGL_DESCRIPTORS_MAX,
   type Tree,
 } from "../core/index.ts";
-import type { DmaDevice } from "../dma/index.ts";
 import { type HostMemory, mapHostMemory } from "../memory/index.ts";
 import {
   AnaState,
@@ -38,7 +37,7 @@ import { ANA_GROUP_ID } from "./admin/identify.ts";
 import type { NamespaceBinding } from "./binding.hot.ts";
 import { fabricsCommand } from "./fabrics.ts";
 import type { Namespace } from "./namespace.ts";
-import type { Orchestrator } from "./orchestrator.ts";
+import type { DataMover, Orchestrator } from "./orchestrator.ts";
 import type { Port } from "./port.ts";
 import { Properties, type PropertyEffect } from "./properties.ts";
 import type { CommandHandler, TargetQueue } from "./queue.hot.ts";
@@ -121,8 +120,15 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     return this.endReason !== null;
   }
 
-  get nic(): DmaDevice | null {
-    return this.adminQueue.origin.nic;
+  /** What moves data between the network and memory: a NIC, the CPU (TCP), or nothing (loop). */
+  get mover(): DataMover | null {
+    const { nic, cpu } = this.adminQueue.origin;
+    return nic ?? cpu ?? null;
+  }
+
+  /** Data goes over the connection itself (TCP). */
+  get usesStream(): boolean {
+    return this.adminQueue.origin.cpu !== undefined;
   }
 
   get inCapsuleBytes(): number {
@@ -135,7 +141,8 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     queue.namespaces = this.namespaces;
     queue.bindings = this.bindings;
     queue.transferMax = this.subsystem.transferMax;
-    queue.controlPool = this.nic === null ? null : this.services.orchestrator.controlPool(this.nic);
+    const { mover } = this;
+    queue.controlPool = mover === null ? null : this.services.orchestrator.controlPool(mover);
     this.resources.set(queue, { capsules: new Map() });
     if (queue.qid === 0) return;
     this.ioQueues.set(queue.qid, queue);
@@ -166,10 +173,9 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
   private attach(namespace: Namespace): void {
     const { nsid } = namespace;
     const { orchestrator } = this.services;
+    const { mover } = this;
     const binding =
-      this.nic === null
-        ? orchestrator.bindDirect(namespace)
-        : orchestrator.bind(namespace, this.nic);
+      mover === null ? orchestrator.bindDirect(namespace) : orchestrator.bind(namespace, mover);
     binding.accessStatus = accessStatus(this.port.anaState(ANA_GROUP_ID));
     this.namespaces[nsid] = namespace;
     this.bindings[nsid] = binding;

@@ -14,7 +14,7 @@
  * Leaves out: sharing one pool fairly between controllers.
  */
 
-import type { HostRegion } from "../backing/interface.ts";
+import type { BackingMachine, HostRegion } from "../backing/interface.ts";
 import { NO_MEMORY } from "../block/index.ts";
 import {
   type Bdf,
@@ -25,7 +25,13 @@ import {
   type Tree,
 } from "../core/index.ts";
 import type { DmaDevice } from "../dma/index.ts";
-import { DmaAddressMemory, type HostMemory, LeaseMemory, mapHostMemory } from "../memory/index.ts";
+import {
+  cpuMemory,
+  DmaAddressMemory,
+  type HostMemory,
+  LeaseMemory,
+  mapHostMemory,
+} from "../memory/index.ts";
 import {
   type Lease,
   openLease,
@@ -68,6 +74,9 @@ export interface ProviderChoice {
   readonly text: string;
 }
 
+/** What moves data between the network and buffers: a NIC, or the CPU of a machine (TCP). */
+export type DataMover = DmaDevice | BackingMachine;
+
 /** Buffers in host memory that one NIC uses, and what each set of disks calls them. */
 interface NicBuffers {
   readonly data: NicPool;
@@ -77,6 +86,7 @@ interface NicBuffers {
 }
 
 interface NicPool {
+  readonly machine: BackingMachine;
   readonly region: HostRegion;
   readonly memory: HostMemory;
   readonly pool: HostPool;
@@ -91,7 +101,8 @@ interface SharedLease {
 interface Bound {
   readonly binding: NamespaceBinding;
   readonly namespace: Namespace;
-  readonly nic: DmaDevice;
+  /** Null: the CPU moves the data. */
+  readonly nic: DmaDevice | null;
   shared: SharedLease | null;
   choice: ProviderChoice;
 }
@@ -102,6 +113,14 @@ const ROUTE_INDEX: Readonly<Record<Route, number>> = {
   "host-bridge": RouteIndex.hostBridge,
   none: RouteIndex.hostMemory,
 };
+
+const isDevice = (mover: DataMover): mover is DmaDevice => "bdf" in mover;
+
+/** Why a namespace behind TCP has no provider, whatever it is set to. */
+const CPU_MOVES_DATA = {
+  reason: "cpu-moves-data",
+  text: "over TCP the CPU moves the data, so no device transfers to a peer",
+} as const;
 
 const HOST_POOL_BYTES = 16 * 1024 * 1024;
 const CONTROL_POOL_BYTES = 4 * 1024 * 1024;
@@ -116,7 +135,7 @@ export class Orchestrator implements Inspectable {
   private readonly rules: RouteRules;
   private readonly trace: Tracer;
   private readonly hostPoolBytes: number;
-  private readonly nics = new Map<DmaDevice, NicBuffers>();
+  private readonly nics = new Map<DataMover, NicBuffers>();
   private readonly leases = new Map<string, SharedLease>();
   private readonly bound = new Map<NamespaceBinding, Bound>();
 
@@ -156,16 +175,20 @@ export class Orchestrator implements Inspectable {
     }
   }
 
-  /** What a namespace's requests through `nic` use. Give it back with {@link release}. */
-  bind(namespace: Namespace, nic: DmaDevice): NamespaceBinding {
+  /**
+   * What a namespace's requests through `mover` use. Give it back with {@link release}. The CPU is
+   * given host memory alone: a device's memory, written by the CPU, would be no peer transfer.
+   */
+  bind(namespace: Namespace, mover: DataMover): NamespaceBinding {
     const { nsid } = namespace;
     const binding = new NamespaceBinding(this.counters, this.trace, nsid, this.policy);
-    const buffers = this.nicBuffers(nic);
+    const buffers = this.nicBuffers(mover);
+    const nic = isDevice(mover) ? mover : null;
     binding.host = buffers.data.pool;
     binding.hostDiskMemory = diskView(buffers, namespace);
     const none: ProviderChoice = {
       nsid,
-      nic: nic.bdf,
+      nic: nic?.bdf ?? null,
       provider: null,
       distance: -1,
       reason: "p2pmem-off",
@@ -175,7 +198,8 @@ export class Orchestrator implements Inspectable {
     this.bound.set(binding, bound);
     if (namespace.p2pmem.kind !== "off") {
       binding.wantsPeer = true;
-      this.attach(bound);
+      if (nic === null) bound.choice = { ...none, ...CPU_MOVES_DATA };
+      else this.attach(bound, nic);
       if (bound.shared !== null) this.counters.connectsWithProvider++;
       else this.counters.countNoProvider(bound.choice.reason);
     }
@@ -188,15 +212,15 @@ export class Orchestrator implements Inspectable {
   }
 
   /** Finds a provider and opens, or joins, the lease. */
-  private attach(bound: Bound): void {
-    const { namespace, nic, binding } = bound;
+  private attach(bound: Bound, nic: DmaDevice): void {
+    const { namespace, binding } = bound;
     const devices = [nic, ...namespace.initiators.filter((device) => device !== nic)];
     const chosen = this.choose(
       namespace,
       devices.map(({ bdf }) => bdf),
     );
     bound.choice = { ...chosen, nsid: namespace.nsid, nic: nic.bdf, provider: null };
-    if (chosen.provider !== null) this.join(bound, chosen.provider, devices);
+    if (chosen.provider !== null) this.join(bound, nic, chosen.provider, devices);
     if (!this.trace.on) return;
     const { choice } = bound;
     if (choice.provider === null) {
@@ -206,7 +230,12 @@ export class Orchestrator implements Inspectable {
     }
   }
 
-  private join(bound: Bound, provider: Provider, devices: readonly DmaDevice[]): void {
+  private join(
+    bound: Bound,
+    nic: DmaDevice,
+    provider: Provider,
+    devices: readonly DmaDevice[],
+  ): void {
     if (this.description === "dma-address" && bound.namespace.initiators.length > 1) {
       // The RFC's gap: one address cannot serve several legs, and block has no way to ask.
       bound.choice = {
@@ -234,12 +263,12 @@ export class Orchestrator implements Inspectable {
     shared.bindings.add(bound);
     bound.shared = shared;
     bound.choice = { ...bound.choice, provider: provider.owner };
-    this.fill(bound, shared.lease);
+    this.fill(bound, nic, shared.lease);
   }
 
   /** Writes both devices' view of the lease into the binding. */
-  private fill(bound: Bound, lease: Lease): void {
-    const { binding, nic, namespace } = bound;
+  private fill(bound: Bound, nic: DmaDevice, lease: Lease): void {
+    const { binding, namespace } = bound;
     const disk = namespace.initiators[0];
     binding.lease = lease;
     binding.netRoute = ROUTE_INDEX[lease.routeOf(nic.id)];
@@ -268,7 +297,7 @@ export class Orchestrator implements Inspectable {
     this.leases.delete(key);
     for (const bound of shared.bindings) {
       bound.shared = null;
-      this.attach(bound);
+      if (bound.nic !== null) this.attach(bound, bound.nic);
       if (bound.shared !== null) this.rebinds++;
     }
     shared.bindings.clear();
@@ -315,12 +344,12 @@ export class Orchestrator implements Inspectable {
     };
   }
 
-  /** A NIC's host buffers for admin data, made on first use. */
-  controlPool(nic: DmaDevice): HostPool {
-    return this.nicBuffers(nic).control.pool;
+  /** A mover's host buffers for admin data, made on first use. */
+  controlPool(mover: DataMover): HostPool {
+    return this.nicBuffers(mover).control.pool;
   }
 
-  private nicBuffers(nic: DmaDevice): NicBuffers {
+  private nicBuffers(nic: DataMover): NicBuffers {
     const known = this.nics.get(nic);
     if (known !== undefined) return known;
     const buffers: NicBuffers = {
@@ -348,11 +377,11 @@ export class Orchestrator implements Inspectable {
 
   /** Frees the host buffers. No controller may be left. */
   close(): void {
-    for (const [nic, { data, control, disks }] of this.nics) {
+    for (const { data, control, disks } of this.nics.values()) {
       for (const memory of disks.values()) memory.close();
-      for (const { region, memory } of [data, control]) {
+      for (const { machine, region, memory } of [data, control]) {
         memory.close();
-        nic.fn.machine.freeHost(region);
+        machine.freeHost(region);
       }
     }
     this.nics.clear();
@@ -378,7 +407,7 @@ export class Orchestrator implements Inspectable {
         inFlight: binding.lease?.inFlight ?? 0,
       })),
       hostPools: [...this.nics].map(([nic, { data }]) => ({
-        nic: formatBdf(nic.bdf),
+        nic: isDevice(nic) ? formatBdf(nic.bdf) : "cpu",
         sizeBytes: data.pool.pool.sizeBytes,
         available: data.pool.pool.available,
         inUse: data.pool.inUse,
@@ -389,10 +418,16 @@ export class Orchestrator implements Inspectable {
 }
 
 /** The NIC's buffers as a namespace's disks see them. Mapped once per set of disks. */
-function makePool(nic: DmaDevice, sizeBytes: number, purpose: string): NicPool {
-  const region = nic.fn.machine.allocateHost(sizeBytes, PAGE_SIZE, purpose);
-  const memory = mapHostMemory(region, [nic]);
-  return { region, memory, pool: new HostPool(new PoolAllocator(sizeBytes, PAGE_SIZE), memory) };
+function makePool(mover: DataMover, sizeBytes: number, purpose: string): NicPool {
+  const machine = isDevice(mover) ? mover.fn.machine : mover;
+  const region = machine.allocateHost(sizeBytes, PAGE_SIZE, purpose);
+  const memory = isDevice(mover) ? mapHostMemory(region, [mover]) : cpuMemory(region);
+  return {
+    machine,
+    region,
+    memory,
+    pool: new HostPool(new PoolAllocator(sizeBytes, PAGE_SIZE), memory),
+  };
 }
 
 function diskView(

@@ -4,7 +4,8 @@
  *
  * Allowed data pointers (NVMe RDMA Transport 1.0, section 3.3): one keyed data block, one data
  * block with an offset (in-capsule data), or a last segment with an offset whose descriptors,
- * keyed, are in the capsule. Lists in host memory do not exist on this transport.
+ * keyed, are in the capsule. Lists in host memory do not exist on this transport. TCP has a length
+ * in place of the keyed block (a transport data block), and no lists.
  *
  * Invariant: after a success every offset and length in the request lies inside the capsule or the
  * limits of its arrays.
@@ -60,16 +61,22 @@ function parseSgl(request: TargetRequest, at: number): number {
   switch (id) {
     case SglId.keyed:
     case SglId.keyedInvalidate:
+      if (request.usesStream) break;
       return addKeyed(request, at, id);
     case SglId.offsetData:
       return setInCapsule(request, at);
     case SglId.offsetLastSegment:
+      if (request.usesStream) break;
       return parseList(request, at);
+    case SglId.transportData:
+      if (!request.usesStream) break;
+      request.sglBytes = sglLength(request.view, at);
+      return NvmeStatus.success;
     default:
       // All zeros is what a command without data carries.
       if (id === 0 && sglLength(request.view, at) === 0) return NvmeStatus.success;
-      return NvmeStatus.sglDescriptorTypeInvalid | STATUS_DNR;
   }
+  return NvmeStatus.sglDescriptorTypeInvalid | STATUS_DNR;
 }
 
 function addKeyed(request: TargetRequest, at: number, id: number): number {

@@ -58,6 +58,8 @@ export class TargetQueue implements IoQueue {
   /** Not null: data is used where the initiator has it, and nothing is fetched or sent. */
   readonly direct: DirectMemory | null;
   qid = 0;
+  /** When the connection was made. */
+  openedNs = 0;
   /** Entries of the submission queue. */
   depth = 0;
   sqHead = 0;
@@ -102,19 +104,25 @@ export class TargetQueue implements IoQueue {
     this.direct = direct;
   }
 
-  /** A capsule of `bytes` bytes lies in the request's buffer. */
-  receive(request: TargetRequest, bytes: number): void {
+  /**
+   * A capsule of `bytes` bytes lies in the request's buffer. `damage`: not success when its data
+   * did not arrive as it was sent; the command is then answered with that NVMe status.
+   */
+  receive(request: TargetRequest, bytes: number, damage: number = NvmeStatus.success): void {
     assert(request.state === RequestState.idle, "a capsule arrives in an idle request");
     assert(!this.isClosed, "a closed queue receives nothing");
     request.begin(bytes);
     this.busy++;
     this.sawTraffic = true;
-    const status = parseCapsule(request);
+    const parsed = parseCapsule(request);
+    const status = damage === NvmeStatus.success ? parsed : damage;
     if (this.trace.on) {
       this.trace.emit(Event.nvmetCommand, request.nsid, request.opcode, request.cid, this.qid);
     }
+    // Decided once: what is on its way when the queue stops taking I/O ends as I/O.
+    request.isIo = this.takesIo && request.opcode !== FABRICS_OPCODE;
     if (status !== NvmeStatus.success) this.complete(request, status);
-    else if (this.takesIo && request.opcode !== FABRICS_OPCODE) startIo(this, request);
+    else if (request.isIo) startIo(this, request);
     else this.handler.command(this, request);
   }
 
@@ -172,7 +180,7 @@ export class TargetQueue implements IoQueue {
 
   private execute(request: TargetRequest): void {
     request.state = RequestState.executing;
-    if (this.takesIo && request.opcode !== FABRICS_OPCODE) continueIo(this, request);
+    if (request.isIo) continueIo(this, request);
     else this.handler.commandData(this, request);
   }
 

@@ -72,6 +72,8 @@ export class TargetRequest {
   /** Made for this request, used for all its I/O. Null on admin queues. */
   bio: Bio | null = null;
 
+  /** An I/O command of a queue that takes them; else a fabrics or admin command. */
+  isIo = false;
   opcode = 0;
   cid = 0;
   nsid = 0;
@@ -89,6 +91,8 @@ export class TargetRequest {
   readonly remoteAddresses = new Float64Array(NVMET_SGL_DESCRIPTORS_MAX);
   readonly remoteLengths = new Uint32Array(NVMET_SGL_DESCRIPTORS_MAX);
   readonly remoteKeys = new Uint32Array(NVMET_SGL_DESCRIPTORS_MAX);
+  /** Data goes over the connection itself (TCP): SGLs have lengths, and no addresses or keys. */
+  usesStream = false;
   /** Sum of the SGL's lengths. */
   sglBytes = 0;
   /** Offset of in-capsule data from `capsuleBase`; -1: none. */

@@ -10,6 +10,11 @@ import { HostMemory } from "./host-memory.hot.ts";
 
 export { HostMemory } from "./host-memory.hot.ts";
 
+/** Host memory that only the CPU uses: no device has an address for it. */
+export function cpuMemory(region: HostRegion): HostMemory {
+  return new HostMemory(region, [], new Float64Array(0));
+}
+
 /**
  * Maps `region` for each of `devices`, in both directions. Throws `dma-map` when one of them has no
  * address for it; then it is mapped for none. Unmap with {@link HostMemory.close}.

@@ -35,6 +35,7 @@ import {
   SGLS_BYTE_ALIGNED,
   SGLS_KEYED,
   SGLS_OFFSET,
+  SGLS_TRANSPORT,
   setLbaFormat,
   setNsDescriptor,
   VERSION_2_0,
@@ -53,6 +54,8 @@ export interface ControllerFacts {
   readonly subsystem: Subsystem;
   /** Data bytes in a capsule of an I/O queue. */
   readonly inCapsuleBytes: number;
+  /** Data goes over the connection itself (TCP). */
+  readonly usesStream: boolean;
 }
 
 /** The group that all namespaces are in. */
@@ -98,12 +101,13 @@ export function identifyController(facts: ControllerFacts): Uint8Array {
   IdCtrl.ELPE.set(view, ERROR_LOG_ENTRIES - 1);
   IdCtrl.KAS.set(view, 1);
   IdCtrl.MAXCMD.set(view, NVMET_QUEUE_DEPTH_MAX);
-  IdCtrl.SGLS.set(view, SGLS_BYTE_ALIGNED | SGLS_KEYED | SGLS_OFFSET);
+  const transportSgls = facts.usesStream ? SGLS_TRANSPORT : SGLS_KEYED;
+  IdCtrl.SGLS.set(view, SGLS_BYTE_ALIGNED | SGLS_OFFSET | transportSgls);
   IdCtrl.SUBNQN.set(view, subsystem.nqn);
   IdCtrl.IOCCSZ.set(view, (COMMAND_BYTES + inCapsuleBytes) / CAPSULE_UNIT_BYTES);
   IdCtrl.IORCSZ.set(view, RESPONSE_BYTES / CAPSULE_UNIT_BYTES);
   // Descriptors beyond the first lie in the capsule, where data would be.
-  const descriptors = Math.floor(inCapsuleBytes / CAPSULE_UNIT_BYTES);
+  const descriptors = facts.usesStream ? 1 : Math.floor(inCapsuleBytes / CAPSULE_UNIT_BYTES);
   IdCtrl.MSDBD.set(view, Math.min(NVMET_SGL_DESCRIPTORS_MAX, Math.max(1, descriptors)));
   IdCtrl.OFCS.set(view, OFCS_DISCONNECT);
   if (!isDiscovery) setNvmFields(view, subsystem);

@@ -4,7 +4,8 @@
  * Little-endian. NVM Express Base Specification 2.0, section 4.1.2; NVMe RDMA Transport
  * Specification 1.0, section 3.3.
  *
- * RDMA allows exactly these three, and only in the capsule; no list in host memory.
+ * RDMA allows exactly these three, and only in the capsule; no list in host memory. TCP has the
+ * transport data block instead of keys (TCP Transport Specification 1.0, section 3.2).
  */
 
 import { setU64LE } from "../../core/index.ts";
@@ -17,6 +18,8 @@ export const SglId = {
   offsetLastSegment: 0x31,
   keyed: 0x40,
   keyedInvalidate: 0x4f,
+  /** NVMe/TCP: the data goes over the connection, and only its length is told. */
+  transportData: 0x5a,
 } as const;
 
 export const SglOffset = {
@@ -64,4 +67,9 @@ export function setOffsetSgl(
   view.setUint8(offset + 13, 0);
   view.setUint8(offset + 14, 0);
   view.setUint8(offset + SglOffset.ID, id);
+}
+
+/** A transport data block: `length` bytes, moved by the transport. */
+export function setTransportSgl(view: DataView, offset: number, length: number): void {
+  setOffsetSgl(view, offset, 0, length, SglId.transportData);
 }
