@@ -16,4 +16,5 @@ export * from "./rules/rule-set.ts";
 export * from "./rules/tlp.ts";
 export * from "./rules/types.ts";
 export * from "./rules/version.ts";
+export * from "./rules-doc.ts";
 export * from "./topology.ts";

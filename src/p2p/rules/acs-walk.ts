@@ -127,8 +127,10 @@ export class AcsWalk {
   private atRootComplex(top: number, to: number, kind: TlpKind, trip: AcsTrip): TlpOutcome {
     const { topology, role } = this;
     const acs = topology.acsControl[top];
+    const isRequest =
+      kind === TlpKind.request || (kind === TlpKind.translatedRequest && (acs & Acs.DT) === 0);
     const isGated = role[top] === Role.port && (acs & Acs.EC) !== 0 && (acs & Acs.RR) === 0;
-    if (isGated && kind === TlpKind.request) {
+    if (isGated && isRequest) {
       let target = to;
       while (topology.parent[target] >= 0) target = topology.parent[target];
       const isPeer = target !== top && topology.rootBus[target] === topology.rootBus[top];

@@ -29,3 +29,12 @@ export function ruleSetFor(version: KernelVersion): RuleSet {
       RULE_SETS.map(({ id }) => id).join(", "),
   });
 }
+
+/** Throws `no-rule-set` for an id that there is not. */
+export function ruleSetById(id: string): RuleSet {
+  const found = RULE_SETS.find((set) => set.id === id);
+  if (found !== undefined) return found;
+  throw new PeerlaneError("no-rule-set", `there is no rule set "${id}"`, {
+    remedy: `name one of: ${RULE_SETS.map((set) => set.id).join(", ")}`,
+  });
+}
