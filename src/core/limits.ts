@@ -72,6 +72,19 @@ export const NVMET_QUEUES_MAX = 128;
 export const NVMET_QUEUE_DEPTH_MAX = 1024;
 /** Keyed SGL descriptors of one capsule (MSDBD). */
 export const NVMET_SGL_DESCRIPTORS_MAX = 16;
+/** NVMe/TCP: connections of one port, each with up to 2 MiB of buffers. */
+export const TCP_CONNECTIONS_MAX = 128;
+/** Bytes that arrived on one connection and wait: above, reading pauses and the peer must wait. */
+export const TCP_INBOX_BYTES_MAX = 256 * 1024;
+/** PDUs that one connection handles before the next has its turn. */
+export const TCP_PDUS_PER_POLL = 64;
+/** Buffers of one connection for what it sends, and the bytes of each. */
+export const TCP_SEND_BUFFERS_MAX = 4;
+export const TCP_SEND_BUFFER_BYTES = 128 * 1024;
+/** Data bytes of one H2CData that the target takes (MAXH2CDATA). */
+export const TCP_H2C_DATA_BYTES_MAX = 128 * 1024;
+/** Nanoseconds from a connection to its Connect command: who says nothing holds no buffers. */
+export const TCP_CONNECT_TIMEOUT_NS = 10e9;
 /** Namespaces of one subsystem. */
 export const NVMET_NAMESPACES_MAX = 1024;
 /** Controllers of one subsystem at a time. */
@@ -110,3 +123,5 @@ export const DUMPS_PER_INPUT_MAX = 256;
 export const WORKLOAD_BYTES_MAX = 512 * 1024 * 1024;
 /** Devices of one `nvidia-smi topo -m`; the largest servers list 8 GPUs and some 20 NICs. */
 export const NVSMI_DEVICES_MAX = 256;
+/** Bytes of page entries that one page table allocates: those of 128 GiB of device memory. */
+export const PAGE_ENTRIES_BYTES_MAX = 2 * 1024 * 1024 * 1024;

@@ -47,7 +47,8 @@ export interface IoMemory extends Inspectable {
   unmap(initiator: InitiatorId, dmaAddress: number, length: number): void;
   /**
    * The address that limit arithmetic (gaps, boundaries, merging) uses for `offset`. Mapping keeps
-   * its low 12 bits; addresses that are adjacent here are adjacent for every initiator.
+   * its low 12 bits; addresses that are adjacent here are adjacent for every initiator, except in
+   * two mappings of a memory that {@link needsUnmap}: each has an address of its own.
    */
   limitAddress(offset: number): number;
   /** CPU view of the bytes; false when the CPU may not touch them or they are not there. */
