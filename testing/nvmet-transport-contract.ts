@@ -401,6 +401,19 @@ function teardownContract(make: () => Promise<TransportHarness>): void {
     expect(harness.subsystem.controllers.size).toBe(1);
   });
 
+  it("closes a connection over which no Connect command comes", async () => {
+    const harness = await make();
+    const { transport } = harness.host().options;
+    const options = { qid: 0, depth: 8, cntlid: 0, inCapsuleBytes: 0 };
+    const channel = await harness.reactor.settle(transport.connect(options), "a connection");
+    await quiesce(harness);
+    expect(harness.target.isIdle).toBe(false);
+    harness.advance(31e9);
+    await quiesce(harness);
+    expect(harness.target.isIdle).toBe(true);
+    await harness.reactor.settle(channel.close(), "the end");
+  });
+
   it("drains when the host leaves under load", async () => {
     const harness = await make();
     const bench = await Bench.open(harness, { depth: 16 });

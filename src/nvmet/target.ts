@@ -27,6 +27,8 @@ export interface TargetOptions {
   readonly nowNs: () => number;
 }
 
+/** A connection that sends no Connect command for this long is closed: it holds a receive ring. */
+const CONNECT_TIMEOUT_NS = 30e9;
 /** Rounds of `poll` between two looks at the clock. */
 const CLOCK_ROUNDS = 64;
 
@@ -132,6 +134,7 @@ export class Target implements ConnectServices, Poller, Inspectable {
     direct: DirectMemory | null = null,
   ): TargetQueue {
     const queue = new TargetQueue(channel, origin, this.connect, requests, this.trace, direct);
+    queue.openedNs = this.nowNs();
     this.queues = [...this.queues, queue];
     return queue;
   }
@@ -218,9 +221,15 @@ export class Target implements ConnectServices, Poller, Inspectable {
   }
 
   private checkTimers(): void {
-    if (this.controllers.size === 0) return;
+    if (this.queues.length === 0) return;
     const now = this.nowNs();
     for (const controller of this.controllers) controller.checkKeepAlive(now);
+    for (const queue of this.queues) {
+      const isStranger = queue.handler === this.connect && !queue.isClosed;
+      if (isStranger && now - queue.openedNs > CONNECT_TIMEOUT_NS) {
+        this.dropQueue(queue, "no Connect command came");
+      }
+    }
   }
 
   /** Ends all controllers. Poll until {@link isIdle}. */
