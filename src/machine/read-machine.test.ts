@@ -24,7 +24,7 @@ const text = (name: string, content: string) => ({
 const at = (machine: Machine, bdf: string): PciFunction =>
   machine.functions.find((fn) => fn.bdf === parseBdf(bdf)) as PciFunction;
 
-async function tarOf(files: Readonly<Record<string, string>>): Promise<Uint8Array> {
+async function tarOf(files: Readonly<Record<string, string | Buffer>>): Promise<Uint8Array> {
   const tar = pack();
   for (const [name, content] of Object.entries(files)) tar.entry({ name }, content);
   tar.finalize();
@@ -228,6 +228,22 @@ describe("folders and archives of a system", () => {
       expect(machine.host.iommu).toBe("strict");
       expect(machine.host.cpuVendor).toBe(path === "/" ? "GenuineIntel" : null);
     }
+  });
+
+  test("a tar of /sys made by a user: padded with zeros, not taken for absence", async () => {
+    const folder = "sys/devices/pci0000:00/0000:00:01.0";
+    const header = Buffer.alloc(4096);
+    Buffer.from("86803020060010000100040600000100", "hex").copy(header);
+    header[0x34] = 0x40;
+    const bytes = await tarOf({
+      [`${folder}/vendor`]: `0x8086\n${"\0".repeat(4089)}`,
+      [`${folder}/config`]: header,
+    });
+    const machine = await importInputs([{ name: "sys.tar", bytes }]);
+    const port = at(machine, "00:01.0");
+    expect(port.config).toHaveLength(64);
+    expect(port.vendorId).toBe(0x8086);
+    expect(isUnknown(port, "acs")).toBe(true);
   });
 
   test("a sosreport: lspci, proc, boot log", async () => {

@@ -35,10 +35,12 @@ export class SysfsReader {
     }
   }
 
-  /** Trimmed; null when there is no such file. */
+  /** Trimmed; null when there is no such file. A tar of sysfs pads files with zeros to a page. */
   async text(path: string, limit = SYSFS_ATTRIBUTE_BYTES_MAX): Promise<string | null> {
     const bytes = await this.bytes(path, limit);
-    return bytes === null ? null : new TextDecoder().decode(bytes).trim();
+    if (bytes === null) return null;
+    const end = bytes.indexOf(0);
+    return new TextDecoder().decode(end < 0 ? bytes : bytes.subarray(0, end)).trim();
   }
 
   async number(path: string): Promise<number | null> {
@@ -154,6 +156,25 @@ async function peerMemoryOf(reader: SysfsReader, folder: string): Promise<SysfsF
   return { sizeBytes, published: (await reader.number(`${folder}/p2pmem/published`)) === 1 };
 }
 
+const HEADER_BYTES = 64;
+/** What a function has, largest first. */
+const CONFIG_SIZES = [4096, 256, HEADER_BYTES];
+const STATUS_OFFSET = 0x06;
+const STATUS_CAPABILITIES = 0x10;
+
+/**
+ * Configuration space as it was read. A user sees 64 bytes, and a tar made by one pads them with zeros
+ * to the size that root sees: capabilities that the header announces and that are all zero were not
+ * there to be read. A copy, since the bytes may be a view into a whole archive.
+ */
+function realConfig(bytes: Uint8Array): Uint8Array | null {
+  const size = CONFIG_SIZES.find((whole) => bytes.length >= whole);
+  if (size === undefined) return null;
+  const announces = (bytes[STATUS_OFFSET] & STATUS_CAPABILITIES) !== 0;
+  const isPadded = announces && bytes.subarray(HEADER_BYTES).every((byte) => byte === 0);
+  return new Uint8Array(bytes.subarray(0, isPadded ? HEADER_BYTES : size));
+}
+
 /** `folder` is the function's own, `target` where its link in bus/pci/devices points. */
 export async function readSysfsFunction(
   reader: SysfsReader,
@@ -169,8 +190,7 @@ export async function readSysfsFunction(
   return {
     bdf,
     path: target === null ? null : parseDevicePath(target),
-    // A copy: the bytes may be a view into a whole archive.
-    config: config !== null && config.length >= 64 ? new Uint8Array(config) : null,
+    config: config === null ? null : realConfig(config),
     vendorId: await number("vendor"),
     deviceId: await number("device"),
     subsystemVendorId: await number("subsystem_vendor"),
