@@ -208,6 +208,7 @@ export class Answers {
     qp.readsOutstanding--;
     qp.readPackets = 0;
     qp.readBytes = 0;
+    this.queue.flushUnlessPumping(qp);
     this.queue.progressed(qp);
     this.queue.retire(qp);
     this.queue.again(qp);

@@ -1,9 +1,10 @@
 /**
  * Completion queues of the model RNIC. Completions pass through one FIFO in the order in which they
  * came to be; each is written once everything the RNIC transferred before it has landed (`settle`),
- * so that in timed mode software never sees a completion before its data.
+ * so that in timed mode software never sees a completion before its data. Those of one batch that are
+ * neighbours in their queue are written by one DMA.
  *
- * Invariants: a completion is written by one DMA of 32 bytes, owner bit included; a queue is never
+ * Invariants: a completion is written whole, owner bit included; a queue is never
  * written beyond what its consumer published: one completion too many puts it in overrun for good.
  */
 
@@ -67,15 +68,16 @@ export class CompletionUnit implements SettleClient {
   private readonly port: DevicePort;
   private readonly errors: CqErrorSink;
   private words = new Uint32Array(FIFO_START * CQE_WORDS);
+  private bytes = new Uint8Array(this.words.buffer);
   private queues: (RnicCq | null)[] = new Array(FIFO_START).fill(null);
   /** Counters of the FIFO; indices are modulo its size. */
   private head = 0;
   private tail = 0;
   private capacity = FIFO_START;
+  /** Up to which completion `settle` was asked. */
+  private asked = 0;
+  private waking = false;
   private readonly span = new Span();
-  /** What the DMA writes from: one place, so that its copy needs one view. */
-  private readonly entry = new Uint32Array(CQE_WORDS);
-  private readonly entryBytes = new Uint8Array(this.entry.buffer);
   /** Completions written, for inspect. */
   written = 0;
 
@@ -84,7 +86,10 @@ export class CompletionUnit implements SettleClient {
     this.errors = errors;
   }
 
-  /** Appends a completion. Arguments as in `Cqe`; `status` carries the vendor syndrome too. */
+  /**
+   * Appends a completion; {@link flush} or {@link flushLater} must follow. Arguments as in `Cqe`;
+   * `status` carries the vendor syndrome too.
+   */
   push(
     cq: RnicCq,
     qpn: number,
@@ -108,7 +113,26 @@ export class CompletionUnit implements SettleClient {
     words[at + 5] = status;
     this.queues[slot] = cq;
     this.tail++;
+  }
+
+  /** Writes what was pushed, as soon as the data before it has landed. */
+  flush(): void {
+    if (this.tail === this.asked) return;
+    this.asked = this.tail;
     this.port.settle(this, this.tail);
+  }
+
+  /** More is about to come: what was pushed is written with that, or by the next step. */
+  flushLater(): void {
+    if (this.waking) return;
+    this.waking = true;
+    this.port.wake();
+  }
+
+  /** A step of the device begins. */
+  step(): void {
+    this.waking = false;
+    this.flush();
   }
 
   /** Everything up to completion number `token` has landed. */
@@ -116,37 +140,45 @@ export class CompletionUnit implements SettleClient {
     while (this.head < token) {
       const slot = this.head & (this.capacity - 1);
       const cq = this.queues[slot] as RnicCq;
-      this.queues[slot] = null;
-      this.head++;
-      this.write(cq, slot);
+      const most = Math.min(token - this.head, this.capacity - slot);
+      let count = 1;
+      while (count < most && this.queues[slot + count] === cq) count++;
+      this.head += count;
+      this.write(cq, slot, count);
     }
     if (this.head !== this.tail) return;
-    // Empty: start over, so that in functional mode the same cache line serves every completion.
+    // Empty: start over, so that in functional mode the same cache lines serve every completion.
     this.head = 0;
     this.tail = 0;
+    this.asked = 0;
   }
 
-  private write(cq: RnicCq, slot: number): void {
-    if (cq.overrun || cq.destroyed) return;
-    if (((cq.producer - cq.consumer) & 0xffff) > cq.mask && !this.refresh(cq)) return;
-    const at = slot * CQE_WORDS;
-    const { entry, words } = this;
-    entry[0] = words[at];
-    entry[1] = words[at + 1];
-    entry[2] = words[at + 2];
-    entry[3] = words[at + 3];
-    entry[4] = words[at + 4];
-    entry[5] = words[at + 5];
-    entry[7] = ((cq.producer >>> cq.depthLog) & 1) ^ 1;
-    const address = cq.ring + ((cq.producer & cq.mask) << CQE_LOG);
-    const status = this.port.write(address, this.entryBytes, 0, Cqe.sizeBytes);
-    if (status !== 0 && isVisibleToInitiator(status)) {
-      this.fail(cq, status);
-      return;
+  /** Writes `count` completions of one queue: entries that are neighbours there go in one DMA. */
+  private write(cq: RnicCq, slot: number, count: number): void {
+    let from = slot;
+    let left = count;
+    while (left > 0 && !cq.overrun && !cq.destroyed) {
+      const free = cq.mask + 1 - ((cq.producer - cq.consumer) & 0xffff);
+      if (free === 0) {
+        if (!this.refresh(cq)) return;
+        continue;
+      }
+      const index = cq.producer & cq.mask;
+      const batch = Math.min(left, free, cq.mask + 1 - index);
+      const owner = ((cq.producer >>> cq.depthLog) & 1) ^ 1;
+      for (let i = 0; i < batch; i++) this.words[(from + i) * CQE_WORDS + 7] = owner;
+      const address = cq.ring + (index << CQE_LOG);
+      const status = this.port.write(address, this.bytes, from << CQE_LOG, batch << CQE_LOG);
+      if (status !== 0 && isVisibleToInitiator(status)) {
+        this.fail(cq, status);
+        return;
+      }
+      cq.producer = (cq.producer + batch) & 0xffff;
+      this.written += batch;
+      if (cq.armed !== 0) this.notify(cq, from, batch);
+      from += batch;
+      left -= batch;
     }
-    cq.producer = (cq.producer + 1) & 0xffff;
-    this.written++;
-    if (cq.armed !== 0) this.notify(cq, at);
   }
 
   /** Reads the consumer's record; false when the queue is really full. */
@@ -169,12 +201,16 @@ export class CompletionUnit implements SettleClient {
     this.errors.cqError(cq, dmaStatus);
   }
 
-  private notify(cq: RnicCq, at: number): void {
-    const flags = this.words[at + 3] >>> 24;
-    const failed = this.words[at + 5] !== 0;
-    if (cq.armed === 2 && (flags & CqeFlag.solicited) === 0 && !failed) return;
-    cq.armed = 0;
-    this.port.interrupt(cq.vector);
+  private notify(cq: RnicCq, slot: number, count: number): void {
+    for (let i = 0; i < count; i++) {
+      const at = (slot + i) * CQE_WORDS;
+      const flags = this.words[at + 3] >>> 24;
+      const failed = this.words[at + 5] !== 0;
+      if (cq.armed === 2 && (flags & CqeFlag.solicited) === 0 && !failed) continue;
+      cq.armed = 0;
+      this.port.interrupt(cq.vector);
+      return;
+    }
   }
 
   private grow(): void {
@@ -188,6 +224,7 @@ export class CompletionUnit implements SettleClient {
       queues[slot] = this.queues[i % this.capacity];
     }
     this.words = words;
+    this.bytes = new Uint8Array(words.buffer);
     this.queues = queues;
     this.capacity *= 2;
   }
@@ -196,5 +233,6 @@ export class CompletionUnit implements SettleClient {
   clear(): void {
     this.queues.fill(null);
     this.head = this.tail;
+    this.asked = this.tail;
   }
 }

@@ -57,6 +57,7 @@ export class Dispatcher implements WireEndpoint {
   step(): void {
     const { engine } = this;
     engine.serial++;
+    engine.completions.step();
     if (!this.enabled) return;
     this.stepping = true;
     for (let left = engine.activeCount; left > 0; left--) {

@@ -27,12 +27,14 @@ export const SlotWait = {
   readResponse: 2,
 } as const;
 
+/** RECVs fetched by one DMA. */
+export const RECV_FETCH_MAX = 8;
 /** Numbers kept per send queue entry, side by side. */
 export const SLOT_LOG = 2;
 export const Slot = { firstPsn: 0, lastPsn: 1, wait: 2, signaled: 3 } as const;
 
 const NO_BYTES = new Uint8Array(0);
-export const NO_VIEW = new DataView(new ArrayBuffer(0));
+const NO_VIEW = new DataView(new ArrayBuffer(0));
 
 /** Where the rings lie: input of CREATE_QP. */
 export interface QpRings {
@@ -121,9 +123,11 @@ export class RnicQp {
   readonly rqRecord: number;
   rqHead = 0;
   rqTail = 0;
-  readonly rqSpan = new Span();
-  rqBytes: Uint8Array = NO_BYTES;
-  rqView: DataView = NO_VIEW;
+  /** RECVs fetched last: `rqFetched` of them from counter `rqFirst` on. */
+  readonly rqEntries: Uint8Array;
+  readonly rqView: DataView;
+  rqFirst = 0;
+  rqFetched = 0;
 
   // Responder.
   expectedPsn = 0;
@@ -166,6 +170,8 @@ export class RnicQp {
     this.rqMask = (1 << rings.recvLog) - 1;
     this.rqStrideLog = rings.recvStrideLog;
     this.rqRecord = rings.recvRecord;
+    this.rqEntries = new Uint8Array(RECV_FETCH_MAX << rings.recvStrideLog);
+    this.rqView = new DataView(this.rqEntries.buffer);
     this.slots = new Uint32Array(1 << (rings.sendLog + SLOT_LOG));
   }
 
@@ -174,6 +180,7 @@ export class RnicQp {
     this.state = S.reset;
     this.sqHead = this.sqNext = this.sqHigh = this.sqTail = 0;
     this.rqHead = this.rqTail = 0;
+    this.rqFetched = 0;
     this.sendEpoch++;
     this.readsOutstanding = 0;
     this.unasked = 0;

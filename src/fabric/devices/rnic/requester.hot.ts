@@ -46,6 +46,7 @@ export class Requester {
       left--;
     }
     qp.pumping = false;
+    this.engine.completions.flush();
     this.queue.armTimer(qp);
     return left === 0 && this.queue.maySend(qp);
   }

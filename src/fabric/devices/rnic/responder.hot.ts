@@ -13,7 +13,7 @@
  * Leaves out: end-to-end credits (the ACK says "no credit count"), atomics.
  */
 
-import { assert } from "../../../core/index.ts";
+import { assert, Span } from "../../../core/index.ts";
 import {
   Access,
   CqeFlag,
@@ -22,12 +22,13 @@ import {
   packetsOf,
   psnDistance,
   QpState,
+  SGE_LOG,
   Syndrome,
   WcOpcode,
   WcStatus,
 } from "../../../spec/rdma/index.ts";
 import type { Engine } from "./engine.hot.ts";
-import type { RnicQp } from "./queue-pair.ts";
+import { RECV_FETCH_MAX, type RnicQp } from "./queue-pair.ts";
 import { TransferStatus } from "./transfer.hot.ts";
 import { RunFlag, RunKind, type WirePath, WireRun } from "./wire.ts";
 
@@ -35,6 +36,7 @@ export class Responder {
   private readonly engine: Engine;
   /** Acknowledgements and READ responses. */
   private readonly reply = new WireRun();
+  private readonly span = new Span();
 
   constructor(engine: Engine) {
     this.engine = engine;
@@ -222,8 +224,9 @@ export class Responder {
   /** Sends what `remoteCursor` covers, in as many runs as it takes. */
   private respond(qp: RnicQp, firstPsn: number, length: number): void {
     const { reply } = this;
-    const { transfer, wire } = this.engine;
+    const { transfer, wire, completions } = this.engine;
     const cursor = qp.remoteCursor;
+    completions.flush();
     let psn = firstPsn;
     let first = true;
     for (;;) {
@@ -263,6 +266,7 @@ export class Responder {
     qp.expectedPsn = (psn + 1) & PSN_MASK;
     qp.msn = (qp.msn + 1) & PSN_MASK;
     if (run.ackRequest) this.answer(qp, psn, Syndrome.ack);
+    else this.engine.completions.flushLater();
   }
 
   private answer(qp: RnicQp, psn: number, syndrome: number): void {
@@ -279,6 +283,7 @@ export class Responder {
     reply.msn = qp.msn;
     reply.length = 0;
     reply.clearPayload();
+    this.engine.completions.flush();
     this.engine.wire.send(qp.path as WirePath, reply);
   }
 
@@ -311,27 +316,34 @@ export class Responder {
 
   /** Loads the oldest RECV into `recvCursor`, without consuming it. */
   private nextRecv(qp: RnicQp): number {
-    const { port } = this.engine;
     if (qp.rqHead === qp.rqTail && !this.refreshRecvs(qp)) return RecvFound.failed;
     if (qp.rqHead === qp.rqTail) return RecvFound.none;
-    const address = qp.rqRing + (qp.rqHead & qp.rqMask) * (1 << qp.rqStrideLog);
-    const span = qp.rqSpan;
-    const status = port.borrow(address, 1 << qp.rqStrideLog, span);
+    const ahead = (qp.rqHead - qp.rqFirst) & 0xffff;
+    if (ahead >= qp.rqFetched && !this.fetchRecvs(qp)) return RecvFound.failed;
+    const entry = (qp.rqHead - qp.rqFirst) & 0xffff;
+    qp.recvCursor.load(qp.rqView, entry << qp.rqStrideLog, 1 << (qp.rqStrideLog - SGE_LOG), true);
+    return RecvFound.yes;
+  }
+
+  /** Fetches RECVs from `rqHead` on into the device. They stay as posted until they complete. */
+  private fetchRecvs(qp: RnicQp): boolean {
+    const index = qp.rqHead & qp.rqMask;
+    const posted = (qp.rqTail - qp.rqHead) & 0xffff;
+    const count = Math.min(posted, RECV_FETCH_MAX, qp.rqMask + 1 - index);
+    const address = qp.rqRing + index * (1 << qp.rqStrideLog);
+    const status = this.engine.port.read(address, qp.rqEntries, 0, count << qp.rqStrideLog);
     if (status !== 0) {
       this.engine.transfer.dmaStatus = status;
-      return RecvFound.failed;
+      return false;
     }
-    if (span.bytes !== qp.rqBytes) {
-      qp.rqBytes = span.bytes;
-      qp.rqView = new DataView(span.bytes.buffer, span.bytes.byteOffset, span.bytes.byteLength);
-    }
-    qp.recvCursor.load(qp.rqView, span.offset, 1 << (qp.rqStrideLog - 4), true);
-    return RecvFound.yes;
+    qp.rqFirst = qp.rqHead;
+    qp.rqFetched = count;
+    return true;
   }
 
   /** Reads the producer's doorbell record. */
   private refreshRecvs(qp: RnicQp): boolean {
-    const span = qp.rqSpan;
+    const { span } = this;
     const status = this.engine.port.borrow(qp.rqRecord, 4, span);
     if (status !== 0) {
       this.engine.transfer.dmaStatus = status;
@@ -387,6 +399,7 @@ export class Responder {
       0,
       run.sourceQpn,
     );
+    this.engine.completions.flush();
     if (status !== TransferStatus.ok) this.engine.toError(qp);
   }
 
@@ -399,6 +412,7 @@ export class Responder {
       this.completeRecv(qp, WcOpcode.recv, 0, WcStatus.workRequestFlushed, 0, 0);
       left--;
     }
+    this.engine.completions.flush();
     return qp.rqHead !== qp.rqTail;
   }
 }

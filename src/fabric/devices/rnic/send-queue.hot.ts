@@ -164,6 +164,7 @@ export class SendQueue implements TimerClient {
   completeWithError(qp: RnicQp, status: number): void {
     this.complete(qp, status);
     qp.sqHead = (qp.sqHead + 1) & 0xffff;
+    this.engine.completions.flush();
     this.engine.toSendError(qp);
   }
 
@@ -199,7 +200,14 @@ export class SendQueue implements TimerClient {
       if (qp.slots[slot + Slot.signaled] === 1) this.complete(qp, WcStatus.success);
       qp.sqHead = (qp.sqHead + 1) & 0xffff;
     }
-    if (qp.sqHead !== before) this.progressed(qp);
+    if (qp.sqHead === before) return;
+    this.flushUnlessPumping(qp);
+    this.progressed(qp);
+  }
+
+  /** The requester's loop flushes at its end, for all that completed meanwhile. */
+  flushUnlessPumping(qp: RnicQp): void {
+    if (!qp.pumping) this.engine.completions.flush();
   }
 
   progressed(qp: RnicQp): void {
@@ -282,6 +290,7 @@ export class SendQueue implements TimerClient {
       qp.sqHead = (qp.sqHead + 1) & 0xffff;
       left--;
     }
+    this.engine.completions.flush();
     qp.sqNext = qp.sqHead;
     qp.sqHigh = qp.sqHead;
     return qp.sqHead !== qp.sqTail;
