@@ -6,4 +6,5 @@ export * from "./host/index.ts";
 export * from "./lease/lease-memory.hot.ts";
 export * from "./page/index.ts";
 export { PEER_KIND_NAMES, PeerKind, PeerRoutes } from "./peer/peer-routes.hot.ts";
+export * from "./pfn/index.ts";
 export * from "./phys/index.ts";

@@ -9,13 +9,17 @@ import { Provider } from "../p2p/index.ts";
 import {
   basedAt,
   Direction,
+  FrameFlag,
   fitsLinearMap,
+  frameOf,
   LINEAR_MAPS,
   MapStatus,
   mapHostMemory,
+  offsetOfFrame,
   PAGE_ENTRY_WORDS,
   PageMemory,
   PageTable,
+  PfnMemory,
   PhysMap,
   PhysMemory,
   pageEntriesBytes,
@@ -57,12 +61,44 @@ function physFixture(setup: Setup, isClosed: boolean): MemoryFixture {
   return { ...common(setup, isClosed), memory: new PhysMemory(map), revoke };
 }
 
-const FIXTURES = { page: pageFixture, phys: physFixture };
+function pfnFixture(setup: Setup, isClosed: boolean): MemoryFixture {
+  const map = new PhysMap(setup.context, setup.rules);
+  map.addProvider(setup.provider);
+  const frame = frameOf(setup.provider.phys, FrameFlag.device);
+  return {
+    ...common(setup, isClosed),
+    memory: new PfnMemory(new PhysMemory(map), null),
+    offsetOf: (byte) => offsetOfFrame(frame, byte),
+    revoke: async () => map.removeProvider(setup.provider),
+  };
+}
+
+function pfnWithPagesFixture(setup: Setup, isClosed: boolean): MemoryFixture {
+  const table = new PageTable(setup.context, setup.rules);
+  const pages = new PageMemory(table, table.register(setup.provider));
+  const map = new PhysMap(setup.context, setup.rules);
+  map.addProvider(setup.provider);
+  const frame = frameOf(setup.provider.phys, FrameFlag.device | FrameFlag.map);
+  return {
+    ...common(setup, isClosed),
+    memory: new PfnMemory(new PhysMemory(map), pages),
+    offsetOf: (byte) => offsetOfFrame(frame, byte),
+    revoke: () => setup.provider.teardown(),
+  };
+}
+
+const FIXTURES = {
+  page: pageFixture,
+  pfn: pfnFixture,
+  "pfn with pages": pfnWithPagesFixture,
+  phys: physFixture,
+};
 const CLOSED: PeerOptions = { cpuForwards: false };
 
 for (const mode of MODES) {
   for (const [kind, make] of Object.entries(FIXTURES)) {
     memoryContract(`${kind}, IOMMU ${mode}, addresses alone`, () => make(peerSetup(mode), false));
+    if (kind === "pfn with pages") continue;
     memoryContract(`${kind}, IOMMU ${mode}, on the fabric`, () =>
       make(fabricPeerSetup(mode), false),
     );
@@ -253,14 +289,15 @@ describe("physical addresses", () => {
 });
 
 describe("allocation", () => {
-  it.each(["page", "phys"] as const)("%s leaves nothing behind", (kind) => {
+  it.each(["page", "pfn", "phys"] as const)("%s leaves nothing behind", (kind) => {
     const setup = peerSetup("off");
-    const { memory } = FIXTURES[kind](setup, false);
-    const { near, far, provider } = setup;
+    const { memory, offsetOf } = FIXTURES[kind](setup, false);
+    const { near, far } = setup;
+    const first = offsetOf(0);
     let refused = 0;
     const perIo = bytesPerCall(250_000, (calls) => {
       for (let i = 0; i < calls; i++) {
-        const offset = provider.phys + (i & 0xfff) * 4096;
+        const offset = first + (i & 0xfff) * 4096;
         if (memory.map(near.id, offset, 4096, Direction.toMemory) < 0) refused++;
         if (memory.map(far.id, offset, 4096, Direction.fromMemory) < 0) refused++;
       }

@@ -1,0 +1,63 @@
+/**
+ * Frames as I/O memory: the flags in the offset say whether there is a page, and mapping goes on as
+ * `page` or as `phys` does. What the type adds is at compile time (frame.ts): the descriptor costs a
+ * division to take apart, and nothing else changes.
+ *
+ * Invariant: an offset is flags * 2^48 + physical address, as `offsetOfFrame` makes it. Leaves out,
+ * as the proposal did: who may use it, for how long, and references on memory without pages.
+ */
+
+import type { Span, Tree } from "../../core/index.ts";
+import {
+  type Direction,
+  type InitiatorId,
+  type IoMemory,
+  MapStatus,
+  MemoryKind,
+} from "../contract.ts";
+import type { PageMemory } from "../page/page-memory.hot.ts";
+import type { PhysMemory } from "../phys/phys-memory.hot.ts";
+import { FRAME_ADDRESS_LIMIT, FrameFlag } from "./frame.ts";
+
+export class PfnMemory implements IoMemory {
+  readonly kind = MemoryKind.pfn;
+  readonly cpuAccessible = false;
+  readonly needsUnmap: boolean;
+  private readonly phys: PhysMemory;
+  private readonly pages: PageMemory | null;
+
+  /** `pages`: for frames that have pages; without, such a frame is out of range. */
+  constructor(phys: PhysMemory, pages: PageMemory | null) {
+    this.phys = phys;
+    this.pages = pages;
+    this.needsUnmap = phys.needsUnmap;
+  }
+
+  map(initiator: InitiatorId, offset: number, length: number, direction: Direction): number {
+    if (offset < 0) return -MapStatus.outOfRange;
+    const flags = Math.floor(offset / FRAME_ADDRESS_LIMIT);
+    const address = offset - flags * FRAME_ADDRESS_LIMIT;
+    if ((flags & FrameFlag.map) === 0) {
+      return this.phys.map(initiator, address, length, direction);
+    }
+    if (this.pages === null) return -MapStatus.outOfRange;
+    return this.pages.map(initiator, address, length, direction);
+  }
+
+  unmap(initiator: InitiatorId, dmaAddress: number, length: number): void {
+    // Both ways give back the same: an IOVA where one was taken.
+    this.phys.unmap(initiator, dmaAddress, length);
+  }
+
+  limitAddress(offset: number): number {
+    return offset % FRAME_ADDRESS_LIMIT;
+  }
+
+  bytes(_offset: number, _length: number, _span: Span): boolean {
+    return false;
+  }
+
+  inspect(): Tree {
+    return { kind: "pfn", phys: this.phys.inspect(), hasPages: this.pages !== null };
+  }
+}
