@@ -31,7 +31,7 @@ async function run(name: string, change: (scenario: Scenario) => Scenario = (s) 
   const scenario = change({ ...shipped, workload: { ...shipped.workload, operations } });
   const file = `${FOLDER}${scenario.machine.file}`;
   const machine = importMachine([{ name: file, bytes: await realFiles.readBytes(file, LIMIT) }]);
-  return runScenario(machine, scenario, { clock: realClock, host: realHost() });
+  return runScenario(machine, scenario, { clock: realClock, host: realHost(), warmUpIos: 0 });
 }
 
 const BYTES = 96 * 4096 + 4 * 65_536 + 2 * 2 ** 20;

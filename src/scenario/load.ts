@@ -41,7 +41,10 @@ function deepest(issue: z.core.$ZodIssue): { path: PropertyKey[]; message: strin
   let current: z.core.$ZodIssue = issue;
   for (let level = 0; level < 8 && current.code === "invalid_union"; level++) {
     const candidates: z.core.$ZodIssue[] = current.errors.flat();
-    const next = candidates.sort((a, b) => b.path.length - a.path.length)[0];
+    // At the same depth our own checks say more than "expected this literal".
+    const weight = (one: z.core.$ZodIssue): number =>
+      2 * one.path.length + (one.code === "custom" ? 1 : 0);
+    const next = candidates.sort((a, b) => weight(b) - weight(a))[0];
     if (next === undefined) break;
     path = [...path, ...next.path];
     message = next.message;

@@ -28,6 +28,8 @@ import { READ_OPCODE, WorkloadPhase, type WorkloadPlan, WRITE_OPCODE } from "./w
 export interface RunContext {
   readonly clock: Clock;
   readonly host: Pick<Host, "cpuTime">;
+  /** I/Os made before the timed ones. Default: enough for steady state; 0 where nobody reads times. */
+  readonly warmUpIos?: number;
   /** Called now and then with what is going on and the part that is done, 0 to 1. */
   readonly progress?: (what: string, part: number) => void;
 }
@@ -92,7 +94,8 @@ async function runOnce(
   const endpoint = { queue: queue as HostQueue, nsid, depth: scenario.workload.queueDepth };
   // First untimed: memory that is touched for the first time costs page faults, and code that runs
   // for the first time is not compiled yet. The same I/O again is what is measured and counted.
-  for (let done = 0; done < WARM_UP_IOS; done += 2 * plan.count) {
+  const warmUpIos = context.warmUpIos ?? WARM_UP_IOS;
+  for (let done = 0; done < warmUpIos; done += 2 * plan.count) {
     runGroups(rig, plan, endpoint, source, sink, context, `${label} (warm-up)`);
   }
   rig.fabric.resetTraffic();
