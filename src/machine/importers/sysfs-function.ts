@@ -163,9 +163,9 @@ const STATUS_OFFSET = 0x06;
 const STATUS_CAPABILITIES = 0x10;
 
 /**
- * Configuration space as it was read. A user sees 64 bytes, and a tar made by one pads them with zeros
- * to the size that root sees: capabilities that the header announces and that are all zero were not
- * there to be read. A copy, since the bytes may be a view into a whole archive.
+ * Configuration space as it was read. A user sees 64 bytes, and a tar made by one pads them with
+ * zeros to the size that root sees: capabilities that the header announces and that are all zero
+ * were not there to be read. A copy, since the bytes may be a view into a whole archive.
  */
 function realConfig(bytes: Uint8Array): Uint8Array | null {
   const size = CONFIG_SIZES.find((whole) => bytes.length >= whole);
