@@ -161,7 +161,8 @@ function connectContract(make: () => Promise<TransportHarness>): void {
     const bench = await Bench.open(harness, { subsystemNqn: DISCOVERY_NQN });
     const entries = await bench.settle(bench.host.discoveryLog());
     expect(entries.map(({ subsystemNqn }) => subsystemNqn)).toEqual([DISCOVERY_NQN, SUBSYSTEM_NQN]);
-    expect(entries[1]).toMatchObject({ portId: 1, transport: harness.port.transport });
+    const { id: portId, transport } = harness.port;
+    expect(entries[1]).toMatchObject({ portId, transport });
   });
 
   it("hides subsystems that the host may not use", async () => {

@@ -7,6 +7,7 @@
  * the target.
  */
 
+import type { BackingMachine } from "../backing/interface.ts";
 import type { BlockQueue } from "../block/index.ts";
 import { type Inspectable, PeerlaneError, type Poller, type Tree } from "../core/index.ts";
 import type { DmaContext } from "../dma/index.ts";
@@ -23,6 +24,7 @@ import type { Port } from "./port.ts";
 import type { Subsystem, SubsystemOptions } from "./subsystem.ts";
 import { Target } from "./target.ts";
 import { RdmaTargetTransport } from "./transports/rdma/target-transport.ts";
+import { type TcpTargetOptions, TcpTargetTransport } from "./transports/tcp/target-transport.ts";
 
 export interface AssemblyOptions {
   readonly context: DmaContext;
@@ -33,6 +35,8 @@ export interface AssemblyOptions {
   readonly description?: PeerDescription;
   readonly policy?: NonNullable<OrchestratorOptions["policy"]>;
   readonly hostPoolBytes?: number;
+  /** Time for keep-alive timers, monotonic nanoseconds. Default: the machine's own. */
+  readonly nowNs?: () => number;
 }
 
 export interface RdmaPortOptions {
@@ -41,6 +45,15 @@ export interface RdmaPortOptions {
   readonly port?: number;
   readonly inCapsuleBytes?: number;
   readonly depthMax?: number;
+}
+
+/** Where and how to listen for NVMe/TCP. */
+export interface TcpPortOptions
+  extends Pick<TcpTargetOptions, "network" | "depthMax" | "cpda" | "wake" | "onEvent"> {
+  readonly id?: number;
+  readonly address: string;
+  /** Default: 4420. */
+  readonly port?: number;
 }
 
 export interface DiskOptions {
@@ -59,10 +72,13 @@ export class TargetAssembly implements Poller, Inspectable {
   readonly orchestrator: Orchestrator;
   readonly target: Target;
   readonly transports: RdmaTargetTransport[] = [];
+  readonly tcpTransports: TcpTargetTransport[] = [];
+  private readonly machine: BackingMachine;
 
   constructor(options: AssemblyOptions) {
-    const { clock } = options.context.machine;
-    const nowNs = (): number => clock.nowNs();
+    this.machine = options.context.machine;
+    const { clock } = this.machine;
+    const nowNs = options.nowNs ?? ((): number => clock.nowNs());
     const trace = options.trace ?? new Tracer(nowNs);
     this.rules = options.rules ?? new Rules(new Topology(options.snapshot));
     this.registry = new ProviderRegistry(this.rules);
@@ -142,8 +158,33 @@ export class TargetAssembly implements Poller, Inspectable {
     return { port, transport };
   }
 
+  /** Opens an NVMe/TCP port and offers the subsystems there. Throws `listen-failed`. */
+  async listenTcp(
+    subsystems: readonly Subsystem[],
+    options: TcpPortOptions,
+  ): Promise<{ port: Port; transport: TcpTargetTransport }> {
+    const { id, address, port: service = NVMF_PORT, ...rest } = options;
+    const port = this.target.addPort({
+      id: id ?? this.transports.length + this.tcpTransports.length + 1,
+      transport: TransportType.TCP,
+      address,
+      serviceId: String(service),
+    });
+    for (const subsystem of subsystems) this.target.link(port, subsystem);
+    const transport = new TcpTargetTransport({
+      ...rest,
+      target: this.target,
+      port,
+      machine: this.machine,
+    });
+    await transport.start();
+    this.tcpTransports.push(transport);
+    return { port, transport };
+  }
+
   poll(): number {
     let done = this.target.poll();
+    for (let i = 0; i < this.tcpTransports.length; i++) done += this.tcpTransports[i].poll();
     for (let i = 0; i < this.transports.length; i++) done += this.transports[i].poll();
     return done;
   }
@@ -151,7 +192,8 @@ export class TargetAssembly implements Poller, Inspectable {
   /** Ends all controllers and connections and frees what the target allocated; poll meanwhile. */
   async close(): Promise<void> {
     this.target.shutdown();
-    await Promise.all(this.transports.map((transport) => transport.close()));
+    const all = [...this.transports, ...this.tcpTransports];
+    await Promise.all(all.map((transport) => transport.close()));
     while (!this.target.isIdle) await Promise.resolve();
     this.orchestrator.close();
   }
@@ -159,7 +201,9 @@ export class TargetAssembly implements Poller, Inspectable {
   inspect(): Tree {
     return {
       target: this.target.inspect(),
-      transports: this.transports.map((transport) => transport.inspect()),
+      transports: [...this.transports, ...this.tcpTransports].map((transport) =>
+        transport.inspect(),
+      ),
       providers: this.registry.inspect(),
     };
   }

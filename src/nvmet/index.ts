@@ -25,3 +25,8 @@ export * from "./transports/rdma/host-channel.hot.ts";
 export * from "./transports/rdma/host-transport.ts";
 export * from "./transports/rdma/target-channel.hot.ts";
 export * from "./transports/rdma/target-transport.ts";
+export * from "./transports/tcp/host-channel.hot.ts";
+export * from "./transports/tcp/host-transport.ts";
+export * from "./transports/tcp/pdu-reader.hot.ts";
+export * from "./transports/tcp/target-channel.hot.ts";
+export * from "./transports/tcp/target-transport.ts";

@@ -1,0 +1,156 @@
+/**
+ * Builds PDUs in a few large buffers that go to the socket as they are: everything of one poll in
+ * one write. A buffer is used again when all of it is in the kernel, so memory is bounded however
+ * slow the peer reads: without room, `reserve` says no and the sender waits.
+ *
+ * Leaves out: handing payload to the socket without this copy (one copy per byte read).
+ */
+
+import {
+  assert,
+  type Copier,
+  crc32c,
+  TCP_SEND_BUFFER_BYTES,
+  TCP_SEND_BUFFERS_MAX,
+} from "../../../core/index.ts";
+import type { ByteStream } from "../../../platform/index.ts";
+import { TCP_DIGEST_BYTES, TCP_HLEN, TcpChOffset, TcpFlag } from "../../../spec/nvmf/index.ts";
+
+/** A transfer's data is not cut smaller than this because a buffer ends. */
+export const PIECE_BYTES_MIN = 4096;
+
+/** One buffer; `at` is where the next PDU goes, from `sent` on it is not written yet. */
+class SendBuffer {
+  readonly bytes = new Uint8Array(TCP_SEND_BUFFER_BYTES);
+  readonly view = new DataView(this.bytes.buffer);
+  at = 0;
+  sent = 0;
+  /** Writes that the kernel has not taken yet. */
+  pending = 0;
+  readonly written: () => void;
+
+  constructor(wake: () => void) {
+    this.written = () => {
+      this.pending--;
+      wake();
+    };
+  }
+}
+
+export class PduWriter {
+  headerDigest = false;
+  dataDigest = false;
+  /** HPDA or CPDA that the receiver asked for. */
+  pda = 0;
+  /** Times that there was no room. */
+  stalls = 0;
+  private readonly stream: ByteStream;
+  private readonly copier: Copier;
+  private readonly wake: () => void;
+  private readonly buffers: SendBuffer[] = [];
+  private current: SendBuffer | null = null;
+  private dataAt = 0;
+
+  constructor(stream: ByteStream, copier: Copier, wake: () => void) {
+    this.stream = stream;
+    this.copier = copier;
+    this.wake = wake;
+  }
+
+  /** Bytes that one PDU may still take. 0: wait until the peer reads. */
+  private room(wanted: number): number {
+    const { current } = this;
+    if (current !== null && current.bytes.length - current.at >= wanted) {
+      return current.bytes.length - current.at;
+    }
+    this.flush();
+    this.current = null;
+    for (const buffer of this.buffers) {
+      if (buffer.pending === 0) this.current = buffer;
+    }
+    if (this.current === null && this.buffers.length < TCP_SEND_BUFFERS_MAX) {
+      this.current = new SendBuffer(this.wake);
+      this.buffers.push(this.current);
+    }
+    if (this.current === null) {
+      this.stalls++;
+      return 0;
+    }
+    this.current.at = 0;
+    this.current.sent = 0;
+    return this.current.bytes.length;
+  }
+
+  /**
+   * Begins a PDU with up to `dataBytes` of data. Returns how many data bytes it takes: fewer when
+   * the buffer ends, but at least `least`; -1: no room now.
+   */
+  begin(type: number, flags: number, dataBytes: number, least: number): number {
+    const hlen = TCP_HLEN[type];
+    const digestBytes = this.headerDigest ? TCP_DIGEST_BYTES : 0;
+    const unit = (this.pda + 1) * 4;
+    const headerBytes = hlen + digestBytes;
+    const pdo = dataBytes > 0 ? Math.ceil(headerBytes / unit) * unit : headerBytes;
+    const overhead = pdo + (dataBytes > 0 && this.dataDigest ? TCP_DIGEST_BYTES : 0);
+    const room = this.room(overhead + least);
+    if (room === 0) return -1;
+    let taken = Math.min(dataBytes, room - overhead);
+    // Whole dwords in all but the last piece.
+    if (taken < dataBytes) taken -= taken % 4;
+    const { bytes, view, at } = this.current as SendBuffer;
+    bytes.fill(0, at, at + pdo);
+    let allFlags = flags;
+    if (this.headerDigest) allFlags |= TcpFlag.hdgst;
+    if (dataBytes > 0 && this.dataDigest) allFlags |= TcpFlag.ddgst;
+    view.setUint8(at + TcpChOffset.TYPE, type);
+    view.setUint8(at + TcpChOffset.FLAGS, allFlags);
+    view.setUint8(at + TcpChOffset.HLEN, hlen);
+    view.setUint8(at + TcpChOffset.PDO, dataBytes > 0 ? pdo : 0);
+    view.setUint32(at + TcpChOffset.PLEN, overhead + taken, true);
+    this.dataAt = at + pdo;
+    return taken;
+  }
+
+  /** Where the header that was begun lies. */
+  get view(): DataView {
+    return (this.current as SendBuffer).view;
+  }
+  get at(): number {
+    return (this.current as SendBuffer).at;
+  }
+
+  addFlags(flags: number): void {
+    const at = this.at + TcpChOffset.FLAGS;
+    this.view.setUint8(at, this.view.getUint8(at) | flags);
+  }
+
+  /** Appends data to the PDU that was begun. */
+  put(source: Uint8Array, offset: number, length: number): void {
+    this.copier.copy((this.current as SendBuffer).bytes, this.dataAt, source, offset, length);
+    this.dataAt += length;
+  }
+
+  /** Ends the PDU: its header and data are written. */
+  finish(dataBytes: number): void {
+    const { current } = this;
+    assert(current !== null, "a PDU was begun");
+    const { bytes, view, at } = current;
+    const hlen = view.getUint8(at + TcpChOffset.HLEN);
+    if (this.headerDigest) view.setUint32(at + hlen, crc32c(bytes, at, hlen), true);
+    if (dataBytes > 0 && this.dataDigest) {
+      view.setUint32(this.dataAt, crc32c(bytes, this.dataAt - dataBytes, dataBytes), true);
+      this.dataAt += TCP_DIGEST_BYTES;
+    }
+    current.at = this.dataAt;
+  }
+
+  /** Gives the socket what was built since the last time. */
+  flush(): void {
+    const { current } = this;
+    if (current === null || current.sent === current.at) return;
+    const bytes = current.bytes.subarray(current.sent, current.at);
+    current.sent = current.at;
+    current.pending++;
+    this.stream.write(bytes, current.written);
+  }
+}

@@ -1,0 +1,257 @@
+/**
+ * The TCP transport of the target: listens on a socket, makes a queue with its receive ring for
+ * each connection, answers ICReq, ends connections that break the protocol. NVM Express TCP
+ * Transport Specification 1.0, section 3.
+ *
+ * The CPU is what moves the data here, so buffers are host memory: a device's memory, written by
+ * the CPU through its BAR, would be a bounce with another name. A namespace that wants peer memory
+ * gets none over TCP, counted and with the reason `cpu-moves-data`; the policy then decides.
+ *
+ * Invariants: every connection ends in `released`, and then nothing of it is left; there are at
+ * most `TCP_CONNECTIONS_MAX`, and one that sends no Connect command in time is ended.
+ *
+ * Leaves out: TLS, in-band authentication, more than one R2T per command, `SO_BUSY_POLL` and other
+ * tuning of sockets.
+ */
+
+import type { BackingMachine, HostRegion } from "../../../backing/interface.ts";
+import {
+  Copier,
+  encodeLayout,
+  type Inspectable,
+  NVMET_QUEUE_DEPTH_MAX,
+  PAGE_SIZE,
+  type Poller,
+  TCP_CONNECT_TIMEOUT_NS,
+  TCP_CONNECTIONS_MAX,
+  TCP_H2C_DATA_BYTES_MAX,
+  type Tree,
+} from "../../../core/index.ts";
+import type { ByteStream, Network, StreamListener } from "../../../platform/index.ts";
+import {
+  COMMAND_BYTES,
+  RESPONSE_BYTES,
+  TCP_ADMIN_IN_CAPSULE_BYTES,
+  TCP_C2H_TERM_REQ,
+  TCP_FES_NAMES,
+  TCP_HLEN,
+  TCP_ICRESP,
+  TcpPdu,
+} from "../../../spec/nvmf/index.ts";
+import type { Port } from "../../port.ts";
+import { TargetRequest } from "../../request.hot.ts";
+import type { Target } from "../../target.ts";
+import { PduWriter } from "./pdu-writer.hot.ts";
+import { type TcpChannelOwner, TcpTargetChannel } from "./target-channel.hot.ts";
+
+export interface TcpTargetOptions {
+  readonly target: Target;
+  readonly port: Port;
+  readonly network: Network;
+  /** Its host memory takes the data; its disks reach that. */
+  readonly machine: BackingMachine;
+  /** Largest queue. Default 128. */
+  readonly depthMax?: number;
+  /** Alignment to ask of the host, CPDA: dwords, 0's based. Default 0. */
+  readonly cpda?: number;
+  /** Something arrived: poll. */
+  readonly wake?: () => void;
+  /** Told of connections that come, go and break rules. */
+  readonly onEvent?: (event: TcpEvent) => void;
+}
+
+export interface TcpEvent {
+  readonly what: "connected" | "refused" | "terminated" | "closed";
+  readonly peer: string;
+  /** Empty for `connected`. */
+  readonly reason: string;
+}
+
+interface Session {
+  readonly channel: TcpTargetChannel;
+  readonly region: HostRegion;
+  /** When the Connect command must have come. */
+  readonly deadlineNs: number;
+}
+
+const DEPTH_MAX = 128;
+const NO_OP = (): void => undefined;
+
+export class TcpTargetTransport implements TcpChannelOwner, Poller, Inspectable {
+  readonly port: Port;
+  readonly counters = {
+    accepted: 0,
+    refused: 0,
+    closed: 0,
+    /** Connections ended by a C2HTermReq, by its FES. */
+    terminated: new Map<string, number>(),
+  };
+  private readonly options: TcpTargetOptions;
+  private readonly depthMax: number;
+  private readonly sessions = new Map<TcpTargetChannel, Session>();
+  private readonly copier = new Copier();
+  private readonly wakeUp: () => void;
+  private listener: StreamListener | null = null;
+
+  constructor(options: TcpTargetOptions) {
+    this.options = options;
+    this.port = options.port;
+    this.depthMax = Math.min(options.depthMax ?? DEPTH_MAX, NVMET_QUEUE_DEPTH_MAX);
+    this.wakeUp = options.wake ?? NO_OP;
+  }
+
+  /** Listens at the port's address. Throws `listen-failed`. */
+  async start(): Promise<void> {
+    const at = { address: this.port.address, port: Number(this.port.serviceId) };
+    this.listener = await this.options.network.listen(at, (stream) => this.accept(stream));
+  }
+
+  private accept(stream: ByteStream): void {
+    if (this.sessions.size >= TCP_CONNECTIONS_MAX) {
+      this.counters.refused++;
+      this.tell("refused", stream, `there are ${TCP_CONNECTIONS_MAX} connections already`);
+      stream.destroy();
+      return;
+    }
+    const { machine, target } = this.options;
+    const slots = this.depthMax;
+    const stride = COMMAND_BYTES + TCP_ADMIN_IN_CAPSULE_BYTES;
+    const responsesAt = slots * stride;
+    const bytes = responsesAt + slots * RESPONSE_BYTES;
+    const region = machine.allocateHost(bytes, PAGE_SIZE, "capsules");
+    const requests = Array.from({ length: slots }, (_, tag) => {
+      const at = responsesAt + tag * RESPONSE_BYTES;
+      const request = new TargetRequest(tag, region.bytes, tag * stride, region.bytes, at);
+      request.usesStream = true;
+      return request;
+    });
+    const writer = new PduWriter(stream, this.copier, this.wakeUp);
+    const cpda = this.options.cpda ?? 0;
+    const channel = new TcpTargetChannel({ owner: this, stream, writer, requests, cpda });
+    channel.queue = target.addQueue(
+      channel,
+      {
+        portId: this.port.id,
+        nic: null,
+        cpu: machine,
+        capsules: region,
+        inCapsuleBytes: TCP_ADMIN_IN_CAPSULE_BYTES,
+        depthMax: slots,
+        ioDepthMax: slots,
+        qid: -1,
+        peer: stream.peer,
+      },
+      requests,
+    );
+    const deadlineNs = target.nowNs() + TCP_CONNECT_TIMEOUT_NS;
+    this.sessions.set(channel, { channel, region, deadlineNs });
+    this.counters.accepted++;
+    this.tell("connected", stream, "");
+    stream.start(channel);
+  }
+
+  private tell(what: TcpEvent["what"], stream: ByteStream, reason: string): void {
+    this.options.onEvent?.({ what, peer: stream.peer, reason });
+  }
+
+  initialize(channel: TcpTargetChannel, digests: number): void {
+    const bytes = new Uint8Array(TCP_HLEN[TcpPdu.ICRESP]);
+    const values = {
+      "PDU-Type": TcpPdu.ICRESP,
+      HLEN: bytes.length,
+      PLEN: bytes.length,
+      CPDA: this.options.cpda ?? 0,
+      DGST: digests,
+      MAXH2CDATA: TCP_H2C_DATA_BYTES_MAX,
+    };
+    encodeLayout(TCP_ICRESP, values, bytes);
+    channel.stream.write(bytes);
+  }
+
+  terminate(channel: TcpTargetChannel): void {
+    const { fes, fei, header, headerBytes } = channel.reader;
+    const name = TCP_FES_NAMES[fes] ?? `FES ${fes}`;
+    this.counters.terminated.set(name, (this.counters.terminated.get(name) ?? 0) + 1);
+    this.tell("terminated", channel.stream, `${name}, FEI ${fei}`);
+    const hlen = TCP_HLEN[TcpPdu.C2H_TERM_REQ];
+    const bytes = new Uint8Array(hlen + headerBytes);
+    const values = {
+      "PDU-Type": TcpPdu.C2H_TERM_REQ,
+      HLEN: hlen,
+      PLEN: bytes.length,
+      FES: fes,
+      FEI: fei,
+    };
+    encodeLayout(TCP_C2H_TERM_REQ, values, bytes);
+    bytes.set(header.subarray(0, headerBytes), hlen);
+    // Behind the answers that were built before it.
+    channel.writer.flush();
+    channel.stream.write(bytes);
+  }
+
+  lost(channel: TcpTargetChannel, reason: string): void {
+    if (channel.queue !== null) this.options.target.dropQueue(channel.queue, reason);
+  }
+
+  released(channel: TcpTargetChannel): void {
+    const session = this.sessions.get(channel);
+    if (session === undefined) return;
+    this.sessions.delete(channel);
+    this.counters.closed++;
+    this.tell("closed", channel.stream, channel.ended ?? "closed");
+    this.options.machine.freeHost(session.region);
+  }
+
+  wake(): void {
+    this.wakeUp();
+  }
+
+  /** Ends connections that never said what they want; queues are polled by the target. */
+  poll(): number {
+    if (this.sessions.size === 0) return 0;
+    let done = 0;
+    const now = this.options.target.nowNs();
+    for (const { channel, deadlineNs } of this.sessions.values()) {
+      // A queue has a depth from its Connect command on.
+      if (now < deadlineNs || channel.queue === null || channel.queue.depth > 0) continue;
+      if (channel.ended !== null) continue;
+      this.lost(channel, "no Connect command in time");
+      done++;
+    }
+    return done;
+  }
+
+  /** Listens no more and ends all connections; poll until {@link connections} is 0. */
+  async close(): Promise<void> {
+    await this.listener?.close();
+    this.listener = null;
+    for (const channel of [...this.sessions.keys()]) this.lost(channel, "port closed");
+    while (this.sessions.size > 0) await Promise.resolve();
+  }
+
+  get connections(): number {
+    return this.sessions.size;
+  }
+
+  inspect(): Tree {
+    return {
+      port: this.port.id,
+      listening: this.listener !== null,
+      depthMax: this.depthMax,
+      accepted: this.counters.accepted,
+      refused: this.counters.refused,
+      closed: this.counters.closed,
+      terminated: Object.fromEntries(this.counters.terminated),
+      connections: [...this.sessions.keys()].map((channel) => ({
+        peer: channel.stream.peer,
+        ended: channel.ended,
+        headerDigest: channel.reader.headerDigest,
+        dataDigest: channel.reader.dataDigest,
+        pdus: channel.reader.pdus,
+        sendStalls: channel.writer.stalls,
+        dataDigestErrors: channel.dataDigestErrors,
+        pendingBytes: channel.stream.pendingBytes,
+      })),
+    };
+  }
+}
