@@ -12,6 +12,7 @@ import { nvmeWriteDeep, nvmeWriteSingle } from "./nvme-io.ts";
 import { nvmeModelReadDeep, nvmeModelWriteDeep, nvmeModelWriteSingle } from "./nvme-model.ts";
 import { nvmetHeap, nvmetLease, nvmetWrite } from "./nvmet-write.ts";
 import { parseLspciHex, parseLspciText } from "./parse-lspci.ts";
+import { rdmaRead4k, rdmaSend64, rdmaSend64Single } from "./rdma-ops.ts";
 import { traceOff } from "./trace-off.ts";
 import { verdictMatrix256, verdictMatrix1024 } from "./verdict-matrix.ts";
 
@@ -31,6 +32,9 @@ const BENCHES: readonly Bench[] = [
   nvmetWrite,
   nvmetLease,
   nvmetHeap,
+  rdmaSend64,
+  rdmaSend64Single,
+  rdmaRead4k,
   traceOff,
   verdictMatrix256,
   verdictMatrix1024,

@@ -9,7 +9,9 @@
 import type { Inspectable } from "../core/index.ts";
 import type { Qp, VerbsDevice } from "./verbs.ts";
 
-/** What a consumer may attach to a message, in bytes (IBA tables 106 to 113, less Annex A11's 36). */
+/**
+ * What a consumer may attach to a message, in bytes (IBA tables 106 to 113, less Annex A11's 36).
+ */
 export const CmPrivateBytes = {
   request: 56,
   reply: 196,

@@ -1,6 +1,6 @@
 /**
- * Random work on both ends of a connection over a wire that loses: every message takes effect exactly
- * once and in order, every work request completes once and in order.
+ * Random work on both ends of a connection over a wire that loses: every message takes effect
+ * exactly once and in order, every work request completes once and in order.
  */
 
 import fc from "fast-check";

@@ -89,8 +89,8 @@ export class RwContext implements Inspectable {
   }
 
   /**
-   * Appends `length` bytes at `offset` of `memory`. 0, or a negated `MapStatus`, or {@link RW_FULL}.
-   * After a failure the transfer cannot go on: `end` it.
+   * Appends `length` bytes at `offset` of `memory`. 0, or a negated `MapStatus`, or {@link
+   * RW_FULL}. After a failure the transfer cannot go on: `end` it.
    */
   add(memory: IoMemory, offset: number, length: number): number {
     const address = memory.map(this.initiator, offset, length, this.direction);

@@ -4,9 +4,9 @@
  * NIC) can stand behind the same users; the contract suite in testing/verbs-contract.ts says what
  * an implementation must do.
  *
- * Control verbs are asynchronous and throw {@link PeerlaneError}. Data verbs (`postSend`, `postRecv`,
- * `kick`, `poll`) are synchronous, allocate nothing and return integers. Work requests are
- * preallocated by the caller and copied when posted, so one object serves any number of posts.
+ * Control verbs are asynchronous and throw {@link PeerlaneError}. Data verbs (`postSend`,
+ * `postRecv`, `kick`, `poll`) are synchronous, allocate nothing and return integers. Work requests
+ * are preallocated by the caller and copied when posted, so one object serves any number of posts.
  *
  * Leaves out: shared receive queues, memory windows, atomics, address handles of other than QP 1.
  */
@@ -23,7 +23,9 @@ export const VerbsStatus = {
   queueFull: 1,
   /** More SGEs than the queue pair was made with. */
   tooManySges: 2,
-  /** The queue pair's state does not take this work (IBA 10.3.1: RECV from INIT on, SEND from RTS). */
+  /**
+   * The queue pair's state does not take this work (IBA 10.3.1: RECV from INIT on, SEND from RTS).
+   */
   badState: 3,
   /** The opcode does not exist or does not fit the queue pair's type. */
   badOpcode: 4,
@@ -184,7 +186,10 @@ export interface Mr extends Inspectable {
   readonly lkey: number;
   /** What a peer names it by. The same number as `lkey`. */
   readonly rkey: number;
-  /** First address (0 for fast registration): what local SGEs and the peer's `remoteAddress` count from. */
+  /**
+   * First address (0 for fast registration): what local SGEs and the peer's `remoteAddress` count
+   * from.
+   */
   readonly address: number;
   readonly length: number;
   readonly access: number;

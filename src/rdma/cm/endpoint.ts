@@ -1,6 +1,6 @@
 /**
- * One connection as its manager sees it: ids, addresses, queue pair, state, the message that is sent
- * again until it is answered. The state machine is in manager.ts.
+ * One connection as its manager sees it: ids, addresses, queue pair, state, the message that is
+ * sent again until it is answered. The state machine is in manager.ts.
  */
 
 import { assert, type Tree } from "../../core/index.ts";

@@ -1,6 +1,6 @@
 /**
- * Messages of the connection manager that wait for an answer, and the connections they are of: who is
- * there, what is sent again when, and how time passes while everybody waits.
+ * Messages of the connection manager that wait for an answer, and the connections they are of: who
+ * is there, what is sent again when, and how time passes while everybody waits.
  *
  * Time: deadlines are on the machine's clock. A simulated clock stands still while nobody moves it,
  * so with an answer outstanding and nothing else to do, `idle` lets a part of the time-out pass.

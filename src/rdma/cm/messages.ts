@@ -1,6 +1,6 @@
 /**
- * Fields of connection messages from what the manager knows, and back: the packing of several values
- * in one byte stays here. Layouts in spec/rdma/cm.ts.
+ * Fields of connection messages from what the manager knows, and back: the packing of several
+ * values in one byte stays here. Layouts in spec/rdma/cm.ts.
  */
 
 import { PeerlaneError } from "../../core/index.ts";
