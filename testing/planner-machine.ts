@@ -4,6 +4,7 @@
  * which root complex it is, can be said.
  */
 
+import { bdfBus } from "../src/core/index.ts";
 import type { Host, Machine } from "../src/machine/index.ts";
 import { MachineBuilder, type Node } from "./machine-builder.ts";
 
@@ -34,10 +35,14 @@ export function plannerMachine(options: PlannerMachineOptions = {}) {
   });
   const root = builder.root();
   builder.endpoint(root, { vendor, device, classCode: 0x060000, bars: [] });
-  const left = builder.rootPort(root, { acs });
-  const { upstream, ports } = builder.switch(left, 3, { acs });
+  const port = { acs, vendor: 0x8086, device: 0x7000 };
+  const bridge = { acs, vendor: 0x1000, device: 0xc030, generation: 5, width: 16 };
+  const { acs: _none, ...plainBridge } = bridge;
+  const left = builder.rootPort(root, port);
+  const { upstream, ports } = builder.switch(left, 3, bridge, plainBridge);
   const disk = builder.endpoint(ports[0], {
     classCode: NVME,
+    vendor: 0x144d,
     bars: [16384, 16 * MIB],
     generation: 4,
     width: 4,
@@ -50,8 +55,14 @@ export function plannerMachine(options: PlannerMachineOptions = {}) {
     generation: 5,
     width: 16,
   });
-  const audio = builder.endpoint(ports[1], { classCode: AUDIO, slot: 0, fn: 1, bars: [16384] });
-  const right = builder.rootPort(root, { acs });
+  const audio = builder.endpoint(ports[1], {
+    classCode: AUDIO,
+    vendor: 0x10de,
+    slot: 0,
+    fn: 1,
+    bars: [16384],
+  });
+  const right = builder.rootPort(root, port);
   const nic = builder.endpoint(right, {
     classCode: NIC,
     vendor: 0x15b3,
@@ -59,14 +70,15 @@ export function plannerMachine(options: PlannerMachineOptions = {}) {
     generation: 5,
     width: 16,
   });
-  const far = builder.switch(builder.rootPort(root, { acs }), 2, { acs });
+  const far = builder.switch(builder.rootPort(root, port), 2, bridge, plainBridge);
   const farDisk = builder.endpoint(far.ports[0], {
     classCode: NVME,
+    vendor: 0x144d,
     bars: [16384, 32 * MIB],
     generation: 3,
     width: 4,
   });
-  const machine: Machine = builder.build();
+  const machine = withTrainedLinks(builder.build());
   const bdfOf = (node: Node) => node.bdf;
   return {
     machine,
@@ -83,4 +95,14 @@ export function plannerMachine(options: PlannerMachineOptions = {}) {
     freePort: bdfOf(ports[2]),
     farFreePort: bdfOf(far.ports[1]),
   };
+}
+
+/** A link has one speed: ports below which a card sits run at the card's. */
+function withTrainedLinks(machine: Machine): Machine {
+  const functions = machine.functions.map((fn) => {
+    const below = machine.functions.find(({ bdf }) => bdfBus(bdf) === fn.bridge?.secondary);
+    if (fn.pcie === null || below?.pcie == null || below.bridge !== null) return fn;
+    return { ...fn, pcie: { ...fn.pcie, link: below.pcie.link } };
+  });
+  return { ...machine, functions };
 }

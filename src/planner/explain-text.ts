@@ -1,65 +1,221 @@
-/** An explanation as text for a terminal. */
+/** An explanation as text for a terminal: the three answers side by side first, then why, then how. */
 
-import { alignColumns, type Bdf, formatBdf, hex, type Paint, PLAIN, wrap } from "../core/index.ts";
-import type { RouteReport } from "../fabric/index.ts";
-import type { Verdict } from "../p2p/index.ts";
-import type { PairExplanation, Routable } from "./explain.ts";
+import {
+  alignColumns,
+  formatBdf,
+  formatBytes,
+  hex,
+  type Paint,
+  PLAIN,
+  wrap,
+} from "../core/index.ts";
+import { MachineIndex, type PciFunction } from "../machine/index.ts";
+import { formatVersion, REASONS, type Verdict } from "../p2p/index.ts";
+import { formatRate } from "./bandwidth.ts";
+import type { DirectionAnswer, PairExplanation } from "./explain.ts";
+import { addressLines, remedyLines } from "./explain-text-advice.ts";
+import { deviceName, kindName } from "./interest.ts";
+import type { Outcome, Strength } from "./knowledge.ts";
+import { comesBackTheSameWay, isSameWay, pathLines } from "./path-text.ts";
 
 const TEXT_COLUMNS = 100;
 
 export function renderExplanation(explanation: PairExplanation, paint: Paint = PLAIN): string {
-  const { initiator, owner, permitted, routable, bar } = explanation;
-  const target = bar === null ? "memory" : `BAR${bar.index} at ${hex(bar.address)}`;
-  const lines = [
-    `${paint.name(formatBdf(initiator))} to ${target} of ${paint.name(formatBdf(owner))}`,
-    "",
-    ...permittedLines(permitted, paint),
+  const sections = [
+    headLines(explanation, paint),
+    tableLines(explanation, paint),
+    whyLines(explanation, paint),
+    provenLines(explanation, paint),
+    addressLines(explanation, paint),
+    ...wayLines(explanation, paint),
+    speedLines(explanation, paint),
+    remedyLines(explanation, paint),
+    noteLines(explanation, paint),
   ];
-  for (const entry of routable) lines.push("", ...routableLines(entry, paint));
-  return `${lines.join("\n")}\n`;
+  const lines = sections
+    .filter((section) => section.length > 0)
+    .flatMap((section) => ["", ...section]);
+  return `${lines.slice(1).join("\n")}\n`;
 }
 
-function permittedLines(verdict: Verdict, paint: Paint): string[] {
-  const allowed = verdict.route !== "none";
-  const word = allowed ? paint.good("yes") : paint.bad("no");
-  const how = allowed ? `${verdict.mapType}, distance ${verdict.distance}` : verdict.mapType;
-  const lines = [`${paint.bold("permitted")}  ${word}  ${how}  ${paint.dim(verdict.ruleSet)}`];
-  lines.push(...indent(wrap(verdict.text, TEXT_COLUMNS)));
-  const evidence = verdict.evidence.map(({ bdf, register, offset, value, decoded }) => [
-    paint.dim("evidence"),
+function headLines(
+  { initiator, owner, bar, rules, iommu, machine }: PairExplanation,
+  paint: Paint,
+) {
+  const size = bar?.sizeBytes == null ? "" : `, ${formatBytes(bar.sizeBytes)}`;
+  const memory = bar === null ? "memory" : `BAR${bar.index} (${hex(bar.address)}${size})`;
+  const name = (fn: PciFunction): string =>
+    `${paint.name(formatBdf(fn.bdf))} ${kindName(fn)} ${paint.dim(deviceName(fn))}`;
+  const mode = `IOMMU ${iommu.mode}${iommu.isKnown ? "" : " (not in the dump: taken as off)"}`;
+  return [
+    `${name(initiator)}`,
+    `  to ${memory} of ${name(owner)}`,
+    paint.dim(`  ${machine.name}, Linux ${formatVersion(rules.version)}, ${mode}`),
+  ];
+}
+
+function tableLines({ directions }: PairExplanation, paint: Paint): string[] {
+  const head = ["", "permitted", "routable", "proven"].map((text) => paint.bold(text));
+  const rows = directions.map((answer) => [
+    paint.bold(answer.direction),
+    permittedCell(answer.permitted, paint),
+    routableCell(answer, paint),
+    provenCell(answer, paint),
+  ]);
+  return alignColumns([head, ...rows]);
+}
+
+function permittedCell(verdict: Verdict, paint: Paint): string {
+  if (verdict.route === "none") return `${paint.bad("no")}   ${verdict.mapType}`;
+  return `${paint.good("yes")}  ${verdict.mapType}, distance ${verdict.distance}`;
+}
+
+function routableCell({ route, reachesRoot }: DirectionAnswer, paint: Paint): string {
+  if (route === null) return `${paint.warn("?")}    no BAR with an address in the dump`;
+  if (route.status !== 0) return `${paint.bad("no")}   ${route.statusName}`;
+  if (route.target?.kind !== "bar") return `${paint.bad("no")}   lands in ${route.target?.kind}`;
+  return reachesRoot
+    ? `${paint.warn("yes")}  if the root complex forwards it`
+    : `${paint.good("yes")}  below the root complex`;
+}
+
+const OUTCOMES: Readonly<Record<Outcome, string>> = {
+  works: "yes",
+  fails: "no   reports an error",
+  drops: "no   vanishes silently",
+  corrupts: "no   reports success, data is WRONG",
+  unknown: "?    nothing is known",
+};
+
+function provenCell({ proven, reachesRoot }: DirectionAnswer, paint: Paint): string {
+  const text = OUTCOMES[proven.outcome];
+  if (proven.outcome === "unknown") return paint.warn(text);
+  if (proven.outcome !== "works") return paint.bad(text);
+  const by = proven.fact?.title ?? (reachesRoot ? "" : "no root complex on the way");
+  return `${paint.good(text)}  ${by}`.trimEnd();
+}
+
+function whyLines({ permitted, acs }: PairExplanation, paint: Paint): string[] {
+  const lines = [`${paint.bold("why")}  rule ${paint.name(permitted.rule)}`];
+  const reason = REASONS.find(({ code }) => code === permitted.reason)?.text ?? permitted.text;
+  lines.push(...indent(wrap(`${sentence(reason)}.`, TEXT_COLUMNS - 2)));
+  const evidence = permitted.evidence.map(({ bdf, register, offset, value, decoded }) => [
     bdf === null ? "host" : formatBdf(bdf),
     offset === null ? register : `${register} (${hex(offset)})`,
     typeof value === "number" ? hex(value) : (value ?? ""),
     decoded,
   ]);
   lines.push(...indent(alignColumns(evidence)));
-  for (const text of verdict.assumptions) lines.push(...indent([paint.warn(`assumed: ${text}`)]));
-  verdict.remedies.forEach(({ text, command, weakensIsolation }, i) => {
-    const mark = weakensIsolation ? paint.warn(" (weakens isolation)") : "";
-    lines.push(...indent([`${paint.bold(`remedy ${i + 1}`)}  ${text}${mark}`]));
-    if (command !== null) lines.push(...indent([`          ${paint.name(command)}`]));
-  });
+  if (acs.length > 0) lines.push(...indent(acsLines(acs, paint)));
   return lines;
 }
 
-function routableLines({ direction, route, unknown }: Routable, paint: Paint): string[] {
-  const head = paint.bold(`routable, ${direction}`);
-  if (route === null) return [`${head}  ${paint.warn("unknown")}  ${unknown ?? ""}`];
-  const ok = route.status === 0;
-  const word = ok ? paint.good("yes") : paint.bad("no");
-  const via = route.viaRootComplex ? "through the root complex" : "below the root complex";
-  return [`${head}  ${word}  ${route.statusName}, ${via}`, ...indent(hopLines(route, paint))];
-}
-
-function hopLines(route: RouteReport, paint: Paint): string[] {
-  const rows = route.hops.map((hop) => [
-    paint.name(hop.bdf === null ? hop.role : formatBdf(hop.bdf as Bdf)),
-    hop.bdf === null ? "" : paint.dim(hop.role),
-    hop.decision,
-    hop.link === null ? "" : paint.dim(`gen${hop.link.generation} x${hop.link.width}`),
-    hop.reason,
+function acsLines(acs: PairExplanation["acs"], paint: Paint): string[] {
+  const rows = acs.map(({ bdf, side, control, offset, redirecting, harmless }) => [
+    formatBdf(bdf),
+    control === null || offset === null
+      ? "ACS ?"
+      : `ACS Control (${hex(offset)}) ${hex(control, 4)}`,
+    control === null ? paint.warn("not in the dump") : bitsText(redirecting, harmless, paint),
+    paint.dim(side === "common" ? "common bridge" : `${side}'s side`),
   ]);
-  return alignColumns(rows);
+  return ["", paint.dim("ACS on the way"), ...alignColumns(rows)];
 }
 
-const indent = (lines: readonly string[]): string[] => lines.map((line) => `  ${line}`);
+function bitsText(redirecting: string, harmless: string, paint: Paint): string {
+  if (redirecting === "" && harmless === "") return "clear";
+  const bad = redirecting === "" ? "" : paint.bad(`${redirecting}: redirect`);
+  const good = harmless === "" ? "" : paint.dim(`${harmless}: do not`);
+  return [bad, good].filter((text) => text !== "").join("  ");
+}
+
+const sentence = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
+
+const STRENGTHS: Readonly<Record<Strength, string>> = {
+  measured: "measured",
+  statement: "stated by a vendor",
+  "kernel-list": "the kernel relies on it",
+};
+
+function provenLines({ directions, devices }: PairExplanation, paint: Paint): string[] {
+  const facts = new Map(
+    directions.flatMap(({ proven: { fact } }) => (fact === null ? [] : [[fact.id, fact] as const])),
+  );
+  const lines: string[] = [];
+  for (const { title, text, source, strength } of facts.values()) {
+    lines.push(...indent(wrap(`${title}: ${text}.`, TEXT_COLUMNS - 2)));
+    lines.push(`  ${paint.dim(`${STRENGTHS[strength]}; ${source}`)}`);
+  }
+  if (directions.some(({ proven }) => proven.outcome === "unknown")) {
+    const [unknown] = directions.filter(({ proven }) => proven.outcome === "unknown");
+    lines.push(...indent(wrap(`${unknown.proven.text}.`, TEXT_COLUMNS - 2)));
+  }
+  for (const { text, source } of devices) {
+    const sentence = `${paint.warn("device")}: ${text}.`;
+    lines.push(...indent(wrap(sentence, TEXT_COLUMNS - 2)), `  ${paint.dim(source)}`);
+  }
+  return lines.length === 0 ? [] : [paint.bold("proven"), ...lines];
+}
+
+/** The way of a write and that of a read, once where they are the same. */
+function wayLines({ machine, directions }: PairExplanation, paint: Paint): string[][] {
+  const index = new MachineIndex(machine);
+  const drawn: string[][] = [];
+  const [first] = directions;
+  for (const { direction, route, bandwidth } of directions) {
+    if (route === null) continue;
+    if (first.route !== null && first.route !== route && isSameWay(first.route, route)) {
+      const hasFailed = route.status !== 0;
+      if (hasFailed || comesBackTheSameWay(route)) {
+        const end = hasFailed ? `it ends there: ${route.statusName}` : "its data comes back by it";
+        drawn.push([`a read goes the same way, and ${end}`]);
+        continue;
+      }
+    }
+    const requestRates = direction === "write" ? bandwidth : null;
+    const title = paint.bold(direction === "write" ? "a write goes" : "a read goes");
+    drawn.push([title, ...indent(pathLines(index, route.hops, requestRates, paint))]);
+    if (direction === "read" && route.completionHops.length > 0) {
+      const back = pathLines(index, route.completionHops, bandwidth, paint);
+      drawn.push([paint.bold("its data comes back"), ...indent(back)]);
+    }
+  }
+  return drawn;
+}
+
+function speedLines({ directions, permitted }: PairExplanation, paint: Paint): string[] {
+  if (permitted.route === "none") {
+    return [
+      `${paint.bold("speed")}  none: not at all, or through host memory: every byte crosses both ` +
+        "devices' links and twice DRAM",
+    ];
+  }
+  const lines = directions.map(({ direction, bandwidth, reachesRoot, route }) => {
+    const link = bandwidth?.narrowest ?? null;
+    if (route !== null && route.status !== 0) return `${direction}: none, it does not arrive`;
+    if (route === null || link === null || link.bytesPerSecond === null) {
+      return `${direction}: unknown, the dump does not tell the links`;
+    }
+    const kind = reachesRoot ? "through the root complex, at most" : "direct, switch speed,";
+    const mps = `MPS ${bandwidth?.maxPayload}, MRRS ${bandwidth?.maxReadRequest}`;
+    return `${direction}: ${kind} ${formatRate(link.bytesPerSecond)} ${paint.dim(
+      `(gen${link.generation} x${link.width} below ${formatBdf(link.upper)}, ${mps})`,
+    )}`;
+  });
+  return lines.map((line, i) => (i === 0 ? `${paint.bold("speed")}  ${line}` : `       ${line}`));
+}
+
+function noteLines({ permitted, depends, notes }: PairExplanation, paint: Paint): string[] {
+  const lines: string[] = [];
+  for (const { text, remedy } of depends) {
+    lines.push(...wrap(`${paint.warn("depends")}  ${text}; ${remedy}`, TEXT_COLUMNS));
+  }
+  for (const text of permitted.assumptions) {
+    lines.push(...wrap(`${paint.warn("assumed")}  ${text}`, TEXT_COLUMNS));
+  }
+  for (const text of notes) lines.push(...wrap(`${paint.warn("note")}  ${text}`, TEXT_COLUMNS));
+  return lines;
+}
+
+const indent = (lines: readonly string[]): string[] =>
+  lines.map((line) => (line === "" ? line : `  ${line}`));

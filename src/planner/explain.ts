@@ -1,114 +1,202 @@
 /**
- * One pair, explained: may `initiator` reach the memory of `owner`, by which route, why not, what would
- * fix it. Permitted (the kernel's rules) and routable (what the hardware would do with a request) are
- * answered apart; they differ in both directions, and the difference is what people trip over.
+ * One pair, explained: may A reach the memory of B, by which route, why not, what fixes it.
  *
- * Leaves out, for now: what is proven of root complexes, remedies verified on a copy of the machine.
+ * Three questions stay apart in every answer: permitted (the rules of a kernel), routable (what PCI
+ * Express does with the request, from the fabric), proven (what is known of the root complex). The
+ * kernel may refuse what would route, and permit what a root complex corrupts.
  */
 
-import { type Bdf, formatBdf, hex } from "../core/index.ts";
-import { buildFabric, type RouteReport } from "../fabric/index.ts";
-import type { IommuMode, Machine } from "../machine/index.ts";
-import { type KernelVersion, Rules, ruleSetFor, Topology, type Verdict } from "../p2p/index.ts";
+import { type Bdf, UsageError } from "../core/index.ts";
+import type { RouteReport } from "../fabric/index.ts";
+import { type IommuMode, type Machine, MachineIndex, type PciFunction } from "../machine/index.ts";
+import {
+  cpuFacts,
+  LATEST_KERNEL,
+  type Rules,
+  type TlpVerdict,
+  Topology,
+  type Verdict,
+} from "../p2p/index.ts";
+import { type AcsOnPath, acsOnPath, harmlessText } from "./acs-path.ts";
+import {
+  type AddressAdvice,
+  adviseAddress,
+  formFor,
+  type ModeEffect,
+  modeEffects,
+} from "./address.ts";
+import { type Bandwidth, bandwidthOf } from "./bandwidth.ts";
+import { type Dependence, dependencesOf } from "./dependence.ts";
+import {
+  type DeviceFact,
+  deviceFacts,
+  isQemu,
+  type Proven,
+  provenOf,
+  type RootComplex,
+} from "./knowledge.ts";
+import { rulesFor } from "./machine-rules.ts";
+import { type Direction, PathProbe, type SharedBar, sharedBar } from "./probe.ts";
+import { remediesFor, type VerifiedRemedy } from "./remedies.ts";
+import { type GateRemedy, gateRemedies } from "./remedy-gates.ts";
 
 export interface ExplainOptions {
-  readonly kernel?: KernelVersion | undefined;
-  readonly iommu?: IommuMode | undefined;
+  /** Both when not given. */
+  readonly direction?: Direction | "both" | undefined;
+  /** Id of a rule set. */
+  readonly rules?: string | undefined;
+  /** Which BAR of the owner; the largest when not given. */
+  readonly bar?: number | undefined;
 }
 
-/** What the hardware would do; `route` is null where there is nothing to send a request to. */
-export interface Routable {
-  readonly direction: "read" | "write";
+/** One direction: permitted, routable, proven, and how fast it can be. */
+export interface DirectionAnswer {
+  readonly direction: Direction;
+  readonly permitted: TlpVerdict;
+  /** Null where there is no address to send a request to. */
   readonly route: RouteReport | null;
-  /** Why there is no route to report. */
-  readonly unknown: string | null;
+  /** Requests or completions pass the root complex. */
+  readonly reachesRoot: boolean;
+  readonly proven: Proven;
+  readonly bandwidth: Bandwidth | null;
 }
 
 export interface PairExplanation {
-  readonly initiator: Bdf;
-  readonly owner: Bdf;
+  readonly machine: Machine;
+  readonly initiator: PciFunction;
+  readonly owner: PciFunction;
+  readonly rules: Rules;
+  readonly iommu: { readonly mode: IommuMode; readonly isKnown: boolean };
+  readonly bar: SharedBar | null;
+  /** The worst of the directions asked for. */
   readonly permitted: Verdict;
-  readonly routable: readonly Routable[];
-  /** BAR that the requests were sent to; null when the owner has none with an address. */
-  readonly bar: { readonly index: number; readonly address: number } | null;
+  readonly directions: readonly DirectionAnswer[];
+  /** Null where there is no BAR with an address. */
+  readonly address: AddressAdvice | null;
+  readonly modes: readonly ModeEffect[];
+  readonly acs: readonly AcsOnPath[];
+  readonly devices: readonly DeviceFact[];
+  readonly remedies: readonly VerifiedRemedy[];
+  /** What opens a closed gate on the way: Bus Master Enable, Memory Space Enable. */
+  readonly gates: readonly GateRemedy[];
+  /** What the dump does not tell and would change the verdict. */
+  readonly depends: readonly Dependence[];
+  readonly notes: readonly string[];
 }
 
-/** Throws `no-such-function` for names that the machine does not have. */
+/** Throws `no-such-function` for names that the machine does not have, `no-such-bar`. */
 export function explainPair(
   machine: Machine,
   initiator: Bdf,
   owner: Bdf,
   options: ExplainOptions = {},
 ): PairExplanation {
-  const topology = new Topology(machine);
-  topology.index.requireIndex(initiator);
-  const position = topology.index.requireIndex(owner);
-  const { kernel } = options;
-  const rules = new Rules(topology, kernel === undefined ? undefined : ruleSetFor(kernel), kernel);
-  const bar = memoryBar(machine.functions[position]?.bars ?? []);
-  const directions = ["write", "read"] as const;
-  if (bar === null) {
-    const unknown = `${formatBdf(owner)} has no memory BAR with an address in the dump`;
-    return {
-      initiator,
-      owner,
-      permitted: rules.verdict(owner, initiator),
-      routable: directions.map((direction) => ({ direction, route: null, unknown })),
-      bar,
-    };
-  }
-  const fabric = buildFabric(machine, { iommu: options.iommu ?? "off" });
+  const index = new MachineIndex(machine);
+  const from = machine.functions[index.requireIndex(initiator)];
+  const to = machine.functions[index.requireIndex(owner)];
+  const { rules, notes } = rulesFor(machine, options.rules, new Topology(machine, index));
+  const mode = machine.host.iommu ?? "off";
+  const bar = sharedBar(to, options.bar);
+  if (bar === null && options.bar !== undefined) throw noSuchBar(to, options.bar);
+  const probe = bar === null ? null : new PathProbe(index, initiator, owner, bar);
+  const asked = directionsOf(options.direction);
+  const verdicts = asked.map((direction) => rules.tlpVerdict(owner, initiator, direction));
+  const permitted = worstOf(verdicts);
+  const complexes = complexesOf(rules, permitted, mode);
+  const acs = acsOnPath(index, initiator, owner);
+  const judge = (now: Machine, client = initiator, provider = owner): Verdict => {
+    const changed = rulesFor(now, options.rules).rules;
+    return worstOf(asked.map((direction) => changed.tlpVerdict(provider, client, direction)));
+  };
+  const question = { index, initiator, owner, verdict: permitted, rules: options.rules, judge };
   return {
-    initiator,
-    owner,
-    permitted: rules.verdict(owner, initiator),
-    routable: directions.map((direction) => ({
-      direction,
-      route: fabric.route(initiator, bar.address, direction),
-      unknown: null,
-    })),
+    machine,
+    initiator: from,
+    owner: to,
+    rules,
+    iommu: { mode, isKnown: machine.host.iommu !== null },
     bar,
+    permitted,
+    directions: verdicts.map((verdict) => answer(verdict, { index, probe, complexes, mode })),
+    address: probe === null ? null : adviseAddress(probe, permitted, mode),
+    modes: probe === null ? [] : modeEffects(probe, permitted),
+    acs,
+    devices: [...new Set([...deviceFacts(from), ...deviceFacts(to)])],
+    remedies: remediesFor(question),
+    gates: probe === null ? [] : gateRemedies(index, probe, permitted, mode),
+    depends: dependencesOf(question, acs),
+    notes: [...notes, ...harmlessText(acs), ...machineNotes(machine)],
   };
 }
 
-type Bars = Machine["functions"][number]["bars"];
+const directionsOf = (wanted: ExplainOptions["direction"]): readonly Direction[] =>
+  wanted === "write" || wanted === "read" ? [wanted] : ["write", "read"];
 
-/** The largest memory BAR with an address: the one that would be shared. */
-function memoryBar(bars: Bars): { index: number; address: number } | null {
-  const usable = bars.filter(
-    ({ kind, address, index }) => kind !== "io" && address !== 0 && index < 6,
-  );
-  const size = (bar: Bars[number]): number => bar.sizeBytes ?? 0;
-  const best = [...usable].sort((a, b) => size(b) - size(a) || a.index - b.index)[0];
-  return best === undefined ? null : { index: best.index, address: best.address };
+const BADNESS: Readonly<Record<Verdict["route"], number>> = {
+  none: 3,
+  "host-bridge": 2,
+  bus: 1,
+  self: 0,
+};
+
+/** The first of those that are worst. */
+function worstOf<V extends Verdict>(verdicts: readonly V[]): V {
+  return verdicts.reduce((worst, one) => (BADNESS[one.route] > BADNESS[worst.route] ? one : worst));
 }
 
-/** Plain data for `--json`. */
-export function explanationJson(explanation: PairExplanation): Record<string, unknown> {
-  const { permitted, routable, bar } = explanation;
-  const name = (bdf: Bdf | null): string | null => (bdf === null ? null : formatBdf(bdf));
+interface Asked {
+  readonly index: MachineIndex;
+  readonly probe: PathProbe | null;
+  readonly complexes: readonly RootComplex[];
+  readonly mode: IommuMode;
+}
+
+function answer(permitted: TlpVerdict, asked: Asked): DirectionAnswer {
+  const { index, probe, complexes, mode } = asked;
+  const { direction } = permitted;
+  const route = probe === null ? null : probe.route(mode, formFor(permitted, mode), direction);
+  const reachesRoot = route !== null && [...route.hops, ...route.completionHops].some(isAtRoot);
+  // What the rules send up is asked of the root complex, even where it is stopped before.
+  const isSentUp = permitted.route !== "bus" && permitted.route !== "self";
   return {
-    initiator: name(explanation.initiator),
-    owner: name(explanation.owner),
-    permitted: {
-      ...permitted,
-      provider: name(permitted.provider),
-      client: name(permitted.client),
-      hop: name(permitted.hop),
-      evidence: permitted.evidence.map((entry) => ({ ...entry, bdf: name(entry.bdf) })),
-    },
-    bar: bar === null ? null : { index: bar.index, address: hex(bar.address) },
-    routable: routable.map(({ direction, route, unknown }) => ({
-      direction,
-      unknown,
-      outcome: route?.statusName ?? null,
-      viaRootComplex: route?.viaRootComplex ?? null,
-      hops: (route?.hops ?? []).map((hop) => ({
-        ...hop,
-        bdf: name(hop.bdf),
-        address: hex(hop.address),
-        link: hop.link === null ? null : { ...hop.link, upper: name(hop.link.upper) },
-      })),
-    })),
+    direction,
+    permitted,
+    route,
+    reachesRoot,
+    proven: provenOf(complexes, direction, reachesRoot || isSentUp),
+    bandwidth: route === null ? null : bandwidthOf(index, route),
   };
+}
+
+const isAtRoot = ({ role }: RouteReport["hops"][number]): boolean =>
+  role === "root-complex" || role === "iommu";
+
+/** The root complexes at both ends; one where they share it. */
+export function complexesOf(rules: Rules, verdict: Verdict, iommu: IommuMode): RootComplex[] {
+  const { topology } = rules;
+  const ends = [verdict.provider, verdict.client].map((bdf) => topology.find(bdf));
+  const roots = new Set(ends.filter((at) => at >= 0).map((at) => topology.rootBus[at]));
+  const cpu = cpuFacts(topology, LATEST_KERNEL);
+  return [...roots].map((root) => ({
+    machine: topology.machine,
+    first: topology.rootBuses[root].first,
+    iommu,
+    cpuVendor: cpu.vendor,
+    cpuFamily: cpu.family,
+  }));
+}
+
+function machineNotes(machine: Machine): string[] {
+  if (!isQemu(machine)) return [];
+  return [
+    "this is a virtual machine: its tree is not the host's. Whether peers reach each other is decided " +
+      "by the host's switches, ACS and IOMMU; explain the host's dump too",
+  ];
+}
+
+function noSuchBar(fn: PciFunction, wanted: number): UsageError {
+  const there = fn.bars.filter(({ kind, address }) => kind !== "io" && address !== 0);
+  return new UsageError("no-such-bar", `there is no memory BAR ${wanted} with an address`, {
+    remedy: `name one of ${there.map(({ index }) => index).join(", ") || "none: it has no memory"}`,
+  });
 }

@@ -1,11 +1,12 @@
 /** Planner: answers for people who have a machine: its tree, who reaches whom, why not, what helps. */
 
 export {
+  type DirectionAnswer,
   type ExplainOptions,
   explainPair,
-  explanationJson,
   type PairExplanation,
 } from "./explain.ts";
+export { explanationJson } from "./explain-json.ts";
 export { renderExplanation } from "./explain-text.ts";
 export {
   type MatrixOptions,
@@ -15,6 +16,7 @@ export {
   matrixOf,
 } from "./matrix.ts";
 export { renderMatrix } from "./matrix-text.ts";
+export { type AddressForm, type Direction, PathProbe, sharedBar } from "./probe.ts";
 export { renderTopo, type TopoOptions } from "./topo.ts";
 export {
   applyWhatIf,

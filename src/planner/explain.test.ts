@@ -1,0 +1,207 @@
+import { describe, expect, it } from "vitest";
+import { plannerMachine } from "../../testing/planner-machine.ts";
+import { shippedMachine } from "../../testing/recorded.ts";
+import { type Bdf, formatBdf, parseBdf } from "../core/index.ts";
+import { type Machine, setCommand, setHost } from "../machine/index.ts";
+import {
+  applyWhatIf,
+  explainPair,
+  explanationJson,
+  parseWhatIf,
+  renderExplanation,
+} from "./index.ts";
+
+const kinds = (machine: Machine, a: Bdf, b: Bdf): string[] =>
+  explainPair(machine, a, b).remedies.map(({ kind }) => kind);
+
+describe("a pair below one switch", () => {
+  const { machine, gpu, disk, diskPort } = plannerMachine();
+
+  it("is permitted, routable and proven, by the bus address, at the speed of the narrowest link", () => {
+    const answer = explainPair(machine, gpu, disk);
+    expect(answer.permitted).toMatchObject({ mapType: "BUS_ADDR", distance: 4 });
+    expect(answer.address?.form).toBe("bus");
+    for (const { route, reachesRoot, proven, bandwidth } of answer.directions) {
+      expect(route?.status).toBe(0);
+      expect(reachesRoot).toBe(false);
+      expect(proven.outcome).toBe("works");
+      expect(bandwidth?.narrowest?.upper).toBe(diskPort);
+      expect(bandwidth?.narrowest).toMatchObject({ generation: 4, width: 4 });
+      // gen4 x4 at MPS 256: facts.md section 8.
+      expect((bandwidth?.narrowest?.bytesPerSecond ?? 0) / 1e9).toBeGreaterThan(6);
+      expect((bandwidth?.narrowest?.bytesPerSecond ?? 0) / 1e9).toBeLessThan(7.3);
+    }
+    expect(answer.remedies).toEqual([]);
+  });
+
+  it("takes one direction when one is asked for", () => {
+    const { directions } = explainPair(machine, gpu, disk, { direction: "read" });
+    expect(directions.map(({ direction }) => direction)).toEqual(["read"]);
+  });
+
+  it("says that bits that do not redirect are not to blame", () => {
+    const only = plannerMachine({ acs: 0x53 });
+    const { permitted, notes } = explainPair(only.machine, only.gpu, only.disk);
+    expect(permitted.mapType).toBe("BUS_ADDR");
+    expect(notes.join()).toMatch(/SV TB UF DT.*only RR, CR and EC do/);
+  });
+});
+
+describe("a pair that ACS redirects", () => {
+  const { machine, gpu, disk, diskPort, gpuPort } = plannerMachine({
+    acs: 0x1d,
+    host: { iommu: "strict" },
+  });
+
+  it("is refused; remedies are verified, and the least change comes first", () => {
+    const { permitted, remedies } = explainPair(machine, gpu, disk);
+    expect(permitted.mapType).toBe("NOT_SUPPORTED");
+    expect(remedies.map(({ kind }) => kind)).toEqual([
+      "register-write",
+      "config-acs",
+      "disable-acs-redir",
+      "iommu-off",
+    ]);
+    for (const { after } of remedies) expect(after.mapType).toBe("BUS_ADDR");
+    for (const { weakensIsolation } of remedies) expect(weakensIsolation).toBe(true);
+  });
+
+  it("gives commands that do what the verdict was made with", () => {
+    const [setpci, config, disable] = explainPair(machine, gpu, disk).remedies;
+    const writes = [...setpci.command!.matchAll(/setpci -s (\S+) ECAP_ACS\+0x6\.w=0000:(\w{4})/g)];
+    expect(writes.map(([, bdf]) => parseBdf(bdf)).sort()).toEqual([diskPort, gpuPort].sort());
+    const words = writes.map(([, bdf, mask]) => `${bdf}=${0x1d & ~Number.parseInt(mask, 16)}`);
+    const changed = applyWhatIf(machine, parseWhatIf({ setAcs: words }));
+    expect(explainPair(changed.machine, gpu, disk).permitted.mapType).toBe("BUS_ADDR");
+    expect(config.command).toBe(
+      `pci=config_acs=xxx00xx@${formatBdf(gpuPort)};xxx00xx@${formatBdf(diskPort)}`,
+    );
+    expect(disable.command).toBe(
+      `pci=disable_acs_redir=${formatBdf(gpuPort)};${formatBdf(diskPort)}`,
+    );
+  });
+
+  it("changes one port where one redirects", () => {
+    const plain = plannerMachine();
+    const word = parseWhatIf({ setAcs: [`${formatBdf(plain.diskPort)}=0x29`] });
+    const { machine: now } = applyWhatIf(plain.machine, word);
+    const [setpci, config] = explainPair(now, plain.gpu, plain.disk).remedies;
+    expect(setpci.command).toBe(`setpci -s ${formatBdf(diskPort)} ECAP_ACS+0x6.w=0000:0028`);
+    expect(config.command).toBe(`pci=config_acs=x0x0xxx@${formatBdf(diskPort)}`);
+  });
+
+  it("offers config_acs from 6.11 on, and warns of the kernels that misread lists", () => {
+    const old = setHost(machine, { kernelVersion: "6.1.0" });
+    expect(kinds(old, gpu, disk)).not.toContain("config-acs");
+    const misread = explainPair(setHost(machine, { kernelVersion: "6.12.0" }), gpu, disk);
+    expect(misread.remedies[1].caution).toMatch(/misread lists/);
+  });
+
+  it("faults by the bus address under a translating IOMMU, and passes by an IOVA", () => {
+    const answer = explainPair(machine, gpu, disk);
+    const strict = answer.modes.find(({ mode }) => mode === "strict");
+    expect(strict).toMatchObject({ form: "iova", outcome: "arrives, through the root complex" });
+    expect(strict?.wrongOutcome).not.toMatch(/^arrives/);
+  });
+});
+
+describe("a pair below two root ports", () => {
+  it("is refused on a client CPU, where reads are known to fail, and fixed by a move", () => {
+    const { machine, nic, gpu, freePort } = plannerMachine({ rootIds: [0x8086, 0xa700] });
+    const { permitted, directions, remedies } = explainPair(machine, nic, gpu);
+    expect(permitted).toMatchObject({ mapType: "NOT_SUPPORTED", distance: -1 });
+    expect(directions.map(({ proven }) => proven.outcome)).toEqual(["works", "fails"]);
+    expect(directions.every(({ route }) => route?.status === 0)).toBe(true);
+    expect(remedies.map(({ kind }) => kind)).toEqual(["move-slot"]);
+    expect(remedies[0].text).toContain(formatBdf(freePort));
+    expect(remedies[0].after).toMatchObject({ mapType: "BUS_ADDR", distance: 4 });
+  });
+
+  it("never calls the list's gate a formality: Rocket Lake corrupts", () => {
+    const { machine, nic, gpu } = plannerMachine();
+    const { directions } = explainPair(machine, nic, gpu);
+    expect(directions[0].proven).toMatchObject({ outcome: "corrupts" });
+    expect(directions[0].proven.fact?.source).toMatch(/935/);
+  });
+
+  it("says nothing of a root complex that nothing is known of", () => {
+    const { machine, nic, gpu } = plannerMachine({ rootIds: [0x1234, 0x5678] });
+    expect(explainPair(machine, nic, gpu).directions[0].proven.outcome).toBe("unknown");
+  });
+
+  it("names the kernel that allows it", () => {
+    const ice = plannerMachine({ rootIds: [0x8086, 0x09a2], host: { kernelVersion: "5.15.0" } });
+    const { remedies } = explainPair(ice.machine, ice.nic, ice.gpu);
+    expect(remedies[0]).toMatchObject({
+      kind: "kernel-version",
+      text: "Run Linux 5.18 or later, whose rules allow this pair.",
+      after: { mapType: "THRU_HOST_BRIDGE", distance: 6 },
+    });
+  });
+
+  it("depends on the CPU where the dump does not name it", () => {
+    const { machine, nic, gpu } = plannerMachine({
+      host: { cpuVendor: null, cpuFamily: null, architecture: null },
+    });
+    const { depends } = explainPair(machine, nic, gpu);
+    expect(depends[0].text).toMatch(/AMD family 17h or later: THRU_HOST_BRIDGE/);
+  });
+});
+
+describe("gates", () => {
+  it("shut by Bus Master Enable are named with the line that opens them", () => {
+    const { machine, gpu, disk } = plannerMachine();
+    const shut = setCommand(machine, gpu, 0x2);
+    const answer = explainPair(shut, gpu, disk);
+    expect(answer.permitted.mapType).toBe("BUS_ADDR");
+    expect(answer.directions[0].route?.status).not.toBe(0);
+    expect(answer.gates.map(({ command }) => command)).toEqual([
+      `setpci -s ${formatBdf(gpu)} COMMAND=0004:0004`,
+    ]);
+  });
+
+  it("include a root port that turns back what a switch redirects", () => {
+    const { machine, gpu, disk, left } = plannerMachine({
+      host: { cpuVendor: "AuthenticAMD", cpuFamily: 0x19 },
+      acs: 0x0d,
+    });
+    const answer = explainPair(machine, gpu, disk);
+    expect(answer.permitted.mapType).toBe("THRU_HOST_BRIDGE");
+    expect(answer.gates[0]?.command).toBe(`setpci -s ${formatBdf(left)} ECAP_ACS+0x6.w=0010:0010`);
+  });
+});
+
+describe("text and JSON", () => {
+  const machine = shippedMachine("hgx-h100-gpud.vvv.txt");
+  const answer = explainPair(machine, parseBdf("1a:00.0"), parseBdf("19:00.0"));
+
+  it("keep the three answers apart", () => {
+    const text = renderExplanation(answer);
+    expect(text).toMatch(/permitted +routable +proven/);
+    expect(text).toMatch(/write +yes +BUS_ADDR, distance 4 +yes +below the root complex/);
+    for (const line of text.split("\n")) expect(line.length).toBeLessThan(160);
+  });
+
+  it("hold no number that JSON cannot", () => {
+    const json = JSON.parse(JSON.stringify(explanationJson(answer)));
+    expect(json.directions.write.routable.outcome).toBe("success");
+    expect(json.initiator.bdf).toBe("0000:1a:00.0");
+    expect(JSON.stringify(json)).not.toContain("null,null,null,null");
+  });
+
+  it("refuses BARs that are not there", () => {
+    const [a, b] = [parseBdf("1a:00.0"), parseBdf("19:00.0")];
+    expect(() => explainPair(machine, a, b, { bar: 3 })).toThrow(/no memory BAR 3/);
+    expect(explainPair(machine, a, b, { bar: 0 }).bar?.index).toBe(0);
+  });
+
+  it("works without any BAR", () => {
+    const bare = plannerMachine();
+    const functions = bare.machine.functions.map((fn) =>
+      fn.bdf === bare.disk ? { ...fn, bars: [] } : fn,
+    );
+    const none = explainPair({ ...bare.machine, functions }, bare.gpu, bare.disk);
+    expect(none.bar).toBeNull();
+    expect(renderExplanation(none)).toMatch(/no BAR with an address/);
+  });
+});
