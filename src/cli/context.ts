@@ -45,7 +45,9 @@ export function printChanges(context: Context, changes: readonly string[]): void
   if (changes.length > 0) printText(context, "");
 }
 
-/** What the reader should know besides the answer: on standard error, so that output stays clean. */
+/**
+ * What the reader should know besides the answer: on standard error, so that output stays clean.
+ */
 export function printNotes(context: Context, notes: readonly string[]): void {
   for (const note of notes) context.host.stderr.write(`peerlane: note: ${note}\n`);
 }

@@ -1,6 +1,6 @@
 /**
- * Reads the machine that a command was given: files, folders, archives of it, `-` for standard input.
- * Shared by every command that takes a machine.
+ * Reads the machine that a command was given: files, folders, archives of it, `-` for standard
+ * input. Shared by every command that takes a machine.
  */
 
 import { UsageError } from "../core/index.ts";

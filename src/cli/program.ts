@@ -14,7 +14,7 @@ const ABOUT =
 
 const EXAMPLES = `
 Examples:
-  peerlane demo                                     NVMe-oF, NIC to SSD, on a real HGX H100's topology
+  peerlane demo                                     NVMe-oF, NIC to SSD, on an HGX H100's topology
   lspci -vvv -xxxx | peerlane topo -                the tree of this machine (root shows the most)
   peerlane explain 18:00.0 1a:00.0 -m lspci.txt     may they, by which route, why not, what fixes it
   peerlane run scenarios/nvmet-rdma.yaml --machine lspci.txt

@@ -1,6 +1,6 @@
 /**
- * A progress bar on standard error, for a person who waits: shown after a second, only on a terminal,
- * gone without a trace when the work is done.
+ * A progress bar on standard error, for a person who waits: shown after a second, only on a
+ * terminal, gone without a trace when the work is done.
  */
 
 import { type Options, Presets, SingleBar } from "cli-progress";

@@ -1,6 +1,6 @@
 /**
- * The options that every command with a machine has: changes to a copy of it. One group, so that they
- * read the same everywhere.
+ * The options that every command with a machine has: changes to a copy of it. One group, so that
+ * they read the same everywhere.
  */
 
 import type { Command } from "commander";

@@ -92,7 +92,10 @@ export const NVMET_CONTROLLERS_MAX = 4096;
 
 /** RDMA: SGEs, fragments and messages. A run of a message carries at most this many fragments. */
 export const WIRE_FRAGMENTS_MAX = 32;
-/** Messages under way to one port of an impaired wire; what comes on top is dropped, as a switch does. */
+/**
+ * Messages under way to one port of an impaired wire; what comes on top is dropped, as a switch
+ * does.
+ */
 export const WIRE_QUEUE_MAX = 4096;
 /** Objects of one model RNIC. */
 export const RNIC_QP_MAX = 4096;

@@ -1,6 +1,7 @@
 /**
- * What a run did, read off the machine after it: verdicts of the rules for the staging memory, routes
- * of both initiators to it, bytes over links and through host memory, the orchestrator's counters.
+ * What a run did, read off the machine after it: verdicts of the rules for the staging memory,
+ * routes of both initiators to it, bytes over links and through host memory, the orchestrator's
+ * counters.
  */
 
 import { type Bdf, formatBdf, hex } from "../core/index.ts";
@@ -120,7 +121,9 @@ function routes(rig: Rig, prepared: PreparedMachine, provider: Provider | null):
   return legs;
 }
 
-/** The bus address of the staging memory; null behind an IOMMU, where each initiator has its own. */
+/**
+ * The bus address of the staging memory; null behind an IOMMU, where each initiator has its own.
+ */
 function stagingAddress({ fabric }: Rig, provider: Provider | null): number | null {
   if (provider !== null) return provider.busAt(0);
   if (fabric.iommu !== null) return null;

@@ -1,6 +1,6 @@
 /**
- * Lays a workload out: I/Os one after another in buffer and namespace, those of one size as a group,
- * submitted in an order that the seed shuffles within the group.
+ * Lays a workload out: I/Os one after another in buffer and namespace, those of one size as a
+ * group, submitted in an order that the seed shuffles within the group.
  */
 
 import { formatBytes, type Prng, UsageError, WORKLOAD_BYTES_MAX } from "../core/index.ts";

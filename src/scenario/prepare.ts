@@ -1,6 +1,6 @@
 /**
- * The machine that a scenario runs on: the dump, with what the scenario says about its host, and the
- * edits that it asks for. Every difference to the dump becomes a sentence of the report.
+ * The machine that a scenario runs on: the dump, with what the scenario says about its host, and
+ * the edits that it asks for. Every difference to the dump becomes a sentence of the report.
  */
 
 import { type Bdf, formatBdf, formatBytes, hex, PeerlaneError } from "../core/index.ts";
@@ -109,7 +109,8 @@ function addCmb(
   );
   const moved = report.moved.length + report.windows.length;
   edits.push(
-    `${formatBdf(bdf)} is given a CMB of ${formatBytes(sizeBytes)} in BAR${bar}, which the real one lacks`,
+    `${formatBdf(bdf)} is given a CMB of ${formatBytes(sizeBytes)} in BAR${bar}, ` +
+      "which the real one lacks",
     `BARs and bridge windows below ${formatBdf(port)} are placed anew to make room: ${moved} moved`,
   );
   edits.push(...summarize(report.assumed));

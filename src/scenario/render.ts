@@ -109,7 +109,9 @@ function routeLine(leg: RouteLegReport, paint: Paint): string {
   return `${verb}  ${hopChain(leg.hops, paint)}  ${end}`;
 }
 
-/** `0000:1a:00.0 ═gen5 x16═▶ 0000:17:03.0 ─▶ ...`: a double line is a link, a single one is inside. */
+/**
+ * `0000:1a:00.0 ═gen5 x16═▶ 0000:17:03.0 ─▶ ...`: a double line is a link, a single one is inside.
+ */
 function hopChain(hops: readonly HopReport[], paint: Paint): string {
   return hops
     .map(({ at, link }, i) => {
@@ -138,7 +140,8 @@ function hostMemoryLine({ hostMemory }: RunReport, paint: Paint): string {
   const { payloadIn, payloadOut, controlIn, controlOut } = hostMemory;
   const color = payloadIn + payloadOut === 0 ? paint.good : paint.warn;
   const payload = color(`payload in ${formatBytes(payloadIn)}, out ${formatBytes(payloadOut)}`);
-  return `${payload}  ${paint.dim(`control in ${formatBytes(controlIn)}, out ${formatBytes(controlOut)}`)}`;
+  const control = `control in ${formatBytes(controlIn)}, out ${formatBytes(controlOut)}`;
+  return `${payload}  ${paint.dim(control)}`;
 }
 
 function digestLine({ sent, onSsd, readBack, equal }: DigestReport, paint: Paint): string {

@@ -2,8 +2,8 @@
  * What a run of a scenario answers, as plain data: the command line renders it, `--json` prints it,
  * tests compare it. Bytes and counts are numbers; functions are BDF text.
  *
- * `permitted` (the kernel's rules) and `routable` (what the fabric did with a request) stand side by
- * side and are never merged into one word.
+ * `permitted` (the kernel's rules) and `routable` (what the fabric did with a request) stand side
+ * by side and are never merged into one word.
  */
 
 import type { Tree } from "../core/index.ts";

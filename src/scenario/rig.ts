@@ -1,7 +1,7 @@
 /**
- * The two machines of a scenario and all that runs on them: the machine of the dump with its target,
- * and a remote host that reaches it over one wire. Drivers, target and host are the ones that would run
- * on hardware; only what is behind the functions is simulated.
+ * The two machines of a scenario and all that runs on them: the machine of the dump with its
+ * target, and a remote host that reaches it over one wire. Drivers, target and host are the ones
+ * that would run on hardware; only what is behind the functions is simulated.
  *
  * The remote host is a twin of the local NIC, behind the same bridges, alone in its machine.
  */

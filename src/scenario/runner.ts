@@ -1,6 +1,7 @@
 /**
- * Runs a scenario: the same workload once per description, each on machines built afresh, and reports
- * what was allowed, which way the bytes took, and what the owner of the medium holds in the end.
+ * Runs a scenario: the same workload once per description, each on machines built afresh, and
+ * reports what was allowed, which way the bytes took, and what the owner of the medium holds in the
+ * end.
  */
 
 import { Prng, Span } from "../core/index.ts";
@@ -28,7 +29,9 @@ import { READ_OPCODE, WorkloadPhase, type WorkloadPlan, WRITE_OPCODE } from "./w
 export interface RunContext {
   readonly clock: Clock;
   readonly host: Pick<Host, "cpuTime">;
-  /** I/Os made before the timed ones. Default: enough for steady state; 0 where nobody reads times. */
+  /**
+   * I/Os made before the timed ones. Default: enough for steady state; 0 where nobody reads times.
+   */
   readonly warmUpIos?: number;
   /** Called now and then with what is going on and the part that is done, 0 to 1. */
   readonly progress?: (what: string, part: number) => void;

@@ -94,8 +94,8 @@ export const scenarioSchema = z.strictObject({
     nic: bdfOrAuto.default("auto"),
     ssd: bdfOrAuto.default("auto"),
     /**
-     * Where payload is staged. `auto` lets the orchestrator choose among all that is published: memory
-     * BARs of GPUs and CMBs. `cmb` asks for the SSD's own, a BDF for that function's memory.
+     * Where payload is staged. `auto` lets the orchestrator choose among all that is published:
+     * memory BARs of GPUs and CMBs. `cmb` asks for the SSD's own, a BDF for that function's memory.
      */
     provider: z.union([z.literal("cmb"), bdfOrAuto]).default("auto"),
     /** Bytes of the provider's BAR that the target may use. */

@@ -2,8 +2,8 @@
  * The workload of a scenario: writes of seeded data, then reads of the same blocks, each at its own
  * place of one buffer in the remote host's memory. It keeps the host's queue full and counts.
  *
- * Invariants: commands are made once; nothing is allocated per I/O; every command that was submitted
- * ends in `commandDone`.
+ * Invariants: commands are made once; nothing is allocated per I/O; every command that was
+ * submitted ends in `commandDone`.
  */
 
 import {

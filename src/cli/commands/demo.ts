@@ -1,4 +1,6 @@
-/** `peerlane demo` (`npm start`): the three scenarios that ship with Peerlane, one after another. */
+/**
+ * `peerlane demo` (`npm start`): the three scenarios that ship with Peerlane, one after another.
+ */
 
 import type { CommandModule } from "../command.ts";
 import { printReports, runScenarioFile } from "./run.ts";

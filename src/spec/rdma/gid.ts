@@ -36,7 +36,9 @@ export function parseGid(text: string): Uint8Array {
   });
 }
 
-/** The address as people write it; IPv4-mapped ones as IPv4. `offset`: where it begins in `bytes`. */
+/**
+ * The address as people write it; IPv4-mapped ones as IPv4. `offset`: where it begins in `bytes`.
+ */
 export function formatGid(bytes: Uint8Array, offset = 0): string {
   const gid = bytes.subarray(offset, offset + GID_BYTES);
   if (IPV4_PREFIX.every((value, i) => gid[i] === value)) return gid.subarray(12).join(".");

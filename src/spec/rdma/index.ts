@@ -1,4 +1,6 @@
-/** RDMA as specified: verbs constants, wire headers, CM messages, and the model RNIC's interface. */
+/**
+ * RDMA as specified: verbs constants, wire headers, CM messages, and the model RNIC's interface.
+ */
 
 export * from "./cm.ts";
 export * from "./gid.ts";

@@ -4,8 +4,8 @@
  * control verbs, doorbells, rings of work queue entries in host memory, completion entries with an
  * owner bit. Version 1. All structures are little-endian unless a name says BE.
  *
- * BAR0 begins with a header that tells where the register block is, so that the block can lie behind
- * an MSI-X table wherever the modelled card has it.
+ * BAR0 begins with a header that tells where the register block is, so that the block can lie
+ * behind an MSI-X table wherever the modelled card has it.
  *
  * Index counters of rings run freely modulo 2^16; entry i of a ring is at `i mod depth`. The RECV
  * producer and the completion consumer are published in host memory (doorbell records), read by the
@@ -189,7 +189,9 @@ export const Wqe = {
   rangeCount: 20,
   /** Fast register: u64, bytes of the region. */
   regionLength: 24,
-  /** Fast register: u64. One range: its DMA address. More: DMA address of a list of {@link Range}. */
+  /**
+   * Fast register: u64. One range: its DMA address. More: DMA address of a list of {@link Range}.
+   */
   ranges: 32,
   /** Datagram: 16 bytes, the destination's GID (BE, as on the wire). */
   gid: 8,
@@ -250,7 +252,9 @@ export const Eqe = { kind: 0, number: 4, detail: 8, owner: 12, sizeBytes: 16 } a
 export const RNIC_EVENT_RING_LOG = 6;
 export const RnicEvent = { qpFatal: 1, cqError: 2, deviceFatal: 3 } as const;
 
-/** Mailbox: one 4 KiB page. Input at 0, output at {@link MAILBOX_OUTPUT}, small range lists between. */
+/**
+ * Mailbox: one 4 KiB page. Input at 0, output at {@link MAILBOX_OUTPUT}, small range lists between.
+ */
 export const MAILBOX_BYTES = 4096;
 export const MAILBOX_INPUT_BYTES = 128;
 export const MAILBOX_RANGES = 256;

@@ -11,7 +11,9 @@ import { defineLayout, field, type Layout } from "../../core/index.ts";
 /** UDP destination port of RoCEv2. Annex A17.4. */
 export const ROCE_V2_UDP_PORT = 4791;
 
-/** BTH opcodes used here: reliable connection and unreliable datagram. IBA table 38 "OpCode field". */
+/**
+ * BTH opcodes used here: reliable connection and unreliable datagram. IBA table 38 "OpCode field".
+ */
 export const BthOpcode = {
   rcSendFirst: 0x00,
   rcSendMiddle: 0x01,

@@ -2,8 +2,8 @@
  * Control verbs inside the model RNIC: one command at a time from the mailbox, carried out when the
  * command register is written. IBA chapter 11.2; structures in spec/rdma/rnic.ts.
  *
- * Invariants: a command that fails changes nothing; objects are destroyed only when nobody refers to
- * them (queue pairs and regions to domains, queue pairs to completion queues).
+ * Invariants: a command that fails changes nothing; objects are destroyed only when nobody refers
+ * to them (queue pairs and regions to domains, queue pairs to completion queues).
  */
 
 import {

@@ -1,8 +1,8 @@
 /**
  * Completion queues of the model RNIC. Completions pass through one FIFO in the order in which they
  * came to be; each is written once everything the RNIC transferred before it has landed (`settle`),
- * so that in timed mode software never sees a completion before its data. Those of one batch that are
- * neighbours in their queue are written by one DMA.
+ * so that in timed mode software never sees a completion before its data. Those of one batch that
+ * are neighbours in their queue are written by one DMA.
  *
  * Invariants: a completion is written whole, owner bit included; a queue is never
  * written beyond what its consumer published: one completion too many puts it in overrun for good.

@@ -148,7 +148,9 @@ export class Engine implements CqErrorSink {
     this.stopSending(qp);
   }
 
-  /** A local error of a send work request: RC goes to error, a datagram queue stops sending only. */
+  /**
+   * A local error of a send work request: RC goes to error, a datagram queue stops sending only.
+   */
   toSendError(qp: RnicQp): void {
     if (qp.type === QpType.rc) {
       this.toError(qp);

@@ -9,8 +9,8 @@
  * address fails as it does on hardware; reset forgets everything but the place on the wire.
  *
  * Leaves out: more than one port, partition keys other than the default, SR-IOV, atomics, shared
- * receive queues. In timed mode a message leaves when it is gathered (cut-through): its own DMA read
- * delays its completion, not its arrival.
+ * receive queues. In timed mode a message leaves when it is gathered (cut-through): its own DMA
+ * read delays its completion, not its arrival.
  */
 
 import { assert, Copier, PeerlaneError, type Tree } from "../../../core/index.ts";

@@ -149,8 +149,8 @@ export class RegionTable {
   }
 
   /**
-   * Fills the region's ranges from a list in host memory and sets its length to their sum. Returns a
-   * `DmaStatus`; -1 when a range is empty or the sum is no address.
+   * Fills the region's ranges from a list in host memory and sets its length to their sum. Returns
+   * a `DmaStatus`; -1 when a range is empty or the sum is no address.
    */
   readRanges(region: Region, port: DevicePort, list: number, count: number): number {
     let total = 0;

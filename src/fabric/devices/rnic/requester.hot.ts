@@ -2,8 +2,8 @@
  * The sending side of the model RNIC: starts send work requests in order. IBA 9.7.3 (requester),
  * 10.8.3 (ordering).
  *
- * Invariant: whoever is in the middle of a message looks at `sendEpoch` after every run, because the
- * answer may have arrived inside the call.
+ * Invariant: whoever is in the middle of a message looks at `sendEpoch` after every run, because
+ * the answer may have arrived inside the call.
  *
  * Leaves out: congestion control, atomics, memory windows, path migration.
  */

@@ -2,10 +2,11 @@
  * The receiving side of the model RNIC: takes request runs of peers in PSN order, moves their
  * payload, completes RECVs, answers. IBA 9.7.4 to 9.7.8 (responder), 9.9.3 (responder errors).
  *
- * What is answered: an ACK for each message that asks for one, with the PSN of its last packet; RNR NAK when a RECV is
- * needed and none is posted; NAK for a PSN ahead of the expected one (once), for an invalid request,
- * for a key that does not allow it, for an operation that failed here. Duplicates are acknowledged
- * again without effect, duplicate READs answered again. The last three NAKs end the queue pair.
+ * What is answered: an ACK for each message that asks for one, with the PSN of its last packet; RNR
+ * NAK when a RECV is needed and none is posted; NAK for a PSN ahead of the expected one (once), for
+ * an invalid request, for a key that does not allow it, for an operation that failed here.
+ * Duplicates are acknowledged again without effect, duplicate READs answered again. The last three
+ * NAKs end the queue pair.
  *
  * Invariants: payload is written before the completion, the completion before the ACK; a message
  * takes effect once.
@@ -57,7 +58,9 @@ export class Responder {
     else this.send(qp, run);
   }
 
-  /** Something before this run was lost. Said once, until the expected run arrives. IBA 9.7.5.2.4. */
+  /**
+   * Something before this run was lost. Said once, until the expected run arrives. IBA 9.7.5.2.4.
+   */
   private gap(qp: RnicQp): void {
     if (qp.nakSent) return;
     qp.nakSent = true;

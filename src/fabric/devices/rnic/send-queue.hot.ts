@@ -1,13 +1,13 @@
 /**
  * The send queue of the model RNIC as a queue: fetching entries, giving them PSNs, completing in
- * order, going back after a loss, the local ACK timer, flushing. requester.hot.ts starts work on it,
- * answers.hot.ts ends it. IBA 9.7.6 (time-outs and retries), 10.8.3 (ordering), 9.9.2 (errors).
+ * order, going back after a loss, the local ACK timer, flushing. requester.hot.ts starts work on
+ * it, answers.hot.ts ends it. IBA 9.7.6 (time-outs and retries), 10.8.3 (ordering), 9.9.2 (errors).
  *
  * Loss is repaired by going back to the oldest message that is not acknowledged (go-back-N): its
  * work queue entry is still in the ring, so nothing is kept for retries but first and last PSN.
  *
- * Invariants: completions leave in the order of posting; a failed work request completes after those
- * before it and before those behind it.
+ * Invariants: completions leave in the order of posting; a failed work request completes after
+ * those before it and before those behind it.
  */
 
 import { assert } from "../../../core/index.ts";
@@ -61,7 +61,9 @@ export class SendQueue implements TimerClient {
     if (!qp.pumping && this.maySend(qp)) this.engine.activate(qp);
   }
 
-  /** Makes `qp.sqView` cover the entry at `counter`; its offset there, or -1 when the DMA failed. */
+  /**
+   * Makes `qp.sqView` cover the entry at `counter`; its offset there, or -1 when the DMA failed.
+   */
   fetch(qp: RnicQp, counter: number): number {
     const ahead = (counter - qp.fetchFirst) & 0xffff;
     if (qp.fetchSerial === this.engine.serial && ahead < qp.fetchCount) {

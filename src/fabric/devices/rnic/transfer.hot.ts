@@ -148,8 +148,8 @@ export class Transfer {
   }
 
   /**
-   * Gathers the next run from the cursor: all that is left, or as much as the fragments hold, cut to
-   * a multiple of `mtu`.
+   * Gathers the next run from the cursor: all that is left, or as much as the fragments hold, cut
+   * to a multiple of `mtu`.
    */
   gatherRun(run: WireRun, cursor: Cursor, pd: number, mtu: number): number {
     run.clearPayload();
@@ -214,7 +214,9 @@ export class Transfer {
     run.addFragment(this.staging, 0, at);
   }
 
-  /** Writes the run's payload at the cursor. `access`: what regions not looked up yet must allow. */
+  /**
+   * Writes the run's payload at the cursor. `access`: what regions not looked up yet must allow.
+   */
   scatterRun(run: WireRun, cursor: Cursor, pd: number, access: number): number {
     if (cursor.region !== null && !cursor.region.valid) return TransferStatus.protection;
     for (let i = 0; i < run.fragmentCount; i++) {

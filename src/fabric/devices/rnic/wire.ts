@@ -7,12 +7,12 @@
  * everything the transport specification calls QP context: PSNs, acknowledgements, retries, timers;
  * a wire only carries, and may lose. It must not reorder runs from one port to another.
  *
- * A packet wire (RoCEv2) plugs in like this. Sending: cut the run into packets of the path MTU, with
- * BTH.psn = run.psn + i, the First/Middle/Last/Only opcode from `kind`, `first`, `last` and the
- * packet's place; RETH, ImmDt, IETH, AETH, DETH from the fields below (layouts in spec/rdma); gather
- * the fragments into the packets. Receiving: each packet is a run of one packet and one fragment.
- * The models cut runs at multiples of the path MTU for that reason. Addresses are GIDs, which RoCEv2
- * maps to and from IP addresses (spec/rdma/gid.ts).
+ * A packet wire (RoCEv2) plugs in like this. Sending: cut the run into packets of the path MTU,
+ * with BTH.psn = run.psn + i, the First/Middle/Last/Only opcode from `kind`, `first`, `last` and
+ * the packet's place; RETH, ImmDt, IETH, AETH, DETH from the fields below (layouts in spec/rdma);
+ * gather the fragments into the packets. Receiving: each packet is a run of one packet and one
+ * fragment. The models cut runs at multiples of the path MTU for that reason. Addresses are GIDs,
+ * which RoCEv2 maps to and from IP addresses (spec/rdma/gid.ts).
  *
  * Invariant: nobody keeps a message or a fragment after the call that brought it.
  */

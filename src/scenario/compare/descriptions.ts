@@ -1,0 +1,149 @@
+/**
+ * The five descriptions behind one handle: how each is opened over a provider for given
+ * initiators, what a submitter does around an I/O, and how it ends. The handles hold no measuring
+ * and no judging: see io-cost.ts and works.ts.
+ */
+
+import { PeerlaneError } from "../../core/index.ts";
+import type { DmaDevice } from "../../dma/index.ts";
+import {
+  DmaAddressMemory,
+  FrameFlag,
+  frameOf,
+  type IoMemory,
+  LeaseMemory,
+  type LinearMap,
+  offsetOfFrame,
+  PageMemory,
+  PageTable,
+  PfnMemory,
+  PhysMap,
+  PhysMemory,
+} from "../../memory/index.ts";
+import { openLease, type Provider } from "../../p2p/index.ts";
+import type { CompareSetup } from "./setup.ts";
+
+export const DESCRIPTIONS = ["page", "pfn", "dma-address", "phys", "lease"] as const;
+export type CompareDescription = (typeof DESCRIPTIONS)[number];
+
+export interface Handle {
+  readonly memory: IoMemory;
+  /** Offset that names the provider's first byte. */
+  readonly first: number;
+  /** Bytes of the arrays that registering made. */
+  readonly registeredBytes: number;
+  /** What a submitter does before an I/O, so that the memory stays; false: refused. */
+  begin(offset: number, length: number): boolean;
+  /** After its last completion. */
+  end(offset: number, length: number): void;
+  /** The provider is going: starts it, and resolves when the memory may be switched off. */
+  takeAway(): Promise<void>;
+}
+
+export interface OpenOptions {
+  readonly linearMap?: LinearMap;
+}
+
+/** Opens a description. Throws what registering or opening it throws. */
+export function openDescription(
+  kind: CompareDescription,
+  setup: CompareSetup,
+  provider: Provider,
+  initiators: readonly DmaDevice[],
+  options: OpenOptions = {},
+): Handle {
+  switch (kind) {
+    case "page":
+      return openPage(setup, provider, options.linearMap);
+    case "pfn":
+      return openPfn(setup, provider);
+    case "phys":
+      return openPhys(setup, provider);
+    case "dma-address":
+      return openDmaAddress(setup, provider, initiators[0] as DmaDevice);
+    default:
+      return openLeased(setup, provider, initiators);
+  }
+}
+
+const always = (): boolean => true;
+const nothing = (): void => undefined;
+
+function openPage(setup: CompareSetup, provider: Provider, linearMap?: LinearMap): Handle {
+  const table = new PageTable(setup.context, setup.rules, linearMap);
+  const pages = table.register(provider);
+  return {
+    memory: new PageMemory(table, pages),
+    first: provider.phys,
+    registeredBytes: pages.entriesBytes + table.table.sizeBytes,
+    begin: (offset, length) => pages.pin(offset, length) === 0,
+    end: (offset, length) => pages.unpin(offset, length),
+    takeAway: () => provider.teardown(),
+  };
+}
+
+function addPhys(setup: CompareSetup, provider: Provider): PhysMap {
+  const map = new PhysMap(setup.context, setup.rules);
+  map.addProvider(provider);
+  return map;
+}
+
+function openPhys(setup: CompareSetup, provider: Provider): Handle {
+  const map = addPhys(setup, provider);
+  return {
+    memory: new PhysMemory(map),
+    first: provider.phys,
+    registeredBytes: map.sizeBytes,
+    begin: always,
+    end: nothing,
+    takeAway: () => {
+      map.removeProvider(provider);
+      return provider.teardown();
+    },
+  };
+}
+
+/** Frames of device memory without pages, which is what the type was for. */
+function openPfn(setup: CompareSetup, provider: Provider): Handle {
+  const below = openPhys(setup, provider);
+  const frame = frameOf(provider.phys, FrameFlag.device);
+  return {
+    ...below,
+    memory: new PfnMemory(below.memory as PhysMemory, null),
+    first: offsetOfFrame(frame, 0),
+  };
+}
+
+/** The RFC: bus addresses behind one root port, nothing through the host bridge. */
+function openDmaAddress(setup: CompareSetup, provider: Provider, device: DmaDevice): Handle {
+  const verdict = setup.rules.verdict(provider.owner, device.bdf);
+  if (verdict.route !== "bus" && verdict.route !== "self") {
+    throw new PeerlaneError("no-route", "the RFC derives bus addresses only", {
+      remedy: "put both below one switch, or use a lease",
+    });
+  }
+  return {
+    memory: new DmaAddressMemory(device.id),
+    first: provider.busAt(0),
+    registeredBytes: 0,
+    begin: always,
+    end: nothing,
+    takeAway: () => provider.teardown(),
+  };
+}
+
+function openLeased(
+  setup: CompareSetup,
+  provider: Provider,
+  initiators: readonly DmaDevice[],
+): Handle {
+  const lease = openLease({ provider, rules: setup.rules, initiators });
+  return {
+    memory: new LeaseMemory(lease),
+    first: 0,
+    registeredBytes: lease.bases.byteLength,
+    begin: () => lease.begin(),
+    end: () => lease.end(),
+    takeAway: () => provider.teardown(),
+  };
+}
