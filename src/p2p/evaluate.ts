@@ -11,6 +11,7 @@
 
 import { type Bdf, formatBdf, type Inspectable, type Tree } from "../core/index.ts";
 import { ruleSetFor } from "./rules/index.ts";
+import { MAP_TYPE_NAMES, MapType } from "./rules/map-type.ts";
 import { MAP_TYPE_OF_REASON, REASONS, type Reason } from "./rules/reasons.ts";
 import { Decision, PairPath, type PairRule, type RuleSet, ruleId } from "./rules/rule-set.ts";
 import {
@@ -22,14 +23,7 @@ import {
   TlpDirection,
   type TlpDirectionName,
 } from "./rules/tlp.ts";
-import {
-  MAP_TYPE_NAMES,
-  MapType,
-  type Route,
-  type RouteRules,
-  type TlpVerdict,
-  type Verdict,
-} from "./rules/types.ts";
+import type { Route, RouteRules, TlpVerdict, Verdict } from "./rules/types.ts";
 import {
   formatVersion,
   isInForce,

@@ -157,8 +157,8 @@ function compareCandidates(a: Candidate, b: Candidate): number {
   const bOut = b.distance < 0;
   if (aOut !== bOut) return aOut ? 1 : -1;
   if (a.direct !== b.direct) return a.direct ? -1 : 1;
-  if (a.distance !== b.distance) return a.distance - b.distance;
   if (a.bandwidth !== b.bandwidth) return b.bandwidth - a.bandwidth;
+  if (a.distance !== b.distance) return a.distance - b.distance;
   return a.provider.owner - b.provider.owner || a.provider.phys - b.provider.phys;
 }
 
@@ -167,11 +167,11 @@ function comparison(loser: Candidate, best: Candidate): string {
   if (loser.direct !== best.direct) {
     return `passes the host bridge, while every client reaches ${name} by bus address`;
   }
-  if (loser.distance !== best.distance) {
-    return `distance ${loser.distance}, against ${best.distance} to ${name}`;
-  }
   if (loser.bandwidth !== best.bandwidth) {
     return `narrowest link ${gigabytes(loser)} GB/s, against ${gigabytes(best)} GB/s to ${name}`;
+  }
+  if (loser.distance !== best.distance) {
+    return `distance ${loser.distance}, against ${best.distance} to ${name}`;
   }
   return `equal in all, and ${name} comes first by name`;
 }

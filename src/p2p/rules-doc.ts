@@ -11,10 +11,10 @@ import {
   ROOT_PORT_AT_ANY_SLOT,
 } from "./rules/host-bridge-list.ts";
 import { RULE_SETS } from "./rules/index.ts";
+import { MAP_TYPE_NAMES } from "./rules/map-type.ts";
 import { REASONS } from "./rules/reasons.ts";
 import { type RuleSet, ruleId } from "./rules/rule-set.ts";
 import { TLP_CLASS_NAMES, TLP_OUTCOME_NAMES } from "./rules/tlp.ts";
-import { MAP_TYPE_NAMES } from "./rules/types.ts";
 import { formatVersion, type KernelVersion } from "./rules/version.ts";
 
 /** docs/rules.md, ending in a newline. */
@@ -56,8 +56,8 @@ export function rulesMarkdown(): string {
         ],
       ],
     ),
-    "It is asked before the host bridge list, and allows what the list does not. Where a dump names " +
-      "no CPU, the root complex of a Zen CPU tells it; the verdict says so.",
+    "It is asked before the host bridge list, and allows what the list does not. Where a dump " +
+      "names no CPU, the root complex of a Zen CPU tells it; the verdict says so.",
     "## Reasons",
     table(
       ["code", "map type", "text", "rule sets"],
@@ -92,11 +92,12 @@ function describeTlps(): string[] {
   const names = (list: readonly string[]): string => list.map((name) => `\`${name}\``).join(", ");
   return [
     "## Directions, classes, outcomes",
-    "The expert sets judge `write` and `read` apart (a read is as bad as the worse of its requests " +
-      `and its completions), and four classes of TLPs: ${names(TLP_CLASS_NAMES)} (of the second ` +
-      "and third). Each has an outcome for the peer's bus address: " +
+    "The expert sets judge `write` and `read` apart (a read is as bad as the worse of its " +
+      `requests and its completions), and four classes of TLPs: ${names(TLP_CLASS_NAMES)} (of ` +
+      "the second and third). Each has an outcome for the peer's bus address: " +
       `${names(TLP_OUTCOME_NAMES)}. \`direct\` maps as BUS_ADDR; \`redirected\` asks the root ` +
-      "complex; `blocked` and `unknown` are not supported, or ask the root complex in the fallback set.",
+      "complex; `blocked` and `unknown` are not supported, or ask the root complex in the " +
+      "fallback set.",
   ];
 }
 
@@ -106,8 +107,8 @@ function describeHostBridges(): string[] {
     "What is looked up is the first device on the root bus, if it is device 00.0; from Linux " +
       `${formatVersion(ROOT_PORT_AT_ANY_SLOT.since)} on also if it is a PCIe root port anywhere ` +
       `(${ROOT_PORT_AT_ANY_SLOT.source}). \`same\`: it forwards only between devices below the ` +
-      "same host bridge. Consumer Intel root complexes are not in it: they forward writes and not " +
-      "reads.",
+      "same host bridge. Consumer Intel root complexes are not in it: they forward writes and " +
+      "not reads.",
     table(
       ["vendor:device", "flag", "since", "until", "what", "source"],
       HOST_BRIDGE_LIST.map((entry) => [

@@ -1,8 +1,8 @@
 /**
  * Follows a TLP from one function to another through the access controls on its way, as PCI Express
  * Base 7.0 section 6.12 has them: where it can turn to the peer, whether it is sent up instead, and
- * which port rejects it. It is what the hardware does with the peer's bus address in an untranslated
- * or translated request, and with the completions of a read.
+ * which port rejects it. It is what the hardware does with the peer's bus address in an
+ * untranslated or translated request, and with the completions of a read.
  *
  * Gates, in the order they are met: between functions of one device, the function's own controls;
  * at a root port or downstream port, Translation Blocking, then, if the target is below that same
@@ -13,8 +13,8 @@
  * Invariants: allocates nothing; a walk ends, since every step is to a parent.
  *
  * Leaves out: Command registers, links and windows (the fabric knows them); Source Validation
- * (no function spoofs its id); ACS Enhanced Capability; ACS Function Groups. Functions of one device
- * that is integrated into the root complex are left to the root complex.
+ * (no function spoofs its id); ACS Enhanced Capability; ACS Function Groups. Functions of one
+ * device that is integrated into the root complex are left to the root complex.
  */
 
 import { bdfDevfn, bdfDevice, bdfFunction } from "../../core/index.ts";

@@ -11,6 +11,7 @@ import { type AcsTrip, type AcsWalk, dumpedPortNumber } from "./acs-walk.ts";
 import { explainHost, type HostFacts, hostAssumptions, rootsOf } from "./host.ts";
 import { hostRemedies } from "./host-remedies.ts";
 import { rootHop } from "./kernel-rule.ts";
+import { MAP_TYPE_NAMES, MapType } from "./map-type.ts";
 import { MAP_TYPE_OF_REASON, REASONS, Reason } from "./reasons.ts";
 import { explainRedirects } from "./redirect.ts";
 import type { Explanation, PairPath } from "./rule-set.ts";
@@ -22,7 +23,7 @@ import {
   TlpDirection,
   TlpOutcome,
 } from "./tlp.ts";
-import { type Evidence, MAP_TYPE_NAMES, MapType, type Remedy } from "./types.ts";
+import type { Evidence, Remedy } from "./types.ts";
 import { compareVersions, type KernelVersion } from "./version.ts";
 
 export interface TripStory {

@@ -1,6 +1,6 @@
 /**
- * What the expert rule set says of a TLP is what the simulated hardware does with it: two rooms that
- * share no code, on random machines with random access controls and egress control vectors.
+ * What the expert rule set says of a TLP is what the simulated hardware does with it: two rooms
+ * that share no code, on random machines with random access controls and egress control vectors.
  */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";

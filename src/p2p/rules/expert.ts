@@ -1,9 +1,9 @@
 /**
  * What PCI Express Base 7.0 section 6.12.3 (table 6-11) says of a pair, instead of the kernel's
  * reading of it: access controls count where the ways part and nowhere else; requests and
- * completions are judged apart, so writes and reads may differ; completions with Relaxed Ordering are
- * not subject to Completion Redirect, translated requests are to Translation Blocking and Direct
- * Translated; an egress control vector is consulted bit by bit.
+ * completions are judged apart, so writes and reads may differ; completions with Relaxed Ordering
+ * are not subject to Completion Redirect, translated requests are to Translation Blocking and
+ * Direct Translated; an egress control vector is consulted bit by bit.
  *
  * Two sets: in `expert-pcie-7.0` what a port rejects is not supported; in
  * `expert-pcie-7.0-fallback` the root complex is asked then too, as the proposal for Linux does,
@@ -17,10 +17,10 @@ import type { Topology } from "../topology.ts";
 import { AcsTrip, AcsWalk, TlpKind } from "./acs-walk.ts";
 import { explainTrip } from "./expert-text.ts";
 import { type HostFacts, hostFacts, REDIRECTED_SINCE, reasonAtRoot } from "./host.ts";
+import { MapType } from "./map-type.ts";
 import { MAP_TYPE_OF_REASON, Reason } from "./reasons.ts";
 import type { Decision, Explanation, PairPath, PairRule, Rule, RuleSet } from "./rule-set.ts";
 import { TlpClass, TlpDecision, TlpDirection, TlpOutcome } from "./tlp.ts";
-import { MapType } from "./types.ts";
 import { compareVersions, type KernelVersion } from "./version.ts";
 
 /** How bad an outcome is, by {@link TlpOutcome}: unknown, direct, redirected, blocked. */
@@ -120,10 +120,10 @@ const RULES: readonly Rule[] = [
 const NOTES: readonly string[] = [
   "Only the ports where the two ways part are asked for Request Redirect, Egress Control, Direct " +
     "Translated (client's side) and Completion Redirect (provider's side).",
-  "Translation Blocking counts at every port on the client's way, Upstream Forwarding at every port " +
-    "that redirected traffic would come back down through.",
-  "Writes and reads, strict and relaxed-ordered completions, untranslated and translated requests " +
-    "are judged apart; the pair's map type is that of strict reads.",
+  "Translation Blocking counts at every port on the client's way, Upstream Forwarding at every " +
+    "port that redirected traffic would come back down through.",
+  "Writes and reads, strict and relaxed-ordered completions, untranslated and translated " +
+    "requests are judged apart; the pair's map type is that of strict reads.",
 ];
 
 export const EXPERT: RuleSet = {
@@ -148,8 +148,9 @@ export const EXPERT_FALLBACK: RuleSet = {
   ],
   notes: [
     ...NOTES,
-    "What a port rejects, and what is not known, goes by the root complex if that is allowed: right " +
-      "where the client then uses another address (an IOVA). Blocked translated requests do not.",
+    "What a port rejects, and what is not known, goes by the root complex if that is allowed: " +
+      "right where the client then uses another address (an IOVA). Blocked translated requests " +
+      "do not.",
   ],
   compile: (topology, version) => new ExpertRule(topology, version, true),
 };

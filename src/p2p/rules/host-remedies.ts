@@ -16,9 +16,10 @@ import {
   rootsOf,
 } from "./host.ts";
 import { HOST_BRIDGE_LIST, ROOT_PORT_AT_ANY_SLOT } from "./host-bridge-list.ts";
+import { MapType } from "./map-type.ts";
 import { MAP_TYPE_OF_REASON, Reason } from "./reasons.ts";
 import type { PairPath } from "./rule-set.ts";
-import { MapType, type Remedy } from "./types.ts";
+import type { Remedy } from "./types.ts";
 import { compareVersions, formatVersion, type KernelVersion } from "./version.ts";
 
 export function hostRemedies(

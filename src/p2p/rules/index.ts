@@ -1,6 +1,6 @@
 /**
- * The rule sets there are, those of kernels first, oldest first, and which one a kernel version has.
- * A new one is a file in this folder and a line here.
+ * The rule sets there are, those of kernels first, oldest first, and which one a kernel version
+ * has. A new one is a file in this folder and a line here.
  */
 
 import { PeerlaneError } from "../../core/index.ts";

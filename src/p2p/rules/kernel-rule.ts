@@ -22,13 +22,14 @@ import {
   rootsOf,
 } from "./host.ts";
 import { hostRemedies } from "./host-remedies.ts";
+import { MAP_TYPE_NAMES, MapType } from "./map-type.ts";
 import { MAP_TYPE_OF_REASON, REASONS, Reason } from "./reasons.ts";
 import { explainRedirects, redirectRemedies } from "./redirect.ts";
 import type { Decision, Explanation, PairPath, PairRule } from "./rule-set.ts";
-import { type Evidence, MAP_TYPE_NAMES, MapType, type Remedy } from "./types.ts";
+import type { Evidence, Remedy } from "./types.ts";
 import { formatVersion, type KernelVersion } from "./version.ts";
 
-/** 5.2 and 5.3 add this to the distance of ways through the root complex, so that they come last. */
+/** 5.2 and 5.3 add this to the distance of ways through the root complex: they come last. */
 const HOST_BRIDGE_DISTANCE = 0x1000;
 
 export class KernelRule implements PairRule {

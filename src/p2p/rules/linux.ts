@@ -52,15 +52,17 @@ export const LINUX_4_20: RuleSet = {
     { reason: Reason.noCommonBridgeUnlisted, source: ROOT_COMPLEX },
     {
       reason: Reason.iommuPresent,
-      source: `${ROOT_COMPLEX}, iommu_present (linux-pci 20190619185626.15806-1-logang@deltatee.com)`,
+      source:
+        `${ROOT_COMPLEX}, iommu_present ` +
+        "(linux-pci 20190619185626.15806-1-logang@deltatee.com)",
     },
     NO_FUNCTION,
   ],
   notes: [
     "A redirect by ACS anywhere on the way refuses the pair, whatever the root complex does.",
     "Until 5.1 only peers below a common upstream bridge are allowed.",
-    "5.2 and 5.3 allow the rest below AMD root complex 1022:1450, at a distance 0x1000 larger, and " +
-      "only where no IOMMU is present.",
+    "5.2 and 5.3 allow the rest below AMD root complex 1022:1450, at a distance 0x1000 larger, " +
+      "and only where no IOMMU is present.",
     "There are no map types: clients always get bus addresses, through a root complex too.",
   ],
   compile: (topology, version) => new KernelRule(topology, version),
@@ -74,12 +76,12 @@ export const LINUX_5_4: RuleSet = {
   until: v(5, 14),
   rules: rulesSince54("__upstream_bridge_distance", "host_bridge_whitelist (494d63b0d5d0, 5.4)"),
   notes: [
-    "Map types: what passes a root complex is mapped as host memory at that address would be, so an " +
-      "IOMMU does not matter any more.",
+    "Map types: what passes a root complex is mapped as host memory at that address would be, so " +
+      "an IOMMU does not matter any more.",
     "What ACS redirects is allowed where the root complex is.",
     "The distance does not tell a root complex from a switch.",
-    "Map types and distances are those of 5.14. What differs is when they are worked out: here only " +
-      "when somebody asks for the distance, so a pair that nobody asked about does not map.",
+    "Map types and distances are those of 5.14. What differs is when they are worked out: here " +
+      "only when somebody asks for the distance, so a pair that nobody asked about does not map.",
   ],
   compile: (topology, version) => new KernelRule(topology, version),
 };

@@ -5,7 +5,7 @@
  * Invariant: codes never change their meaning; new ones are added at the end.
  */
 
-import { MapType } from "./types.ts";
+import { MapType } from "./map-type.ts";
 
 export const Reason = {
   /** Not evaluated. */

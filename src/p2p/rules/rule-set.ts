@@ -9,9 +9,10 @@
 
 import type { Bdf } from "../../core/index.ts";
 import type { Topology } from "../topology.ts";
+import type { MapType } from "./map-type.ts";
 import type { Reason, ReasonCode } from "./reasons.ts";
 import type { TlpClass, TlpDecision, TlpDirection } from "./tlp.ts";
-import type { Evidence, MapType, Remedy } from "./types.ts";
+import type { Evidence, Remedy } from "./types.ts";
 import type { KernelVersion } from "./version.ts";
 
 /** The way from a provider to a client. Reused: read it, do not keep it. */
