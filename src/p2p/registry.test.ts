@@ -60,18 +60,17 @@ describe("ProviderRegistry.find", () => {
     );
   });
 
-  it("then the closest, then the widest, then the first by name", () => {
+  it("then the widest, then the closest, then the first by name", () => {
     const { registry, publish, nic, disk } = setup();
     const [narrow, wide, near] = publish("narrow", "wide", "near");
     const { candidates } = registry.find([nic]);
-    expect(candidates.map((c) => c.provider)).toEqual([near, wide, narrow]);
-    expect(candidates[1].lost).toMatch(/^distance 6, against 4/);
-    registry.unpublish(near);
-    const rest = registry.find([nic]).candidates;
-    expect(rest[1].lost).toMatch(/^narrowest link 3\.94 GB\/s, against 15\.75 GB\/s/);
-    const both = registry.find([nic, disk]);
-    // Seen from both the disk's own link is the narrowest, except for the one that is narrower.
-    expect(both.provider).toBe(wide);
+    expect(candidates.map((c) => c.provider)).toEqual([wide, near, narrow]);
+    expect(candidates[1].lost).toMatch(/^narrowest link 7\.88 GB\/s, against 15\.75 GB\/s/);
+    expect(candidates[2].lost).toMatch(/^narrowest link 3\.94 GB\/s, against 15\.75 GB\/s/);
+    // Seen from both the disk's own link is the narrowest: the same for wide and near.
+    const both = registry.find([nic, disk]).candidates;
+    expect(both.map((c) => c.provider)).toEqual([near, wide, narrow]);
+    expect(both[1].lost).toMatch(/^distance 12, against 8/);
   });
 
   it("is none when a client is refused, and shows the verdict", () => {

@@ -2,8 +2,8 @@
  * Published providers, and which one a set of clients should use. Two ways to choose:
  *
  * - {@link ProviderRegistry.find}: deterministic. Direct routes first (every client by bus
- *   address), then the sum of distances, then the narrowest link on the way, then the function's
- *   name. Says of every other why it lost.
+ *   address), then the narrowest link on the way to any client, then the sum of distances, then the
+ *   function's name. Says of every other why it lost.
  * - {@link ProviderRegistry.findLikeLinux}: what the kernel does: the sum of distances alone, ties
  *   drawn at random, so that a provider through the host bridge may win over a direct one.
  *
@@ -176,4 +176,6 @@ function comparison(loser: Candidate, best: Candidate): string {
   return `equal in all, and ${name} comes first by name`;
 }
 
-const gigabytes = ({ bandwidth }: Candidate): string => (bandwidth / 1e9).toFixed(2);
+/** Where no link is crossed, or the dump tells none, nothing limits that is known. */
+const gigabytes = ({ bandwidth }: Candidate): string =>
+  bandwidth === Number.POSITIVE_INFINITY ? "of unlimited" : (bandwidth / 1e9).toFixed(2);
