@@ -33,6 +33,8 @@ export interface RdmaPairOptions {
   readonly mtu?: number;
   readonly iommu?: IommuMode;
   readonly limits?: Partial<RnicLimits>;
+  /** Links and hops of both machines take time. Default false. */
+  readonly timed?: boolean;
 }
 
 const POLLS_MAX = 1_000_000;
@@ -131,6 +133,7 @@ async function makeSide(
   const fabric = buildFabric(snapshot, {
     scheduler,
     iommu,
+    mode: options.timed === true ? "timed" : "functional",
     model: (fn, { copier }) => {
       if (fn.bdf !== nic.bdf) return null;
       const model = new RnicModel({ barBytes: BAR_BYTES, wire, address, copier, ...limits });

@@ -4,8 +4,8 @@ import { Prng } from "../core/index.ts";
 
 verbsErrorsContract("model RNIC on the fabric", () => rdmaPair());
 verbsErrorsContract("behind a strict IOMMU", () => rdmaPair({ iommu: "strict" }));
-verbsErrorsContract("a slow wire", () =>
-  rdmaPair({ wire: { latencyNs: 1000, gigabitsPerSecond: 100 } }),
+verbsErrorsContract("a fabric and a wire that take time", () =>
+  rdmaPair({ timed: true, wire: { latencyNs: 1000, gigabitsPerSecond: 100 } }),
 );
 verbsErrorsContract("a slow wire that loses", () =>
   rdmaPair({

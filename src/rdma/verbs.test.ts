@@ -3,10 +3,9 @@ import { verbsContract } from "../../testing/verbs-contract.ts";
 import { Prng } from "../core/index.ts";
 
 verbsContract("model RNIC on the fabric", () => rdmaPair());
-verbsContract("behind a strict IOMMU", () => rdmaPair({ iommu: "strict" }));
-verbsContract("small packets", () => rdmaPair({ mtu: 256 }));
-verbsContract("a wire with latency and bandwidth", () =>
-  rdmaPair({ wire: { latencyNs: 1000, gigabitsPerSecond: 100 } }),
+verbsContract("small packets behind a strict IOMMU", () => rdmaPair({ iommu: "strict", mtu: 256 }));
+verbsContract("a fabric and a wire that take time", () =>
+  rdmaPair({ timed: true, wire: { latencyNs: 1000, gigabitsPerSecond: 100 } }),
 );
 verbsContract("a wire that loses", () =>
   rdmaPair({ wire: { lossProbability: 0.03, prng: new Prng(11) } }),

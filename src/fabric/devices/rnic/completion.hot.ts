@@ -16,6 +16,8 @@ const CQE_WORDS = Cqe.sizeBytes / 4;
 /** Completions waiting for data to land: more only in timed mode with deep queues. */
 const FIFO_START = 256;
 const FIFO_MAX = 1 << 20;
+/** Counters start over at the next quiet moment: small integers are the fast ones. */
+const TOKEN_MAX = 2 ** 30;
 
 /** One completion queue as the device knows it. */
 export class RnicCq {
@@ -70,12 +72,14 @@ export class CompletionUnit implements SettleClient {
   private words = new Uint32Array(FIFO_START * CQE_WORDS);
   private bytes = new Uint8Array(this.words.buffer);
   private queues: (RnicCq | null)[] = new Array(FIFO_START).fill(null);
-  /** Counters of the FIFO; indices are modulo its size. */
+  /** Counters of the FIFO; completion n is in slot (n - base) modulo its size. */
   private head = 0;
   private tail = 0;
+  private base = 0;
   private capacity = FIFO_START;
-  /** Up to which completion `settle` was asked. */
+  /** Up to which completion `settle` was asked, and how many answers are to come. */
   private asked = 0;
+  private outstanding = 0;
   private waking = false;
   private readonly span = new Span();
   /** Completions written, for inspect. */
@@ -102,7 +106,7 @@ export class CompletionUnit implements SettleClient {
     sourceQpn: number,
   ): void {
     if (this.tail - this.head === this.capacity) this.grow();
-    const slot = this.tail & (this.capacity - 1);
+    const slot = (this.tail - this.base) & (this.capacity - 1);
     const at = slot * CQE_WORDS;
     const words = this.words;
     words[at] = byteLength;
@@ -119,6 +123,7 @@ export class CompletionUnit implements SettleClient {
   flush(): void {
     if (this.tail === this.asked) return;
     this.asked = this.tail;
+    this.outstanding++;
     this.port.settle(this, this.tail);
   }
 
@@ -137,8 +142,9 @@ export class CompletionUnit implements SettleClient {
 
   /** Everything up to completion number `token` has landed. */
   settled(token: number): void {
+    this.outstanding--;
     while (this.head < token) {
-      const slot = this.head & (this.capacity - 1);
+      const slot = (this.head - this.base) & (this.capacity - 1);
       const cq = this.queues[slot] as RnicCq;
       const most = Math.min(token - this.head, this.capacity - slot);
       let count = 1;
@@ -148,6 +154,9 @@ export class CompletionUnit implements SettleClient {
     }
     if (this.head !== this.tail) return;
     // Empty: start over, so that in functional mode the same cache lines serve every completion.
+    this.base = this.head;
+    if (this.head < TOKEN_MAX || this.outstanding > 0) return;
+    this.base = 0;
     this.head = 0;
     this.tail = 0;
     this.asked = 0;
@@ -218,10 +227,11 @@ export class CompletionUnit implements SettleClient {
     const words = new Uint32Array(this.capacity * 2 * CQE_WORDS);
     const queues: (RnicCq | null)[] = new Array(this.capacity * 2).fill(null);
     for (let i = this.head; i < this.tail; i++) {
-      const from = (i % this.capacity) * CQE_WORDS;
-      const slot = i % (this.capacity * 2);
+      const old = (i - this.base) & (this.capacity - 1);
+      const from = old * CQE_WORDS;
+      const slot = (i - this.base) & (this.capacity * 2 - 1);
       words.set(this.words.subarray(from, from + CQE_WORDS), slot * CQE_WORDS);
-      queues[slot] = this.queues[i % this.capacity];
+      queues[slot] = this.queues[old];
     }
     this.words = words;
     this.bytes = new Uint8Array(words.buffer);
