@@ -134,9 +134,16 @@ async function makeSide(
     scheduler,
     iommu,
     mode: options.timed === true ? "timed" : "functional",
-    model: (fn, { copier }) => {
+    model: (fn, { copier, tracer }) => {
       if (fn.bdf !== nic.bdf) return null;
-      const model = new RnicModel({ barBytes: BAR_BYTES, wire, address, copier, ...limits });
+      const model = new RnicModel({
+        barBytes: BAR_BYTES,
+        wire,
+        address,
+        copier,
+        tracer,
+        ...limits,
+      });
       models.push(model);
       return model;
     },

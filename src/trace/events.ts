@@ -32,6 +32,9 @@ export const Event = {
   nvmeSubmit: 17,
   nvmeComplete: 18,
   nvmeReset: 19,
+  rdmaRun: 20,
+  rdmaRetry: 21,
+  rdmaQpError: 22,
 } as const;
 export type Event = (typeof Event)[keyof typeof Event];
 
@@ -71,4 +74,7 @@ export const EVENTS: readonly EventDef[] = [
   def("nvme.submit", ["nsid", "qid", "cid", "opcode"], "the driver wrote a command to a ring"),
   def("nvme.complete", ["nsid", "qid", "cid", "status"], "the driver took a completion"),
   def("nvme.reset", ["functionBdf", "attempt"], "the driver resets its controller"),
+  def("rdma.run", ["nicBdf", "kind", "psn", "bytes"], "packets of one message arrived at an RNIC"),
+  def("rdma.retry", ["nicBdf", "qpn", "psn"], "an RNIC sends again from this PSN on"),
+  def("rdma.qp_error", ["nicBdf", "qpn"], "a queue pair went to the error state"),
 ];

@@ -14,6 +14,7 @@ import {
   QpState,
   QpType,
 } from "../../../spec/rdma/index.ts";
+import { Event } from "../../../trace/index.ts";
 import type { Answers } from "./answers.hot.ts";
 import type { Engine } from "./engine.hot.ts";
 import type { RnicQp } from "./queue-pair.ts";
@@ -88,6 +89,10 @@ export class Dispatcher implements WireEndpoint {
     const { engine } = this;
     // Outside a step of this RNIC, what it borrowed before is gone.
     if (!this.stepping) engine.serial++;
+    const { tracer } = engine;
+    if (tracer.on) {
+      tracer.emit(Event.rdmaRun, engine.port.bdf, run.kind, run.psn, run.payloadBytes);
+    }
     const qp = run.destQpn < engine.qps.length ? engine.qps[run.destQpn] : null;
     if (!this.enabled || qp === null) {
       this.dropped++;

@@ -13,6 +13,7 @@ import {
   RNIC_QP_MAX,
 } from "../../../core/index.ts";
 import { GID_BYTES, QpState, QpType, RnicEvent } from "../../../spec/rdma/index.ts";
+import { Event, type Tracer } from "../../../trace/index.ts";
 import type { DevicePort } from "../../device.ts";
 import { CompletionUnit, type CqErrorSink, type RnicCq } from "./completion.hot.ts";
 import type { RnicQp } from "./queue-pair.ts";
@@ -63,6 +64,7 @@ export class Engine implements CqErrorSink {
   readonly port: DevicePort;
   readonly wire: WirePort;
   readonly limits: RnicLimits;
+  readonly tracer: Tracer;
   readonly regions: RegionTable;
   readonly transfer: Transfer;
   readonly completions: CompletionUnit;
@@ -88,11 +90,13 @@ export class Engine implements CqErrorSink {
     copier: Copier,
     limits: RnicLimits,
     events: EventSink,
+    tracer: Tracer,
   ) {
     this.port = port;
     this.wire = wire;
     this.limits = limits;
     this.events = events;
+    this.tracer = tracer;
     this.regions = new RegionTable(limits.mrMax);
     this.transfer = new Transfer(port, this.regions, copier);
     this.completions = new CompletionUnit(port, this);
@@ -145,6 +149,7 @@ export class Engine implements CqErrorSink {
   toError(qp: RnicQp): void {
     if (qp.state === QpState.error || qp.state === QpState.reset) return;
     qp.state = QpState.error;
+    if (this.tracer.on) this.tracer.emit(Event.rdmaQpError, this.port.bdf, qp.number);
     this.stopSending(qp);
   }
 

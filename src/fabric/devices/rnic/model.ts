@@ -26,6 +26,7 @@ import {
   RNIC_SMALL_REGISTERS_OFFSET,
   RnicHeader,
 } from "../../../spec/rdma/index.ts";
+import { Tracer } from "../../../trace/index.ts";
 import type { BarRegion, DeviceModel, DevicePort } from "../../device.ts";
 import { Answers } from "./answers.hot.ts";
 import { CommandUnit } from "./commands.ts";
@@ -52,6 +53,8 @@ export interface RnicModelOptions {
   readonly limits?: Partial<RnicLimits>;
   /** The fabric's; one of its own when absent. */
   readonly copier?: Copier;
+  /** The fabric's; one that is off when absent. */
+  readonly tracer?: Tracer;
 }
 
 /** Everything that a reset replaces. */
@@ -70,6 +73,7 @@ export class RnicModel implements DeviceModel, WireEndpoint, RnicParts {
   private readonly gid: Uint8Array;
   private readonly limits: RnicLimits;
   private readonly copier: Copier;
+  private readonly tracer: Tracer;
   private port: DevicePort | null = null;
   private wirePort: WirePort | null = null;
   private works: Works | null = null;
@@ -88,6 +92,7 @@ export class RnicModel implements DeviceModel, WireEndpoint, RnicParts {
     this.gid = parseGid(options.address);
     this.limits = { ...DEFAULT_RNIC_LIMITS, ...options.limits };
     this.copier = options.copier ?? new Copier();
+    this.tracer = options.tracer ?? new Tracer(() => 0, 1);
   }
 
   attach(port: DevicePort): void {
@@ -101,7 +106,7 @@ export class RnicModel implements DeviceModel, WireEndpoint, RnicParts {
   }
 
   private build(port: DevicePort, wire: WirePort, events: EventRing): Works {
-    const engine = new Engine(port, wire, this.copier, this.limits, events);
+    const engine = new Engine(port, wire, this.copier, this.limits, events, this.tracer);
     const queue = new SendQueue(engine);
     const requester = new Requester(engine, queue);
     const responder = new Responder(engine);

@@ -22,6 +22,7 @@ import {
   WrFlag,
   WrOpcode,
 } from "../../../spec/rdma/index.ts";
+import { Event } from "../../../trace/index.ts";
 import type { TimerClient } from "../../device.ts";
 import type { Engine } from "./engine.hot.ts";
 import { type RnicQp, SLOT_LOG, Slot, SlotWait } from "./queue-pair.ts";
@@ -232,6 +233,8 @@ export class SendQueue implements TimerClient {
   goBack(qp: RnicQp): void {
     if (qp.sqHead === qp.sqHigh) return;
     const psn = qp.slots[((qp.sqHead & qp.sqMask) << SLOT_LOG) + Slot.firstPsn];
+    const { tracer } = this.engine;
+    if (tracer.on) tracer.emit(Event.rdmaRetry, this.engine.port.bdf, qp.number, psn);
     qp.sqNext = qp.sqHead;
     qp.sqPsn = psn;
     qp.ackedPsn = (psn - 1) & PSN_MASK;
