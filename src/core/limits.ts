@@ -83,8 +83,6 @@ export const TCP_SEND_BUFFERS_MAX = 4;
 export const TCP_SEND_BUFFER_BYTES = 128 * 1024;
 /** Data bytes of one H2CData that the target takes (MAXH2CDATA). */
 export const TCP_H2C_DATA_BYTES_MAX = 128 * 1024;
-/** Nanoseconds from a connection to its Connect command: who says nothing holds no buffers. */
-export const TCP_CONNECT_TIMEOUT_NS = 10e9;
 /** Namespaces of one subsystem. */
 export const NVMET_NAMESPACES_MAX = 1024;
 /** Controllers of one subsystem at a time. */

@@ -184,7 +184,6 @@ export class TargetAssembly implements Poller, Inspectable {
 
   poll(): number {
     let done = this.target.poll();
-    for (let i = 0; i < this.tcpTransports.length; i++) done += this.tcpTransports[i].poll();
     for (let i = 0; i < this.transports.length; i++) done += this.transports[i].poll();
     return done;
   }

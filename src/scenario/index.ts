@@ -5,3 +5,10 @@ export { type RenderOptions, renderScenario } from "./render.ts";
 export * from "./report.ts";
 export { type RunContext, runScenario } from "./runner.ts";
 export { type Scenario, scenarioSchema } from "./schema.ts";
+export {
+  parseListen,
+  parseNamespace,
+  type ServedNamespace,
+  type ServeOptions,
+  TargetServer,
+} from "./serve.ts";

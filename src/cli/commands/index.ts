@@ -3,8 +3,10 @@
 import type { CommandModule } from "../command.ts";
 import { demo } from "./demo.ts";
 import { explain } from "./explain.ts";
+import { find } from "./find.ts";
 import { matrix } from "./matrix.ts";
 import { run } from "./run.ts";
+import { target } from "./target.ts";
 import { topo } from "./topo.ts";
 
-export const COMMANDS: readonly CommandModule[] = [demo, run, topo, matrix, explain];
+export const COMMANDS: readonly CommandModule[] = [demo, run, topo, matrix, explain, target];

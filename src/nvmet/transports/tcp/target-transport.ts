@@ -8,7 +8,7 @@
  * gets none over TCP, counted and with the reason `cpu-moves-data`; the policy then decides.
  *
  * Invariants: every connection ends in `released`, and then nothing of it is left; there are at
- * most `TCP_CONNECTIONS_MAX`, and one that sends no Connect command in time is ended.
+ * most `TCP_CONNECTIONS_MAX`, and the target ends one that sends no Connect command in time.
  *
  * Leaves out: TLS, in-band authentication, more than one R2T per command, `SO_BUSY_POLL` and other
  * tuning of sockets.
@@ -21,13 +21,16 @@ import {
   type Inspectable,
   NVMET_QUEUE_DEPTH_MAX,
   PAGE_SIZE,
-  type Poller,
-  TCP_CONNECT_TIMEOUT_NS,
   TCP_CONNECTIONS_MAX,
   TCP_H2C_DATA_BYTES_MAX,
   type Tree,
 } from "../../../core/index.ts";
-import type { ByteStream, Network, StreamListener } from "../../../platform/index.ts";
+import type {
+  ByteStream,
+  Network,
+  StreamAddress,
+  StreamListener,
+} from "../../../platform/index.ts";
 import {
   COMMAND_BYTES,
   RESPONSE_BYTES,
@@ -70,14 +73,12 @@ export interface TcpEvent {
 interface Session {
   readonly channel: TcpTargetChannel;
   readonly region: HostRegion;
-  /** When the Connect command must have come. */
-  readonly deadlineNs: number;
 }
 
 const DEPTH_MAX = 128;
 const NO_OP = (): void => undefined;
 
-export class TcpTargetTransport implements TcpChannelOwner, Poller, Inspectable {
+export class TcpTargetTransport implements TcpChannelOwner, Inspectable {
   readonly port: Port;
   readonly counters = {
     accepted: 0,
@@ -143,8 +144,7 @@ export class TcpTargetTransport implements TcpChannelOwner, Poller, Inspectable 
       },
       requests,
     );
-    const deadlineNs = target.nowNs() + TCP_CONNECT_TIMEOUT_NS;
-    this.sessions.set(channel, { channel, region, deadlineNs });
+    this.sessions.set(channel, { channel, region });
     this.counters.accepted++;
     this.tell("connected", stream, "");
     stream.start(channel);
@@ -206,27 +206,17 @@ export class TcpTargetTransport implements TcpChannelOwner, Poller, Inspectable 
     this.wakeUp();
   }
 
-  /** Ends connections that never said what they want; queues are polled by the target. */
-  poll(): number {
-    if (this.sessions.size === 0) return 0;
-    let done = 0;
-    const now = this.options.target.nowNs();
-    for (const { channel, deadlineNs } of this.sessions.values()) {
-      // A queue has a depth from its Connect command on.
-      if (now < deadlineNs || channel.queue === null || channel.queue.depth > 0) continue;
-      if (channel.ended !== null) continue;
-      this.lost(channel, "no Connect command in time");
-      done++;
-    }
-    return done;
-  }
-
   /** Listens no more and ends all connections; poll until {@link connections} is 0. */
   async close(): Promise<void> {
     await this.listener?.close();
     this.listener = null;
     for (const channel of [...this.sessions.keys()]) this.lost(channel, "port closed");
     while (this.sessions.size > 0) await Promise.resolve();
+  }
+
+  /** Where it listens, with the port that was chosen; null when it does not. */
+  get at(): StreamAddress | null {
+    return this.listener?.at ?? null;
   }
 
   get connections(): number {

@@ -1,0 +1,121 @@
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, it } from "vitest";
+import { sameSwitch } from "../../testing/machines.ts";
+import { Prng, physAddr } from "../core/index.ts";
+import { cpuMemory } from "../memory/index.ts";
+import { HostCommand, NvmfHost, TcpHostTransport } from "../nvmet/index.ts";
+import { PollLoop, realClock, realNetwork } from "../platform/index.ts";
+import { NvmOpcode } from "../spec/nvme/index.ts";
+import { DISCOVERY_NQN } from "../spec/nvmf/index.ts";
+import { parseListen, parseNamespace, TargetServer } from "./serve.ts";
+
+const NQN = "nqn.2026-11.test.peerlane:served";
+
+it("reads what it is asked to serve", () => {
+  expect(parseListen("[::1]:9")).toEqual({ address: "::1", port: 9 });
+  expect(parseListen("10.0.0.1")).toEqual({ address: "10.0.0.1", port: 4420 });
+  expect(() => parseListen("1.2.3.4:99999")).toThrow(/no address/);
+  expect(parseNamespace("size=1M,file=a=b.img")).toEqual({ sizeBytes: 2 ** 20, file: "a=b.img" });
+  for (const bad of ["", "size=1", "size=x", "size=1G,colour=red", "file=x"]) {
+    expect(() => parseNamespace(bad)).toThrow(/no namespace/);
+  }
+});
+
+/** A host on real sockets, with its own polling loop. */
+function hostFor(server: TargetServer, subsystemNqn: string) {
+  const transport = new TcpHostTransport({
+    network: realNetwork,
+    address: server.address,
+    port: server.port,
+    headerDigest: true,
+    dataDigest: true,
+    wake: () => loop.wake(),
+  });
+  const host = new NvmfHost({
+    transport,
+    hostNqn: "nqn.2026-11.test.peerlane:h",
+    subsystemNqn,
+    depth: 16,
+    nowNs: () => realClock.nowNs(),
+  });
+  const failures: unknown[] = [];
+  const loop: PollLoop = new PollLoop({
+    poll: () => host.poll(),
+    onError: (error) => failures.push(error),
+  });
+  loop.start();
+  return { host, loop, failures };
+}
+
+function run(host: NvmfHost, fill: (command: HostCommand) => void): Promise<number> {
+  return new Promise((resolve) => {
+    const command = new HostCommand({ commandDone: ({ status }) => resolve(status) });
+    command.nsid = 1;
+    fill(command);
+    expect(host.queues[0].submit(command)).toBe(0);
+    host.queues[0].kick();
+  });
+}
+
+it("serves a file over loopback sockets to another Peerlane", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "peerlane-serve-"));
+  const file = join(folder, "disk.img");
+  const events: string[] = [];
+  const errors: unknown[] = [];
+  const server = await TargetServer.open({
+    machine: sameSwitch(),
+    address: "127.0.0.1",
+    port: 0,
+    nqn: NQN,
+    allowedHosts: [],
+    namespaces: [{ sizeBytes: 2 ** 22, file }],
+    network: realNetwork,
+    clock: realClock,
+    onEvent: ({ what }) => events.push(what),
+    onError: (error) => errors.push(error),
+  });
+  const finder = hostFor(server, DISCOVERY_NQN);
+  await finder.host.connect();
+  const found = await finder.host.discoveryLog();
+  expect(found.map(({ subsystemNqn }) => subsystemNqn)).toContain(NQN);
+  await finder.host.disconnect();
+  finder.loop.stop();
+
+  const { host, loop, failures } = hostFor(server, NQN);
+  await host.connect();
+  expect(host.namespaces).toEqual([{ nsid: 1, blocks: 8192, blockBytes: 512 }]);
+  const bytes = new Uint8Array(2 ** 20);
+  new Prng(5).fill(bytes);
+  const buffer = await host.register(cpuMemory({ phys: physAddr(0), bytes }), 0, bytes.length);
+  const half = bytes.length / 2;
+  const statuses = await Promise.all(
+    Array.from({ length: 8 }, (_, i) =>
+      run(host, (command) => {
+        command.opcode = NvmOpcode.write;
+        command.setRange(i * 128, 128, false);
+        command.setData(buffer, i * 65_536, 65_536);
+      }),
+    ),
+  );
+  expect(statuses).toEqual(new Array(8).fill(0));
+  const flush = (command: HostCommand): void => {
+    command.opcode = NvmOpcode.flush;
+  };
+  expect(await run(host, flush)).toBe(0);
+  expect((await readFile(file)).subarray(0, half).equals(bytes.subarray(0, half))).toBe(true);
+  const read = await run(host, (command) => {
+    command.opcode = NvmOpcode.read;
+    command.setRange(0, 1024, false);
+    command.setData(buffer, half, half);
+  });
+  expect(read).toBe(0);
+  expect(Buffer.compare(bytes.subarray(half), bytes.subarray(0, half))).toBe(0);
+  await host.disconnect();
+  loop.stop();
+  await server.close();
+  expect([...errors, ...failures]).toEqual([]);
+  expect(events.filter((event) => event === "connected")).toHaveLength(3);
+  await rm(folder, { recursive: true });
+});
