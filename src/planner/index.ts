@@ -8,6 +8,9 @@ export {
 } from "./explain.ts";
 export { explanationJson } from "./explain-json.ts";
 export { renderExplanation } from "./explain-text.ts";
+export { type FindOptions, type FindReport, findProvider } from "./find.ts";
+export { findJson, renderFind } from "./find-text.ts";
+export { ALL_FACTS, type Fact, type Outcome, type Proven } from "./knowledge.ts";
 export {
   type MatrixOptions,
   type MatrixReport,

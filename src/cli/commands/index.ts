@@ -1,6 +1,7 @@
 /** The commands, in the order in which --help lists them. */
 
 import type { CommandModule } from "../command.ts";
+import { compare } from "./compare.ts";
 import { demo } from "./demo.ts";
 import { explain } from "./explain.ts";
 import { find } from "./find.ts";
@@ -9,4 +10,13 @@ import { run } from "./run.ts";
 import { target } from "./target.ts";
 import { topo } from "./topo.ts";
 
-export const COMMANDS: readonly CommandModule[] = [demo, run, topo, matrix, explain, target];
+export const COMMANDS: readonly CommandModule[] = [
+  demo,
+  run,
+  topo,
+  matrix,
+  explain,
+  compare,
+  find,
+  target,
+];
