@@ -44,7 +44,7 @@ function headLines({ candidates, chosen }: FindReport, paint: Paint): string[] {
 }
 
 function row(candidate: FoundCandidate, i: number, isChosen: boolean, paint: Paint): string[] {
-  const { fn, direct, distance, bandwidth, lost, memoryBytes } = candidate;
+  const { fn, direct, distance, bandwidth, memoryBytes } = candidate;
   const route =
     distance < 0 ? paint.bad("refused") : direct ? paint.good("bus") : paint.warn("host");
   return [
