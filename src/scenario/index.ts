@@ -1,5 +1,6 @@
 /** Scenario: what to run, as data; the runner; its report. */
 
+export * from "./compare/index.ts";
 export { parseScenario } from "./load.ts";
 export { type RenderOptions, renderScenario } from "./render.ts";
 export * from "./report.ts";

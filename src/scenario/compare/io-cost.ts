@@ -102,40 +102,50 @@ export class IoLoop {
 
 export const IO_BATCH = BATCH;
 
-/** Measures one description for one initiator. */
-export function measureIo(
-  { iommu }: CompareSetup,
-  handle: Handle,
-  device: DmaDevice,
+/** One description to measure, for one initiator. */
+export interface IoSubject {
+  readonly setup: CompareSetup;
+  readonly handle: Handle;
+  readonly device: DmaDevice;
+}
+
+/** Measures all, turn and turn about, so that what disturbs the machine disturbs each. */
+export function measureIos(
+  subjects: readonly IoSubject[],
   clock: Pick<Clock, "nowNs">,
   rounds: number,
-): IoCost {
-  const loop = new IoLoop(handle, device.id);
-  const steps = [() => loop.build(), () => loop.split(), () => loop.map(), () => loop.unmap()];
-  const samples: number[][] = steps.map(() => []);
-  for (let round = 0; round < rounds / 2; round++) for (const step of steps) step();
-  const before = iommu === null ? [0, 0, 0] : [iommu.maps, iommu.unmaps, iommu.flushes];
+): IoCost[] {
+  const runs = subjects.map(({ setup, handle, device }) => {
+    const loop = new IoLoop(handle, device.id);
+    const steps = [() => loop.build(), () => loop.split(), () => loop.map(), () => loop.unmap()];
+    return { loop, steps, setup, samples: steps.map((): number[] => []) };
+  });
   for (let round = 0; round < rounds; round++) {
-    steps.forEach((step, part) => {
-      const start = clock.nowNs();
-      step();
-      samples[part].push((clock.nowNs() - start) / BATCH);
-    });
+    for (const { steps } of runs) for (const step of steps) step();
   }
-  assert(loop.refused === 0, "every measured I/O was mapped");
-  const after = iommu === null ? [0, 0, 0] : [iommu.maps, iommu.unmaps, iommu.flushes];
-  const perIo = (i: number): number => (after[i] - before[i]) / (rounds * BATCH);
-  const [buildNs, splitNs, mapNs, unmapNs] = samples.map(median);
-  return {
-    buildNs,
-    splitNs,
-    mapNs,
-    unmapNs,
-    totalNs: buildNs + mapNs + unmapNs,
-    iommuMaps: perIo(0),
-    iommuUnmaps: perIo(1),
-    iommuFlushes: perIo(2),
-  };
+  const before = runs.map(({ setup }) => operations(setup));
+  for (let round = 0; round < rounds; round++) {
+    for (const { steps, samples } of runs) {
+      steps.forEach((step, part) => {
+        const start = clock.nowNs();
+        step();
+        samples[part].push((clock.nowNs() - start) / BATCH);
+      });
+    }
+  }
+  return runs.map(({ loop, samples, setup }, i) => {
+    assert(loop.refused === 0, "every measured I/O was mapped");
+    const [buildNs, splitNs, mapNs, unmapNs] = samples.map(median);
+    const [iommuMaps, iommuUnmaps, iommuFlushes] = operations(setup).map(
+      (count, part) => (count - before[i][part]) / (rounds * BATCH),
+    );
+    const totalNs = buildNs + mapNs + unmapNs;
+    return { buildNs, splitNs, mapNs, unmapNs, totalNs, iommuMaps, iommuUnmaps, iommuFlushes };
+  });
+}
+
+function operations({ iommu }: CompareSetup): number[] {
+  return iommu === null ? [0, 0, 0] : [iommu.maps, iommu.unmaps, iommu.flushes];
 }
 
 function median(values: readonly number[]): number {

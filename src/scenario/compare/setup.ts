@@ -17,7 +17,7 @@ import type {
 import { type Bdf, PeerlaneError, type PhysAddr, type Tree } from "../../core/index.ts";
 import { DmaContext, type DmaDevice } from "../../dma/index.ts";
 import { buildFabric, DeviceMemory, type DevicePort, type Fabric } from "../../fabric/index.ts";
-import type { IommuMode, Machine, PciFunction } from "../../machine/index.ts";
+import { deviceKind, type IommuMode, type Machine, type PciFunction } from "../../machine/index.ts";
 import { Provider, Rules, Topology } from "../../p2p/index.ts";
 import { payloadBar } from "../select.ts";
 
@@ -164,7 +164,7 @@ export function chooseSubject(machine: Machine): CompareSubject {
     let near: Bdf | null = null;
     let far: Bdf | null = null;
     for (const client of machine.functions) {
-      if (client === owner || !isEndpoint(client) || payloadBar(client, 1) === null) continue;
+      if (client === owner || !isClient(client)) continue;
       const { route } = rules.verdict(owner.bdf, client.bdf);
       if (route === "bus") near ??= client.bdf;
       if (route === "host-bridge") far ??= client.bdf;
@@ -180,6 +180,13 @@ export function chooseSubject(machine: Machine): CompareSubject {
     place: machine.name,
     remedy: "give a dump with a memory BAR of 16 MiB and two devices below one switch",
   });
+}
+
+/** What does peer I/O, or may stand for it where a dump knows no classes. */
+function isClient(fn: PciFunction): boolean {
+  const kind = deviceKind(fn);
+  const isOfInterest = kind === "nvme" || kind === "nic" || kind === "gpu" || kind === "other";
+  return isEndpoint(fn) && isOfInterest && fn.pcie !== null && payloadBar(fn, 1) !== null;
 }
 
 function isEndpoint({ bridge, physicalFunction }: PciFunction): boolean {
