@@ -1,4 +1,7 @@
-/** The model RNIC and the wires it can be put on. */
+/**
+ * The model RNIC and the wires it can be put on. Its driver is in src/rdma; both know spec/rdma
+ * alone of each other.
+ */
 
 export { DEFAULT_RNIC_LIMITS, type RnicLimits } from "./engine.hot.ts";
 export { InProcessPort, InProcessWire, type WireConditions } from "./in-process-wire.ts";
