@@ -10,6 +10,7 @@ import { type Bench, isMet } from "./lib.ts";
 import { memoryMap } from "./memory-map.ts";
 import { nvmeWriteDeep, nvmeWriteSingle } from "./nvme-io.ts";
 import { nvmeModelReadDeep, nvmeModelWriteDeep, nvmeModelWriteSingle } from "./nvme-model.ts";
+import { nvmetTcp } from "./nvmet-tcp.ts";
 import { nvmetHeap, nvmetLease, nvmetWrite } from "./nvmet-write.ts";
 import { parseLspciHex, parseLspciText } from "./parse-lspci.ts";
 import { rdmaRead4k, rdmaSend64, rdmaSend64Single } from "./rdma-ops.ts";
@@ -32,6 +33,7 @@ const BENCHES: readonly Bench[] = [
   nvmetWrite,
   nvmetLease,
   nvmetHeap,
+  nvmetTcp,
   rdmaSend64,
   rdmaSend64Single,
   rdmaRead4k,
