@@ -7,7 +7,9 @@ import { realClock } from "../src/platform/index.ts";
 import { fabricDma } from "./fabric-dma.ts";
 import { fabricBorrow64, fabricWrite4k } from "./fabric-small.ts";
 import { type Bench, isMet } from "./lib.ts";
+import { memoryIoDmaAddress, memoryIoPage, memoryIoPhysStrict } from "./memory-io.ts";
 import { memoryMap } from "./memory-map.ts";
+import { memoryRegister } from "./memory-register.ts";
 import { nvmeWriteDeep, nvmeWriteSingle } from "./nvme-io.ts";
 import { nvmeModelReadDeep, nvmeModelWriteDeep, nvmeModelWriteSingle } from "./nvme-model.ts";
 import { nvmetTcp } from "./nvmet-tcp.ts";
@@ -23,6 +25,10 @@ const BENCHES: readonly Bench[] = [
   fabricWrite4k,
   fabricBorrow64,
   memoryMap,
+  memoryIoPage,
+  memoryIoDmaAddress,
+  memoryIoPhysStrict,
+  memoryRegister,
   nvmeModelWriteDeep,
   nvmeModelReadDeep,
   nvmeModelWriteSingle,

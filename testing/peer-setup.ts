@@ -19,7 +19,7 @@ import {
   PeerlaneError,
 } from "../src/core/index.ts";
 import { DmaContext } from "../src/dma/index.ts";
-import type { IommuMode } from "../src/machine/index.ts";
+import type { IommuMode, Machine } from "../src/machine/index.ts";
 import { Provider, Rules, Topology } from "../src/p2p/index.ts";
 import { FakeBacking } from "./fake-backing.ts";
 import { MachineBuilder } from "./machine-builder.ts";
@@ -52,6 +52,11 @@ function peerMachine(options: PeerOptions) {
   const far = builder.endpoint(builder.rootPort(root, port), { bars: [0x4000] });
   const stranger = builder.endpoint(builder.rootPort(root, port), { bars: [0x4000] });
   return { snapshot: builder.build(), owner, near, far, stranger };
+}
+
+/** The same machine as data. */
+export function peerMachineSnapshot(): Machine {
+  return peerMachine({}).snapshot;
 }
 
 function onBacking<T extends BackingMachine>(

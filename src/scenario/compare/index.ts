@@ -8,7 +8,7 @@ export {
   openDescription,
 } from "./descriptions.ts";
 export { IO_BATCH, type IoCost, IoLoop } from "./io-cost.ts";
-export type { RegistrationRow } from "./registration.ts";
+export { measureRegistration, type RegistrationRow } from "./registration.ts";
 export { compareCsv, compareMarkdown, renderCompare } from "./render.ts";
 export { type CompareSetup, type CompareSubject, chooseSubject, setUp } from "./setup.ts";
 export type { Cell, Outcome } from "./works.ts";
