@@ -78,7 +78,7 @@ class Rig {
     const ring = this.port.base + RINGS;
     expect(this.command(RnicCommand.allocPd)).toBe(RnicCommandStatus.ok);
     const pd = this.made;
-    const cq = { depthLog: 4, ring, record: ring + 0x1000 };
+    const cq = { depthLog: 4, ring, record: ring + 0x1000, vector: 3 };
     expect(this.command(RnicCommand.createCq, CREATE_CQ_IN, cq)).toBe(RnicCommandStatus.ok);
     const cqn = this.made;
     return this.command(RnicCommand.createQp, CREATE_QP_IN, {
@@ -200,9 +200,11 @@ describe("doorbells", () => {
     if (qp == null) throw new Error("no queue pair");
     qp.state = QpState.rts;
     rig.port.refuse(rig.port.base + RINGS + 0x2000, 64);
+    rig.doorbells.write32(RnicDoorbell.arm, 1);
     rig.doorbells.write32(RnicDoorbell.send, (1 << 16) | qpn);
     rig.port.run(rig.model);
     expect(qp.state).toBe(QpState.error);
+    expect(rig.port.interrupts.get(3)).toBe(1);
     // Status 2, local QP operation error; syndrome 1, Unsupported Request.
     expect(rig.port.view.getUint32(RINGS + 20, true)).toBe(0x0102);
   });
