@@ -23,7 +23,7 @@ export const PLAIN: Paint = {
   name: same,
 };
 
-const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
 /** `0 B`, `512 B`, `64 MiB`, `1.5 GiB`: at most one decimal, and only where it is not zero. */
 export function formatBytes(bytes: number): string {

@@ -19,6 +19,14 @@ export {
   matrixOf,
 } from "./matrix.ts";
 export { renderMatrix } from "./matrix-text.ts";
+export {
+  type PagesReport,
+  pagesOfMachine,
+  pagesOfSize,
+  parseAddress,
+  parseSize,
+} from "./pages.ts";
+export { pagesJson, renderPages } from "./pages-text.ts";
 export { type AddressForm, type Direction, PathProbe, sharedBar } from "./probe.ts";
 export { renderTopo, type TopoOptions } from "./topo.ts";
 export {

@@ -6,6 +6,7 @@ import { demo } from "./demo.ts";
 import { explain } from "./explain.ts";
 import { find } from "./find.ts";
 import { matrix } from "./matrix.ts";
+import { pages } from "./pages.ts";
 import { run } from "./run.ts";
 import { target } from "./target.ts";
 import { topo } from "./topo.ts";
@@ -18,5 +19,6 @@ export const COMMANDS: readonly CommandModule[] = [
   explain,
   compare,
   find,
+  pages,
   target,
 ];
