@@ -65,6 +65,8 @@ const METHOD = [
   "What works: each cell is a run on the simulated fabric; the owner's side checks the bytes.",
 ];
 const LIMITS = [
+  "Times are of the wall clock: on a busy machine they differ by a factor of two from run to run, and " +
+    "the order of close ones with them. Ratios are claimed by `npm run bench -- memory-io-page ...`.",
   "JavaScript on a simulated fabric: compare the columns with each other, not with a kernel.",
   "Page entries beyond 2 GiB are not allocated: such a row is extrapolated and marked with ~.",
   "The simulated IOMMU's maps and flushes are function calls; hardware waits for a flush, so the " +
