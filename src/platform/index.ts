@@ -1,6 +1,6 @@
 /**
- * The only door to the outside world: time, files, sockets, this process. Each part is an interface first,
- * with the real one and one for tests, so that everything above takes it as a parameter.
+ * The only door to the outside world: time, files, sockets, this process. Each part is an interface
+ * first, with the real one and one for tests, so that everything above takes it as a parameter.
  */
 export {
   bunzip2,

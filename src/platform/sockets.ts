@@ -137,7 +137,7 @@ class RealListener implements StreamListener {
   }
 
   close(): Promise<void> {
-    // Resolves at once: the callback of `close` waits for connections, which are not the listener's.
+    // Resolves at once: the callback of `close` waits for connections, which go on without it.
     this.#server.close();
     return Promise.resolve();
   }

@@ -106,8 +106,8 @@ function printOffer(
       const where = file === null ? "memory: gone when this ends" : file;
       return `namespace ${i + 1}: ${formatBytes(sizeBytes)}, ${where}`;
     }),
-    `SSD ${formatBdf(ssd.bdf)} of the simulated machine; data through host memory, since over TCP ` +
-      "the CPU moves it",
+    `SSD ${formatBdf(ssd.bdf)} of the simulated machine; data through host memory, since over ` +
+      "TCP the CPU moves it",
     `connect: nvme connect -t tcp -a ${address} -s ${port} -n ${nqn}`,
   ];
   printText(context, lines.join("\n"));

@@ -4,8 +4,8 @@
  *
  *     CH (8 bytes) | PSH (to HLEN) | HDGST (4)? | PAD (to PDO)? | DATA? | DDGST (4)?
  *
- * Digests are CRC32C: HDGST over CH and PSH, DDGST over DATA without its padding. The PDUs that make
- * or end a connection (ICReq, ICResp, both TermReq) never have one.
+ * Digests are CRC32C: HDGST over CH and PSH, DDGST over DATA without its padding. The PDUs that
+ * make or end a connection (ICReq, ICResp, both TermReq) never have one.
  *
  * Leaves out: Kickstart PDUs of TLS (1.0, section 3.6.1, removed in 1.1).
  */
@@ -103,7 +103,7 @@ export const TcpTermOffset = { FES: 8, FEI: 10 } as const;
 /** Offsets in H2CData, C2HData and R2T, which share their shape. */
 export const TcpDataOffset = { CCCID: 8, TTAG: 10, DATAO: 12, DATAL: 16 } as const;
 /** The command of a CapsuleCmd, the response of a CapsuleResp. */
-export const TCP_CAPSULE_AT = TCP_CH_BYTES;
+export const TCP_CAPSULE_AT = 8;
 
 const SOURCE = "NVM Express TCP Transport Specification 1.0, section";
 

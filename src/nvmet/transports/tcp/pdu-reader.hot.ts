@@ -1,7 +1,7 @@
 /**
- * Cuts a byte stream into PDUs, whatever pieces it arrives in: header, header digest, padding, data,
- * data digest. Data is copied once, from the piece that the socket gave to where the handler wants
- * it. TCP Transport Specification 1.0, sections 3.5 and 3.6.
+ * Cuts a byte stream into PDUs, whatever pieces it arrives in: header, header digest, padding,
+ * data, data digest. Data is copied once, from the piece that the socket gave to where the handler
+ * wants it. TCP Transport Specification 1.0, sections 3.5 and 3.6.
  *
  * Checked here: everything a header says about itself (type, direction, HLEN, PDO and its
  * alignment, PLEN, digest flags, both digests). What the fields mean is the handler's to check. The
@@ -27,8 +27,8 @@ import {
 /** What a reader's PDUs are for. */
 export interface PduHandler {
   /**
-   * A header is whole; `reader` has its fields. Before data comes, `reader.setTarget` says where it
-   * goes; without it the data is dropped. Returns 0, or a {@link TcpFes} after `reader.fei` was set.
+   * A header is whole; `reader` has its fields. Before data comes, `reader.setTarget` says where
+   * it goes; without it the data is dropped. Returns 0, or the result of `reader.fail`.
    */
   pduHeader(reader: PduReader): number;
   /** All of the PDU is here. False: its data does not match its digest. */

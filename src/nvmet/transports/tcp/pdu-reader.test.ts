@@ -1,4 +1,4 @@
-/** The parser against streams that nobody meant to send: seeded, so that a failure can be replayed. */
+/** The parser against streams that nobody meant to send: seeded, so that a failure replays. */
 
 import { describe, expect, it } from "vitest";
 import { tcpHarness } from "../../../../testing/nvmet-tcp-harness.ts";
