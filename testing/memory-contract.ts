@@ -6,6 +6,7 @@
  */
 
 import { describe, expect, it } from "vitest";
+import { BioFlag, BioOp, BioPool, BlockStatus } from "../src/block/index.ts";
 import { type Bdf, PAGE_SIZE, Prng, Span } from "../src/core/index.ts";
 import type { DmaDevice } from "../src/dma/index.ts";
 import { Direction, type IoMemory, MapStatus, MEMORY_KIND_NAMES } from "../src/memory/index.ts";
@@ -46,6 +47,7 @@ export interface MemoryFixture {
 export function memoryContract(name: string, make: () => MemoryFixture): void {
   describe(`I/O memory contract: ${name}`, () => {
     reachesItsBytes(make);
+    travelsInABio(make);
     refuses(make);
     isRevoked(make);
   });
@@ -123,6 +125,41 @@ function reachesItsBytes(make: () => MemoryFixture): void {
   it("says what it is", () => {
     const { memory } = make();
     expect(memory.inspect()).toMatchObject({ kind: MEMORY_KIND_NAMES[memory.kind] });
+  });
+}
+
+function travelsInABio(make: () => MemoryFixture): void {
+  it("joins, splits and advances in a bio, and each part reaches its bytes", () => {
+    const { memory, plane, initiators, offsetOf, read } = make();
+    const device = initiators[initiators.length - 1];
+    const pool = new BioPool(3, 4);
+    const bio = pool.acquire();
+    if (bio === null) throw new Error("the pool has bios");
+    bio.op = BioOp.read;
+    // Three neighbours are one vector; a gap begins another.
+    for (const byte of [PAGE_SIZE, PAGE_SIZE + 1024, PAGE_SIZE + 2048, 4 * PAGE_SIZE]) {
+      expect(bio.addMemory(memory, offsetOf(byte), 1024)).toBe(BlockStatus.ok);
+    }
+    expect([bio.vecCount, bio.sizeBytes]).toEqual([2, 4096]);
+    expect((bio.flags & BioFlag.dmaDirect) !== 0).toBe(!memory.cpuAccessible);
+    const front = bio.splitFront(512, pool);
+    if (front === null) throw new Error("the pool has bios");
+    const data = Uint8Array.from({ length: 4096 }, (_, i) => (i * 11) & 0xff);
+    let at = 0;
+    for (const part of [front, bio]) {
+      while (part.sizeBytes > 0) {
+        const length = part.currentBytes();
+        const offset = part.offsets[part.vecIndex] + part.vecDone;
+        const address = part.memories[part.vecIndex].map(device.id, offset, length, Direction.both);
+        plane.dmaWrite(device.bdf, address, data.subarray(at, at + length));
+        memory.unmap(device.id, address, length);
+        expect(part.advance(length)).toBe(BlockStatus.ok);
+        at += length;
+      }
+    }
+    expect(at).toBe(4096);
+    const seen = [...read(PAGE_SIZE, 3072), ...read(4 * PAGE_SIZE, 1024)];
+    expect(seen).toEqual([...data]);
   });
 }
 

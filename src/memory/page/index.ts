@@ -1,4 +1,4 @@
-/** The description with pages: registration, its entries, the memory, and what architectures allow. */
+/** The description with pages: registration, entries, the memory, what architectures allow. */
 
 export * from "./linear-map.ts";
 export {

@@ -96,7 +96,7 @@ export class PageEntries {
 const LEAF_SLOTS = 8192;
 const LEAF_BYTES = LEAF_SLOTS * SUBSECTION_BYTES;
 
-/** Two levels over subsections, as the kernel's table of sections with roots (SPARSEMEM_EXTREME). */
+/** Two levels over subsections, as the kernel's sections with roots (SPARSEMEM_EXTREME). */
 export class SubsectionTable {
   private readonly leaves: (Int32Array | null)[] = [];
   readonly entries: (PageEntries | null)[] = [];

@@ -2,8 +2,8 @@
  * The description of Linux 4.20 to today: a vector is page, offset and length, and one flag in the
  * page says "map me specially". The offset of a vector is page index * 4096 + offset in the page.
  *
- * Mapping reads the entry of the FIRST page of the vector and assumes its answer for the rest of it,
- * as the kernel does; then the (provider, client) cache; through an IOMMU an IOVA per I/O.
+ * Mapping reads the entry of the FIRST page of the vector and assumes its answer for the rest of
+ * it, as the kernel does; then the (provider, client) cache; through an IOMMU an IOVA per I/O.
  *
  * Invariants: what leaves the registration is refused; once the entries are gone, so is everything.
  * While the provider is dying, mapping goes on: a pinned page is a promise. Leaves out: the

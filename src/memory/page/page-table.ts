@@ -211,7 +211,7 @@ export class PageTable implements Inspectable {
         `its pages need ${formatBytes(bytes)} of host memory`,
         {
           place,
-          remedy: `the limit is ${formatBytes(PAGE_ENTRIES_BYTES_MAX)}; page-less memory needs none`,
+          remedy: `at most ${formatBytes(PAGE_ENTRIES_BYTES_MAX)}; page-less memory needs none`,
           details: { bytes, inUse: this.entriesBytes },
         },
       );

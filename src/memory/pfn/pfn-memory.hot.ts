@@ -1,6 +1,6 @@
 /**
  * Frames as I/O memory: the flags in the offset say whether there is a page, and mapping goes on as
- * `page` or as `phys` does. What the type adds is at compile time (frame.ts): the descriptor costs a
+ * `page` or as `phys` does. What the type adds is at compile time (frame.ts): it costs a
  * division to take apart, and nothing else changes.
  *
  * Invariant: an offset is flags * 2^48 + physical address, as `offsetOfFrame` makes it. Leaves out,

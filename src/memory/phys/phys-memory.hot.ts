@@ -3,11 +3,11 @@
  * it is to the initiator is found at map time: RAM, the initiator's own BAR, a peer by its bus
  * address, a peer through the host bridge. There is no page.
  *
- * Every map asks the range index and the (provider, client) cache; through an IOMMU it takes an IOVA
- * per I/O, which unmap gives back with a flush.
+ * Every map asks the range index and the (provider, client) cache; through an IOMMU it takes an
+ * IOVA per I/O, which unmap gives back with a flush.
  *
- * Leaves out, as Linux does: a lifetime. A provider that was removed is refused at the next map, but
- * what was mapped before goes on: nobody counts it. And any initiator with a route may use any
+ * Leaves out, as Linux does: a lifetime. A provider that was removed is refused at the next map,
+ * but what was mapped before goes on: nobody counts it. And any initiator with a route may use any
  * address: a vector does not say for whom it was made, nor where its memory ends.
  */
 

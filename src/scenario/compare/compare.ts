@@ -57,16 +57,17 @@ export interface CompareOptions {
 const ROUNDS = 400;
 
 const METHOD = [
-  "Registration: bytes are those of the arrays that the description made (not the provider's pool, the " +
-    "same for all); the time includes that pool.",
+  "Registration: bytes are those of the arrays that the description made (not the provider's " +
+    "pool, the same for all); the time includes that pool.",
   "Kernel: 64 bytes per 4 KiB page, the size of struct page on 64-bit Linux.",
-  "CPU per I/O: median of rounds of 256 I/Os of 4 KiB over 16 MiB, the five in turns; build takes hold of the memory (pin, " +
-    "lease count) and makes the bio; unmap lets go; total is build, map and unmap.",
+  "CPU per I/O: median of rounds of 256 I/Os of 4 KiB over 16 MiB, the five in turns; build " +
+    "takes hold of the memory (pin, lease count) and makes the bio; unmap lets go; total is build, map " +
+    "and unmap.",
   "What works: each cell is a run on the simulated fabric; the owner's side checks the bytes.",
 ];
 const LIMITS = [
-  "Times are of the wall clock: on a busy machine they differ by a factor of two from run to run, and " +
-    "the order of close ones with them. Ratios are claimed by `npm run bench -- memory-io-page ...`.",
+  "Times are of the wall clock: on a busy machine they differ by a factor of two from run to " +
+    "run, and the order of close ones with them. `npm run bench` claims ratios (memory-io-page, ...).",
   "JavaScript on a simulated fabric: compare the columns with each other, not with a kernel.",
   "Page entries beyond 2 GiB are not allocated: such a row is extrapolated and marked with ~.",
   "The simulated IOMMU's maps and flushes are function calls; hardware waits for a flush, so the " +
