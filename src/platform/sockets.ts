@@ -168,7 +168,9 @@ export const realNetwork: Network = {
   listen({ address, port }, onStream) {
     return new Promise((resolve, reject) => {
       const server = createServer((socket) => onStream(new RealStream(socket)));
-      server.once("error", (error) => {
+      // Stays: later it hears of connections that could not be accepted (no descriptors left). The
+      // peer sees those closed; the listener goes on.
+      server.on("error", (error) => {
         reject(failure("listen-failed", `cannot listen on ${formatAddress(address, port)}`, error));
       });
       server.listen({ host: address, port, backlog: BACKLOG }, () => {
