@@ -61,13 +61,16 @@ const METHOD = [
     "pool, the same for all); the time includes that pool.",
   "Kernel: 64 bytes per 4 KiB page, the size of struct page on 64-bit Linux.",
   "CPU per I/O: median of rounds of 256 I/Os of 4 KiB over 16 MiB, the five in turns; build " +
-    "takes hold of the memory (pin, lease count) and makes the bio; unmap lets go; total is build, map " +
-    "and unmap.",
+    "takes hold of the memory (pin, lease count) and makes the bio; unmap lets go; total is " +
+    "build, map and unmap.",
   "What works: each cell is a run on the simulated fabric; the owner's side checks the bytes.",
 ];
 const LIMITS = [
   "Times are of the wall clock: on a busy machine they differ by a factor of two from run to " +
-    "run, and the order of close ones with them. `npm run bench` claims ratios (memory-io-page, ...).",
+    "run, and the order of close ones with them. `npm run bench` claims ratios.",
+  "Under strict, allocating an IOVA and filling the simulated page table is most of map and unmap. " +
+    "It is the same code for page, pfn and phys: where these three differ there, it is the state " +
+    "of the process (each has a fabric of its own), not the description.",
   "JavaScript on a simulated fabric: compare the columns with each other, not with a kernel.",
   "Page entries beyond 2 GiB are not allocated: such a row is extrapolated and marked with ~.",
   "The simulated IOMMU's maps and flushes are function calls; hardware waits for a flush, so the " +
