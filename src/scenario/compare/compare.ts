@@ -69,8 +69,8 @@ const LIMITS = [
   "Times are of the wall clock: on a busy machine they differ by a factor of two from run to " +
     "run, and the order of close ones with them. `npm run bench` claims ratios.",
   "Under strict, allocating an IOVA and filling the simulated page table is most of map and " +
-    "unmap. It is the same code for page, pfn and phys: where these three differ there, it is the state " +
-    "of the process (each has a fabric of its own), not the description.",
+    "unmap. It is the same code for page, pfn and phys: where these three differ there, it is " +
+    "the state of the process (each has a fabric of its own), not the description.",
   "JavaScript on a simulated fabric: compare the columns with each other, not with a kernel.",
   "Page entries beyond 2 GiB are not allocated: such a row is extrapolated and marked with ~.",
   "The simulated IOMMU's maps and flushes are function calls; hardware waits for a flush, so the " +
