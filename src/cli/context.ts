@@ -60,7 +60,8 @@ export function printError(context: Context, error: unknown, json: boolean): num
     printJson(context, { error: body });
   } else {
     const { stderr } = context.host;
-    const place = known?.place === undefined ? "" : `${known.place}: `;
+    const named = known?.place === undefined || known.message.includes(known.place);
+    const place = named ? "" : `${known?.place}: `;
     stderr.write(`peerlane: ${place}${known?.message ?? describeUnknown(error)}\n`);
     if (known?.remedy !== undefined) stderr.write(`  try: ${known.remedy}\n`);
   }

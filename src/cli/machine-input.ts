@@ -6,11 +6,13 @@
 import { UsageError } from "../core/index.ts";
 import { type Machine, readMachine } from "../machine/index.ts";
 import type { Files } from "../platform/index.ts";
-import type { Context } from "./context.ts";
+import { type Context, printNotes } from "./context.ts";
 
 /** Where the kernel shows standard input as a file, and what messages call it. */
 const STDIN_PATH = "/dev/stdin";
 const STDIN_NAME = "standard input";
+/** Warnings about a dump that are printed. */
+const NOTES_MAX = 4;
 
 export async function loadMachine(context: Context, paths: readonly string[]): Promise<Machine> {
   if (paths.length === 0) {
@@ -19,7 +21,13 @@ export async function loadMachine(context: Context, paths: readonly string[]): P
     });
   }
   const names = paths.map((path) => (path === "-" ? STDIN_NAME : path));
-  return readMachine(withStdin(context.files), names);
+  const machine = await readMachine(withStdin(context.files), names);
+  // An answer from a thin dump may be an artifact of what is missing: it must not look like one.
+  const { warnings } = machine;
+  const more = warnings.length - NOTES_MAX;
+  const rest = more > 0 ? [`and ${more} more (topo --json lists all)`] : [];
+  printNotes(context, [...warnings.slice(0, NOTES_MAX), ...rest]);
+  return machine;
 }
 
 /** The same files, and standard input under its name. */

@@ -3,7 +3,7 @@
  */
 
 import { Command, CommanderError } from "commander";
-import { ExitStatus } from "../core/index.ts";
+import { ExitStatus, UsageError } from "../core/index.ts";
 import { COMMANDS } from "./commands/index.ts";
 import { type Context, printError } from "./context.ts";
 import { VERSION } from "./version.ts";
@@ -47,7 +47,11 @@ export async function runCli(context: Context): Promise<number> {
     await program.parseAsync([...host.args], { from: "user" });
   } catch (error) {
     if (error instanceof CommanderError) {
-      return error.exitCode === 0 ? ExitStatus.ok : ExitStatus.usage;
+      if (error.exitCode === 0) return ExitStatus.ok;
+      // The text is on standard error already; a program gets its one document.
+      const remedy = "peerlane COMMAND --help shows how it is used";
+      const usage = new UsageError("usage", error.message, { remedy });
+      return json ? printError(context, usage, json) : ExitStatus.usage;
     }
     return printError(context, error, json);
   }

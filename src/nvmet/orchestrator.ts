@@ -168,7 +168,8 @@ export class Orchestrator implements Inspectable {
     }
     const clients = namespace.initiators.map(({ bdf }) => bdf);
     const choice = this.choose(namespace, clients);
-    if (choice.provider === null) {
+    // Where the policy allows host memory, a missing provider is a fallback that connects count.
+    if (choice.provider === null && this.policy === Policy.fail) {
       refuse(choice.text, "publish a provider the devices reach, or set p2pmem to 0", {
         reason: choice.reason,
       });

@@ -62,7 +62,6 @@ export function renderTopo(machine: Machine, options: TopoOptions = {}): string 
   const hidden = index.count - shown.reduce((sum, value) => sum + value, 0);
   const lines = alignColumns(rows);
   if (hidden > 0) lines.push("", paint.dim(`${hidden} other functions are not shown (--all)`));
-  for (const warning of machine.warnings) lines.push(paint.warn(`warning: ${warning}`));
   return `${lines.join("\n")}\n`;
 }
 

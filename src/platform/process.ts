@@ -45,7 +45,9 @@ class StreamOutput implements Output {
     this.#stream = stream;
     // `peerlane ... | head` closes the pipe early: that is the reader's choice, not an error.
     stream.on("error", (error: NodeJS.ErrnoException) => {
-      if (error.code !== "EPIPE") throw error;
+      if (error.code === "EPIPE") return;
+      process.stderr.write(`peerlane: cannot write the output: ${error.message}\n`);
+      process.exitCode = 1;
     });
   }
 

@@ -37,7 +37,7 @@ export function observeRun(
   const outcome = outcomeOf(io, counters.fallbackCount);
   return {
     outcome,
-    summary: summarize(description, outcome, provider, choice),
+    summary: summarize(description, outcome, provider, choice, io),
     stagedIn: provider === null ? "host memory" : placeOf(provider),
     permitted: description === "host-memory" ? [] : permitted(rig, prepared, provider),
     routes: routes(rig, prepared, provider),
@@ -63,7 +63,12 @@ function summarize(
   outcome: RunOutcome,
   provider: Provider | null,
   choice: ProviderChoice | null,
+  io: IoReport,
 ): string {
+  if (outcome === "refused" && provider !== null) {
+    const status = io.firstError ?? "unknown";
+    return `I/O failed with "${status}": payload was staged in ${placeOf(provider)}; see the routes.`;
+  }
   if (description === "host-memory") return "Payload is staged in host memory: no peer is asked.";
   const why = choice?.text ?? "no provider was chosen";
   if (outcome === "refused") return `Refused by policy: ${why}`;

@@ -4,6 +4,7 @@
  */
 
 import { type Bdf, formatBdf, formatBytes, hex, PeerlaneError } from "../core/index.ts";
+import type { RootComplexPolicy } from "../fabric/index.ts";
 import {
   addBar,
   freeSlots,
@@ -14,8 +15,9 @@ import {
   setAcsControl,
   setHost,
 } from "../machine/index.ts";
+import { Rules, Topology } from "../p2p/index.ts";
 import type { Scenario, ScenarioEdit } from "./schema.ts";
-import { chooseDevices, type DeviceChoice } from "./select.ts";
+import { chooseDevices, type DeviceChoice, memoryOwners } from "./select.ts";
 
 /** A CMB that the scenario gave to a function: where its model puts it. */
 export interface AddedCmb {
@@ -28,7 +30,8 @@ export interface PreparedMachine {
   readonly machine: Machine;
   readonly devices: DeviceChoice;
   readonly cmbs: readonly AddedCmb[];
-  /** What differs from the dump, one sentence each. */
+  readonly rootComplex: RootComplexPolicy;
+  /** What differs from the dump, and what was taken for true, one sentence each. */
   readonly edits: readonly string[];
 }
 
@@ -44,7 +47,31 @@ export function prepareMachine(dump: Machine, scenario: Scenario): PreparedMachi
   const cmbs: AddedCmb[] = [];
   for (const edit of scenario.machine.edits)
     machine = applyEdit(machine, edit, devices, cmbs, edits);
-  return { machine, devices, cmbs, edits };
+  const rootComplex = rootComplexOf(machine, scenario, devices, edits);
+  return { machine, devices, cmbs, rootComplex, edits };
+}
+
+/**
+ * Whether the root complex carries peer requests: what the scenario says, else what the kernel's
+ * rules rely on for this NIC, this SSD and the memory that could be staged in.
+ */
+function rootComplexOf(
+  machine: Machine,
+  { rootComplex, target }: Scenario,
+  { nic, ssd }: DeviceChoice,
+  edits: string[],
+): RootComplexPolicy {
+  if (rootComplex !== "auto") return rootComplex;
+  const rules = new Rules(new Topology(machine));
+  const owners = memoryOwners(machine, target.providerBytes).map(({ bdf }) => bdf);
+  const trusted = [nic, ssd].some((client) =>
+    [ssd, ...owners].some((owner) => rules.verdict(owner, client).route === "host-bridge"),
+  );
+  const doing = trusted ? "forwards" : "drops";
+  const why = trusted ? "rely on that" : "do not rely on it";
+  edits.push(`the root complex is taken as one that ${doing} peer requests: the rules ${why}`);
+  const policy = trusted ? "forward" : "drop";
+  return { peerWrites: policy, peerReads: policy };
 }
 
 function applyHost(dump: Machine, { machine }: Scenario, edits: string[]): Machine {

@@ -148,7 +148,7 @@ export interface ScenarioReport {
   readonly machine: MachineReport;
   readonly devices: readonly DeviceReport[];
   readonly runs: readonly RunReport[];
-  /** True when every run ended as it should: equal digests, no silent loss. */
+  /** True when every run moved its data: no I/O refused or failed, all digests equal. */
   readonly ok: boolean;
 }
 

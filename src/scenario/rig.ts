@@ -77,7 +77,7 @@ export async function buildRig(
     scheduler,
     tracer,
     iommu: scenario.iommu,
-    rootComplex: scenario.rootComplex,
+    rootComplex: prepared.rootComplex,
     model: (fn, tools) => {
       const model = localModel(fn, tools, prepared, scenario, wire);
       if (model !== null) models.set(fn.bdf, model);

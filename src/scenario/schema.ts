@@ -83,13 +83,19 @@ export const scenarioSchema = z.strictObject({
   }),
   /** Mode of the IOMMU in front of the devices. */
   iommu: z.enum(["off", "passthrough", "strict"]).default("off"),
-  /** What the root complex does with requests from one root port to another. */
+  /**
+   * What the root complex does with requests from one root port to another. `auto`: it forwards
+   * them where the kernel's rules rely on that, and drops them else.
+   */
   rootComplex: z
-    .strictObject({
-      peerWrites: z.enum(["forward", "drop"]),
-      peerReads: z.enum(["forward", "drop"]),
-    })
-    .default({ peerWrites: "drop", peerReads: "drop" }),
+    .union([
+      z.literal("auto"),
+      z.strictObject({
+        peerWrites: z.enum(["forward", "drop"]),
+        peerReads: z.enum(["forward", "drop"]),
+      }),
+    ])
+    .default("auto"),
   target: z.strictObject({
     nic: bdfOrAuto.default("auto"),
     ssd: bdfOrAuto.default("auto"),

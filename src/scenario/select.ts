@@ -65,8 +65,8 @@ export function chooseDevices(machine: Machine, target: Scenario["target"]): Dev
     );
   const nics = named(index, target.nic, "nic") ?? usable("nic");
   const ssds = named(index, target.ssd, "nvme") ?? usable("nvme");
-  if (nics.length === 0) throw noDevice(machine, "NIC with a memory BAR of known size", "nic");
-  if (ssds.length === 0) throw noDevice(machine, "NVMe controller with a BAR of known size", "ssd");
+  if (nics.length === 0) throw noDevice(machine, "nic", "NIC");
+  if (ssds.length === 0) throw noDevice(machine, "nvme", "NVMe controller");
   const owners = memoryOwners(machine, target.providerBytes).map((fn) => index.indexOf(fn.bdf));
   const pairs = nics.flatMap((nic) => ssds.map((ssd) => makePair(index, owners, nic, ssd)));
   const rules = new Rules(new Topology(machine, index));
@@ -133,9 +133,17 @@ function reasonFor({ owner, sharedDepth }: Pair, apart: boolean): string {
   return sharedDepth >= 0 ? "they share a bridge" : "the first of each; they share no bridge";
 }
 
-function noDevice(machine: Machine, what: string, option: string): PeerlaneError {
-  return new PeerlaneError("no-such-device", `the machine has no ${what}`, {
+function noDevice(machine: Machine, kind: string, what: string): PeerlaneError {
+  const there = machine.functions.filter((fn) => deviceKind(fn) === kind).length;
+  if (there === 0) {
+    return new PeerlaneError("no-such-device", `the machine has no ${what}`, {
+      place: machine.name,
+      remedy: "give the dump of a machine that has one",
+    });
+  }
+  const gap = `${there} of kind ${what}, but the dump tells the size of no register BAR of theirs`;
+  return new PeerlaneError("bar-size-unknown", gap, {
     place: machine.name,
-    remedy: `give a dump that has one (lspci -vvv tells sizes), or name a function as ${option}`,
+    remedy: "give lspci -vvv of the machine (hex alone and lspci without -v have no sizes)",
   });
 }

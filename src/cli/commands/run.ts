@@ -1,7 +1,7 @@
 /** `peerlane run SCENARIO`: runs a scenario file, on its own machine or on a dump that is given. */
 
 import { ExitStatus, INPUT_FILE_BYTES_MAX } from "../../core/index.ts";
-import type { ScenarioReport } from "../../scenario/index.ts";
+import type { Scenario, ScenarioReport } from "../../scenario/index.ts";
 import {
   parseScenario,
   REPORT_VERSION,
@@ -39,7 +39,8 @@ export async function runScenarioFile(
   dumps: readonly string[] | undefined,
 ): Promise<ScenarioReport> {
   const text = await context.files.readText(file, INPUT_FILE_BYTES_MAX);
-  const scenario = parseScenario(text, file);
+  const written = parseScenario(text, file);
+  const scenario = dumps === undefined ? written : forOtherMachine(written);
   const machine = await loadMachine(context, dumps ?? [besideFile(file, scenario.machine.file)]);
   const progress = startProgress(context);
   try {
@@ -48,6 +49,11 @@ export async function runScenarioFile(
   } finally {
     progress.stop();
   }
+}
+
+/** What a scenario says of its own machine (its CPU, the story it tells) is not so of another. */
+function forOtherMachine(scenario: Scenario): Scenario {
+  return { ...scenario, about: "", machine: { ...scenario.machine, cpu: undefined } };
 }
 
 /** A path in a scenario file is relative to that file. */
