@@ -1,5 +1,8 @@
 /** Planner: answers for people who have a machine: its tree, who reaches whom, why not, what helps. */
 
+export { type DoctorReport, examine, type UseReport } from "./doctor/doctor.ts";
+export { type CheckResult, type CheckState, USES, type Use } from "./doctor/subject.ts";
+export { doctorJson, renderDoctor } from "./doctor-text.ts";
 export {
   type DirectionAnswer,
   type ExplainOptions,

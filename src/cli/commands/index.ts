@@ -3,6 +3,7 @@
 import type { CommandModule } from "../command.ts";
 import { compare } from "./compare.ts";
 import { demo } from "./demo.ts";
+import { doctor } from "./doctor.ts";
 import { explain } from "./explain.ts";
 import { find } from "./find.ts";
 import { matrix } from "./matrix.ts";
@@ -19,6 +20,7 @@ export const COMMANDS: readonly CommandModule[] = [
   explain,
   compare,
   find,
+  doctor,
   pages,
   target,
 ];
