@@ -1,7 +1,7 @@
 /**
- * Access Control Services along a path: for every port and function on it the control word, decoded,
- * and which of the bits hurt this pair. Bits that are set and do not redirect are named as such,
- * because people blame them (SV above all) and clear them for nothing.
+ * Access Control Services along a path: for every port and function on it the control word,
+ * decoded, and which of the bits hurt this pair. Bits that are set and do not redirect are named as
+ * such, because people blame them (SV above all) and clear them for nothing.
  */
 
 import { type Bdf, formatBdf } from "../core/index.ts";
@@ -23,7 +23,10 @@ export interface AcsOnPath {
   readonly harmless: string;
 }
 
-/** Every function on the way that has ACS, or may have: from the initiator up, then the owner's side. */
+/**
+ * Every function on the way that has ACS, or may have: from the initiator up, then the owner's
+ * side.
+ */
 export function acsOnPath(index: MachineIndex, initiator: Bdf, owner: Bdf): AcsOnPath[] {
   const from = standsAt(index, initiator);
   const to = standsAt(index, owner);

@@ -1,10 +1,10 @@
 /**
- * How fast a transfer along a route can be: the narrowest link that its payload crosses, by the model
- * of spec/pcie (headers, acknowledgements and flow control taken off), and links that run below what
- * both of their ends can do.
+ * How fast a transfer along a route can be: the narrowest link that its payload crosses, by the
+ * model of spec/pcie (headers, acknowledgements and flow control taken off), and links that run
+ * below what both of their ends can do.
  *
- * Writes carry payload with the requests, reads with the completions, so the two directions are asked
- * apart. Leaves out: other traffic on the same links, and what a root complex adds.
+ * Writes carry payload with the requests, reads with the completions, so the two directions are
+ * asked apart. Leaves out: other traffic on the same links, and what a root complex adds.
  */
 
 import type { Bdf } from "../core/index.ts";

@@ -1,4 +1,6 @@
-/** An explanation as text for a terminal: the three answers side by side first, then why, then how. */
+/**
+ * An explanation as text for a terminal: the three answers side by side first, then why, then how.
+ */
 
 import {
   alignColumns,

@@ -1,4 +1,6 @@
-/** The choice of a provider as a table for a terminal: the chosen one first, then why others lost. */
+/**
+ * The choice of a provider as a table for a terminal: the chosen one first, then why others lost.
+ */
 
 import { alignColumns, formatBdf, formatBytes, type Paint, PLAIN, wrap } from "../core/index.ts";
 import { formatVersion, REASONS } from "../p2p/index.ts";

@@ -3,8 +3,9 @@
  * ranks them (direct first, then the narrowest link, then distance, then name), with why each other
  * lost; or chosen as Linux does, by distance alone, ties drawn by a seed.
  *
- * Candidates: what the caller names; else what the kernel publishes (p2pmem); else functions that could
- * be one: NVMe with a memory BAR beside its registers, GPUs, accelerators with at least 1 MiB.
+ * Candidates: what the caller names; else what the kernel publishes (p2pmem); else functions that
+ * could be one: NVMe with a memory BAR beside its registers, GPUs, accelerators with at least 1
+ * MiB.
  */
 
 import { type Bdf, busAddr, PAGE_SIZE, Prng, physAddr } from "../core/index.ts";

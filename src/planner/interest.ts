@@ -12,8 +12,8 @@ export const isOfInterest = (fn: PciFunction): boolean =>
   KINDS.has(deviceKind(fn)) && fn.physicalFunction === null;
 
 /**
- * Positions of the functions of interest. Where there is none, of all that are no bridge, and of all
- * where that is none either.
+ * Positions of the functions of interest. Where there is none, of all that are no bridge, and of
+ * all where that is none either.
  */
 export function interestOf({ functions }: Machine): number[] {
   const all = functions.map((_, i) => i);

@@ -1,18 +1,19 @@
 /**
- * What is proven: a knowledge base of root complexes and devices, each fact with where it comes from.
- * The kernel's rules say what is permitted, the fabric what PCI Express routes; neither says what a
- * root complex does with traffic from one of its ports to another, since no specification does.
+ * What is proven: a knowledge base of root complexes and devices, each fact with where it comes
+ * from. The kernel's rules say what is permitted, the fabric what PCI Express routes; neither says
+ * what a root complex does with traffic from one of its ports to another, since no specification
+ * does.
  *
- * Invariants: facts are data, matched by ids, most particular first; what no fact is about is unknown,
- * never assumed. Reads and writes are apart: a read needs a completion that finds its way back.
- * Leaves out: bandwidths of root complexes, except in words where a source measured them.
+ * Invariants: facts are data, matched by ids, most particular first; what no fact is about is
+ * unknown, never assumed. Reads and writes are apart: a read needs a completion that finds its way
+ * back. Leaves out: bandwidths of root complexes, except in words where a source measured them.
  */
 
 import type { IommuMode, Machine, PciFunction } from "../machine/index.ts";
 
 /**
- * `works`: data arrived, checked. `fails`: an error is reported. `drops`: nothing arrives and nobody is
- * told. `corrupts`: success is reported and the data is wrong.
+ * `works`: data arrived, checked. `fails`: an error is reported. `drops`: nothing arrives and
+ * nobody is told. `corrupts`: success is reported and the data is wrong.
  */
 export type Outcome = "works" | "fails" | "drops" | "corrupts" | "unknown";
 
@@ -73,8 +74,8 @@ export function isQemu(machine: Machine): boolean {
 const ROCKET_LAKE = new Set([0x4c43, 0x4c53]);
 
 /**
- * Host bridges of client CPUs, Sandy Bridge to Meteor and Arrow Lake, as the kernel's driver for their
- * memory controllers lists them (Linux arch/x86/events/intel/uncore_snb.c).
+ * Host bridges of client CPUs, Sandy Bridge to Meteor and Arrow Lake, as the kernel's driver for
+ * their memory controllers lists them (Linux arch/x86/events/intel/uncore_snb.c).
  */
 const INTEL_CLIENT = new Set([
   0x0100, 0x0154, 0x0150, 0x0c00, 0x0a04, 0x1604, 0x1904, 0x190c, 0x1900, 0x1910, 0x190f, 0x191f,

@@ -1,6 +1,6 @@
 /**
- * Which rules to judge a machine by: those of its own kernel, of the kernel that was asked for, or of a
- * rule set by its id; and what to say where the machine's kernel has none.
+ * Which rules to judge a machine by: those of its own kernel, of the kernel that was asked for, or
+ * of a rule set by its id; and what to say where the machine's kernel has none.
  */
 
 import { UsageError } from "../core/index.ts";

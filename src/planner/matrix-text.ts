@@ -1,6 +1,6 @@
 /**
- * The table of all pairs as a grid for a terminal: a row per provider, a column per client, then what
- * the letters mean and why, counted. Wide tables are cut into blocks of columns.
+ * The table of all pairs as a grid for a terminal: a row per provider, a column per client, then
+ * what the letters mean and why, counted. Wide tables are cut into blocks of columns.
  */
 
 import { alignColumns, formatBdf, formatCount, type Paint, PLAIN, widthOf } from "../core/index.ts";

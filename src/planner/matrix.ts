@@ -1,9 +1,9 @@
 /**
- * Verdicts for all ordered pairs of a machine, as data: for programs (JSON, kept stable; CSV), and for
- * the grid in matrix-text.ts.
+ * Verdicts for all ordered pairs of a machine, as data: for programs (JSON, kept stable; CSV), and
+ * for the grid in matrix-text.ts.
  *
- * The table of all pairs can be large (1,024 functions: a million pairs), so both forms are written in
- * pieces, a provider at a time, and the few different endings of a line are made once.
+ * The table of all pairs can be large (1,024 functions: a million pairs), so both forms are written
+ * in pieces, a provider at a time, and the few different endings of a line are made once.
  *
  * Invariant: `{"pairs":[{"provider","client","mapType","distance","reason"}]}`, map types by the
  * kernel's names, -1 for a refused distance; every ordered pair, a function with itself included,

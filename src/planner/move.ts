@@ -1,7 +1,7 @@
 /**
- * Moves a card from one port to another on a copy of the machine: all functions of the device, since
- * a slot moves as a whole, then addresses and windows on both sides, as firmware would give them at
- * the next boot.
+ * Moves a card from one port to another on a copy of the machine: all functions of the device,
+ * since a slot moves as a whole, then addresses and windows on both sides, as firmware would give
+ * them at the next boot.
  *
  * Where addresses cannot be given (sizes of BARs unknown, aperture full) the move stands and a note
  * says so: rules do not look at addresses, routes of the fabric do.

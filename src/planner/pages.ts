@@ -1,13 +1,15 @@
 /**
- * What `struct page` behind device memory costs, and whether the kernel can have it at all: page-backed
- * peer memory must lie inside the kernel's linear map. A page-less provider needs neither.
+ * What `struct page` behind device memory costs, and whether the kernel can have it at all:
+ * page-backed peer memory must lie inside the kernel's linear map. A page-less provider needs
+ * neither.
  *
  * Sources: 64 bytes of struct page per page, memory hotplug in 2 MiB sub-sections (Linux
- * include/linux/mmzone.h, memremap_compat_align); linear maps from Documentation/arch/x86/x86_64/mm.rst,
- * arch/arm64/memory.rst, arch/riscv/vm-layout.rst, and arch/powerpc MAX_PHYSMEM_BITS.
+ * include/linux/mmzone.h, memremap_compat_align); linear maps from
+ * Documentation/arch/x86/x86_64/mm.rst, arch/arm64/memory.rst, arch/riscv/vm-layout.rst, and
+ * arch/powerpc MAX_PHYSMEM_BITS.
  *
- * Invariant: a BAR fits when all of it, rounded out to the alignment, is inside the map; where the map
- * begins at RAM and the dump does not tell RAM, the answer is that it is unknown.
+ * Invariant: a BAR fits when all of it, rounded out to the alignment, is inside the map; where the
+ * map begins at RAM and the dump does not tell RAM, the answer is that it is unknown.
  */
 
 import { formatBytes, hex, UsageError } from "../core/index.ts";
@@ -170,8 +172,8 @@ export function pagesOfSize(
 const MEMORY_MIN_BYTES = 1 * MIB;
 
 /**
- * For the memory BARs of the machine's devices that could be shared: the largest of each NVMe, GPU and
- * accelerator (a NIC's are doorbells), or all of all.
+ * For the memory BARs of the machine's devices that could be shared: the largest of each NVMe, GPU
+ * and accelerator (a NIC's are doorbells), or all of all.
  */
 export function pagesOfMachine(machine: Machine, all = false): PagesReport {
   const { host } = machine;

@@ -1,6 +1,6 @@
 /**
- * A route drawn from top to bottom: every port, what it decided and by which register, every link with
- * its speed and what payload it carries.
+ * A route drawn from top to bottom: every port, what it decided and by which register, every link
+ * with its speed and what payload it carries.
  */
 
 import { alignColumns, formatBdf, type Paint } from "../core/index.ts";

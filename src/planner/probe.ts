@@ -3,8 +3,8 @@
  * physical address and by IOVA, under each IOMMU mode.
  *
  * The fabric is built from the part of the machine that can matter for this pair: the chains above
- * both, whatever claims one of the addresses, and the bridges that lead to the initiator's bus. So it
- * costs the same on a server with hundreds of functions. A property test compares with the whole
+ * both, whatever claims one of the addresses, and the bridges that lead to the initiator's bus. So
+ * it costs the same on a server with hundreds of functions. A property test compares with the whole
  * machine.
  */
 

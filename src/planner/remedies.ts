@@ -1,8 +1,8 @@
 /**
- * What fixes a "no", or makes a detour direct: candidates, each with the line to paste, each applied to
- * a copy of the machine and judged again. Only those whose verdict changed are given, ranked by how
- * little they change: a register until the next reset, bits of a boot parameter, a newer kernel, a
- * slot, the whole IOMMU, firmware.
+ * What fixes a "no", or makes a detour direct: candidates, each with the line to paste, each
+ * applied to a copy of the machine and judged again. Only those whose verdict changed are given,
+ * ranked by how little they change: a register until the next reset, bits of a boot parameter, a
+ * newer kernel, a slot, the whole IOMMU, firmware.
  *
  * Invariant: nothing is shown that was not verified. Leaves out: changes of two kinds at once.
  */
@@ -123,8 +123,8 @@ function cleared(machine: Machine, clearings: readonly Clearing[]): Machine {
 }
 
 /**
- * The fewest bits on the fewest ports whose clearing helps: from all that redirect on the path, each
- * port and then each bit is left out that the rule does not ask for.
+ * The fewest bits on the fewest ports whose clearing helps: from all that redirect on the path,
+ * each port and then each bit is left out that the rule does not ask for.
  */
 function fewestBits(
   question: RemedyQuestion,

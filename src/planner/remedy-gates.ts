@@ -1,8 +1,9 @@
 /**
  * Gates on the way of a request that are closed by a register: Bus Master Enable and Memory Space
- * Enable of the two functions and of the bridges between, and ACS Upstream Forwarding of a port that is
- * to pass on what a port below it redirected. No peer-to-peer rule looks at them, so a pair can be
- * permitted and still move nothing. Opened on a copy, and shown only if the request then arrives.
+ * Enable of the two functions and of the bridges between, and ACS Upstream Forwarding of a port
+ * that is to pass on what a port below it redirected. No peer-to-peer rule looks at them, so a pair
+ * can be permitted and still move nothing. Opened on a copy, and shown only if the request then
+ * arrives.
  */
 
 import { type Bdf, formatBdf, hex } from "../core/index.ts";
@@ -87,7 +88,10 @@ interface Gate {
   readonly bits: number;
 }
 
-/** The initiator and the bridges above it must master the bus; the owner and its bridges must decode. */
+/**
+ * The initiator and the bridges above it must master the bus; the owner and its bridges must
+ * decode.
+ */
 function closedGates(index: MachineIndex, initiator: Bdf, owner: Bdf): Gate[] {
   const needed = new Map<number, number>();
   const need = (start: number, bits: number): void => {

@@ -1,6 +1,6 @@
 /**
- * Which moves of a card could bring two functions together: into a free port that shares a bridge with
- * the other one. The nearest come first; whether one helps is judged on a copy by remedies.ts.
+ * Which moves of a card could bring two functions together: into a free port that shares a bridge
+ * with the other one. The nearest come first; whether one helps is judged on a copy by remedies.ts.
  */
 
 import type { Bdf } from "../core/index.ts";

@@ -1,6 +1,6 @@
 /**
- * What-if: changes to a machine as a user names them on the command line, read from text and applied
- * to a copy. Every command that takes a machine takes these.
+ * What-if: changes to a machine as a user names them on the command line, read from text and
+ * applied to a copy. Every command that takes a machine takes these.
  *
  * Order: ids and ACS words by the names in the dump, then moves, then the host. A move gives a
  * function a new name; {@link Changed.nameOf} follows it.

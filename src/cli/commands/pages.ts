@@ -1,4 +1,6 @@
-/** `peerlane pages FILE... | --bar SIZE`: what struct page would cost, and whether it can be had. */
+/**
+ * `peerlane pages FILE... | --bar SIZE`: what struct page would cost, and whether it can be had.
+ */
 
 import { ExitStatus, UsageError } from "../../core/index.ts";
 import {

@@ -1,6 +1,6 @@
 /**
- * Checks of the kernel: version, configuration, modules, IOMMU mode, and ACS parameters on its command
- * line that name what is not there.
+ * Checks of the kernel: version, configuration, modules, IOMMU mode, and ACS parameters on its
+ * command line that name what is not there.
  *
  * Sources: versions from docs/rules.md and the kernel's history of P2PDMA; GPUDirect Storage from
  * https://docs.nvidia.com/gpudirect-storage/troubleshooting-guide/nvme-p2pdma-troubleshooting.html.

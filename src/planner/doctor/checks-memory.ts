@@ -1,6 +1,6 @@
 /**
- * Checks of the memory that is to be shared: size of the BAR and resizable BAR, the linear map, 2 MiB
- * alignment, and whether an NVMe has a controller memory buffer that can be used.
+ * Checks of the memory that is to be shared: size of the BAR and resizable BAR, the linear map, 2
+ * MiB alignment, and whether an NVMe has a controller memory buffer that can be used.
  */
 
 import { formatBdf, formatBytes } from "../../core/index.ts";

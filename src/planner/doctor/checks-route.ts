@@ -1,6 +1,7 @@
 /**
- * Checks of the ways between initiators and memory: is there a permitted one, does ACS make a detour of
- * a direct one, what is proven of the root complex, which gates are closed, which links run slow.
+ * Checks of the ways between initiators and memory: is there a permitted one, does ACS make a
+ * detour of a direct one, what is proven of the root complex, which gates are closed, which links
+ * run slow.
  */
 
 import { formatBdf } from "../../core/index.ts";
@@ -63,7 +64,9 @@ export function routes(subject: Subject): CheckResult[] {
 const explainCommand = (subject: Subject, { initiator, owner }: NearestPair): string =>
   `peerlane explain ${formatBdf(subject.bdfOf(initiator))} ${formatBdf(subject.bdfOf(owner))} -m FILE`;
 
-/** Pairs below one switch that ACS sends up; for VFIO, whether every device can be given away alone. */
+/**
+ * Pairs below one switch that ACS sends up; for VFIO, whether every device can be given away alone.
+ */
 export function acs(subject: Subject): CheckResult[] {
   const [id, title] = ["acs", "ACS"];
   if (subject.use === "vfio") return isolation(subject);
@@ -164,7 +167,9 @@ export function provenRoutes(subject: Subject): CheckResult[] {
 const MEMORY_SPACE = 0x2;
 const BUS_MASTER = 0x4;
 
-/** Bus Master Enable of initiators and all bridges above, Memory Space Enable of owners and theirs. */
+/**
+ * Bus Master Enable of initiators and all bridges above, Memory Space Enable of owners and theirs.
+ */
 export function commandBits(subject: Subject): CheckResult[] {
   const [id, title] = ["command", "Bus Master, Memory Space"];
   const { pairs, index } = subject;

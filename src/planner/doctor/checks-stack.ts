@@ -1,6 +1,6 @@
 /**
- * Checks of what stands above the devices: NVMe multipath, md and dm, mount options, a virtual machine
- * around it all, and what is known of the devices' drivers.
+ * Checks of what stands above the devices: NVMe multipath, md and dm, mount options, a virtual
+ * machine around it all, and what is known of the devices' drivers.
  */
 
 import { formatBdf } from "../../core/index.ts";

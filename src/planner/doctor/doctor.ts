@@ -1,7 +1,7 @@
 /**
- * Preflight: for each use an ordered list of checks, in the order in which they would stop it. Failing
- * ones are given first, then what could not be told, then what is fine; within each in that order, so
- * that the first line is what to fix first.
+ * Preflight: for each use an ordered list of checks, in the order in which they would stop it.
+ * Failing ones are given first, then what could not be told, then what is fine; within each in that
+ * order, so that the first line is what to fix first.
  */
 
 import type { Machine } from "../../machine/index.ts";

@@ -1,6 +1,7 @@
 /**
- * What a preflight is about: a use (GPUDirect Storage and so on), the machine, which of its functions
- * issue the DMA and which have the memory, and for each memory the initiator that is nearest to it.
+ * What a preflight is about: a use (GPUDirect Storage and so on), the machine, which of its
+ * functions issue the DMA and which have the memory, and for each memory the initiator that is
+ * nearest to it.
  */
 
 import type { Bdf } from "../../core/index.ts";
