@@ -41,12 +41,14 @@ export function adviseAddress(probe: PathProbe, verdict: Verdict, mode: IommuMod
 
 const TEXTS: Readonly<Record<AddressForm, (address: string) => string>> = {
   bus: (address) =>
-    `the BUS address${address}, also where an IOMMU translates: the request never reaches it, and ` +
+    `the BUS address${address}, also where an IOMMU translates: the request never ` +
+    "reaches it, and " +
     "an IOVA would leave the switch upwards",
   physical: (address) =>
     `the CPU's PHYSICAL address${address}: the root complex decodes it, and no IOMMU translates it`,
   iova: () =>
-    "an IOVA that the IOMMU maps to the BAR (the provider's memory mapped for this initiator): the " +
+    "an IOVA that the IOMMU maps to the BAR (the provider's memory mapped for this " +
+    "initiator): the " +
     "request passes the IOMMU, which knows no bus addresses",
 };
 

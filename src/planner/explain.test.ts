@@ -17,7 +17,7 @@ const kinds = (machine: Machine, a: Bdf, b: Bdf): string[] =>
 describe("a pair below one switch", () => {
   const { machine, gpu, disk, diskPort } = plannerMachine();
 
-  it("is permitted, routable and proven, by the bus address, at the speed of the narrowest link", () => {
+  it("is allowed, routable and proven, by bus address, at the narrowest speed", () => {
     const answer = explainPair(machine, gpu, disk);
     expect(answer.permitted).toMatchObject({ mapType: "BUS_ADDR", distance: 4 });
     expect(answer.address?.form).toBe("bus");

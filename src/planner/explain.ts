@@ -189,7 +189,8 @@ export function complexesOf(rules: Rules, verdict: Verdict, iommu: IommuMode): R
 function machineNotes(machine: Machine): string[] {
   if (!isQemu(machine)) return [];
   return [
-    "this is a virtual machine: its tree is not the host's. Whether peers reach each other is decided " +
+    "this is a virtual machine: its tree is not the host's. Whether peers reach each " +
+      "other is decided " +
       "by the host's switches, ACS and IOMMU; explain the host's dump too",
   ];
 }

@@ -162,7 +162,8 @@ function planned(fn: PciFunction): Provider {
 function sourceNotes(source: FindReport["source"], likeLinux: boolean): string[] {
   if (source !== "has-memory") return [];
   const what =
-    "the dump tells no published peer memory (p2pmem): candidates are functions with a memory BAR " +
+    "the dump tells no published peer memory (p2pmem): candidates are functions with " +
+    "a memory BAR " +
     "that could be one (NVMe beside BAR 0, GPU, accelerator)";
   return likeLinux ? [`${what}; Linux chooses among published ones only`] : [what];
 }

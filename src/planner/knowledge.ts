@@ -110,7 +110,8 @@ const ROOT_COMPLEXES: readonly RootComplexFact[] = [
     write: "corrupts",
     read: "corrupts",
     text:
-      "QEMU gives every request to its IOMMU, also between ports of one switch, as no real switch " +
+      "QEMU gives every request to its IOMMU, also between ports of one switch, as no " +
+      "real switch " +
       "would: the request faults, the device reports success, the data is wrong",
     source: "recorded: Linux 7.3.4 on QEMU 10, machines 16 and 17 of docs/rooms/planner.md",
     strength: "measured",
@@ -132,7 +133,8 @@ const ROOT_COMPLEXES: readonly RootComplexFact[] = [
     write: "corrupts",
     read: "corrupts",
     text:
-      "with its host bridge forced into the kernel's list, copies between two root ports reported " +
+      "with its host bridge forced into the kernel's list, copies between two root " +
+      "ports reported " +
       "success and every one of 4,194,304 elements was wrong: the list is a safety gate",
     source: ISSUE_RKL,
     strength: "measured",
@@ -144,8 +146,10 @@ const ROOT_COMPLEXES: readonly RootComplexFact[] = [
     write: "works",
     read: "fails",
     text:
-      "Intel client CPUs carry peer writes between root ports and no reads: on Arrow Lake a NIC wrote " +
-      "GPU memory at line rate, every read ended in a completion error, and no PCIe error was logged",
+      "Intel client CPUs carry peer writes between root ports and no reads: on Arrow Lake " +
+      "a NIC wrote " +
+      "GPU memory at line rate, every read ended in a completion error, and no PCIe " +
+      "error was logged",
     source: ISSUE_ARL,
     strength: "statement",
   },
@@ -157,7 +161,8 @@ const ROOT_COMPLEXES: readonly RootComplexFact[] = [
     write: "works",
     read: "works",
     text:
-      "AMD CPUs from family 17h on carry both, also between root ports; on a Threadripper PRO a NIC " +
+      "AMD CPUs from family 17h on carry both, also between root ports; on a " +
+      "Threadripper PRO a NIC " +
       "read GPU memory at 180 Gb/s",
     source: `Linux commit dea286bb71ba; ${ISSUE_ARL}`,
     strength: "measured",
@@ -179,7 +184,8 @@ const ROOT_COMPLEXES: readonly RootComplexFact[] = [
     write: "works",
     read: "works",
     text:
-      "the kernel lists them for peers below the same host bridge; reads are slow: NVIDIA's manual " +
+      "the kernel lists them for peers below the same host bridge; reads are slow: " +
+      "NVIDIA's manual " +
       "calls peer read bandwidth through such CPUs severely limited",
     source: "Linux drivers/pci/p2pdma.c; https://docs.nvidia.com/cuda/gpudirect-rdma",
     strength: "kernel-list",
@@ -257,7 +263,8 @@ const DEVICES: readonly DeviceFact[] = [
   {
     id: "geforce-40",
     text:
-      "NVIDIA's driver offers no peer access between GeForce RTX 40 cards, whatever the topology: " +
+      "NVIDIA's driver offers no peer access between GeForce RTX 40 cards, whatever " +
+      "the topology: " +
       "programs that insist on it hang or compute wrong results",
     source: "https://github.com/NVIDIA/nccl-tests/issues/117",
     matches: (fn) =>

@@ -27,7 +27,8 @@ export function renderMatrix(report: MatrixReport, options: GridOptions = {}): s
 }
 
 function headline({ machine, rules, shown }: MatrixReport, paint: Paint): string {
-  const count = `${formatCount(shown.length)} of ${formatCount(machine.functions.length)} functions`;
+  const count =
+    `${formatCount(shown.length)} of ` + `${formatCount(machine.functions.length)} functions`;
   const by = `rules ${rules.ruleSet.id}, Linux ${formatVersion(rules.version)}`;
   return `${paint.bold(machine.name)}  ${count}, ${by}`;
 }
@@ -99,7 +100,8 @@ function legend(report: MatrixReport, paint: Paint): string[] {
     }
   }
   const key =
-    `${paint.good("B4")} by bus address, distance 4   ${paint.warn("H4")} through the host bridge   ` +
+    `${paint.good("B4")} by bus address, distance 4   ${paint.warn("H4")} through the ` +
+    "host bridge   " +
     `${paint.bad("--")} refused   = the function itself`;
   const rows = [...byReason]
     .sort((a, b) => b[1] - a[1] || a[0] - b[0])

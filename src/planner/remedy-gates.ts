@@ -66,7 +66,8 @@ export function gateRemedies(
     ...commands,
     {
       text:
-        `Set UF at ${formatBdf(port.bdf)}: it turns back what a port below it redirects to the root ` +
+        `Set UF at ${formatBdf(port.bdf)}: it turns back what a port below it redirects ` +
+        "to the root " +
         "complex, because the address is in its own window.",
       command: `setpci -s ${formatBdf(port.bdf)} ECAP_ACS+0x6.w=${uf}:${uf}`,
     },

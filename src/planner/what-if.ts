@@ -175,7 +175,8 @@ function parseCpu(text: string | undefined): WhatIf["cpu"] {
   }
   throw new UsageError("bad-cpu", `"${text}" is no CPU`, {
     remedy:
-      "write vendor_id and cpu family as /proc/cpuinfo prints them, --cpu AuthenticAMD:23 (decimal, " +
+      "write vendor_id and cpu family as /proc/cpuinfo prints them, --cpu " +
+      "AuthenticAMD:23 (decimal, " +
       `0x17); vendors are ${[...X86_VENDORS, ...OTHER_VENDORS].join(", ")}`,
   });
 }

@@ -67,7 +67,10 @@ function summarize(
 ): string {
   if (outcome === "refused" && provider !== null) {
     const status = io.firstError ?? "unknown";
-    return `I/O failed with "${status}": payload was staged in ${placeOf(provider)}; see the routes.`;
+    return (
+      `I/O failed with "${status}": payload was staged in ${placeOf(provider)}; ` +
+      "see the routes."
+    );
   }
   if (description === "host-memory") return "Payload is staged in host memory: no peer is asked.";
   const why = choice?.text ?? "no provider was chosen";

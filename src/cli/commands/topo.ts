@@ -1,4 +1,4 @@
-/** `peerlane topo FILE...`: the tree of a machine. */
+/** `peerlane topo FILE...`: the tree of a machine, or its whole snapshot as JSON. */
 
 import { ExitStatus } from "../../core/index.ts";
 import { serializeMachine } from "../../machine/index.ts";

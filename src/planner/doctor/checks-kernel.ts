@@ -206,7 +206,8 @@ export function iommuMode({ use, machine }: Subject): CheckResult[] {
     fail(
       id,
       title,
-      "strict: it translates. Drivers that hand out bus addresses (nvidia-peermem, nvidia-fs) fault " +
+      "strict: it translates. Drivers that hand out bus addresses (nvidia-peermem, " +
+        "nvidia-fs) fault " +
         "as soon as a request reaches it (IO_PAGE_FAULT, zeros), and Linux turns ACS on for it",
       "Let it pass through, or turn it off.",
       "iommu=pt",

@@ -45,11 +45,14 @@ export function barSize(subject: Subject): CheckResult[] {
       results.push(unknown(id, title, evidence, "Add lspci -vvv beside the hex dump."));
     } else if (grows !== undefined && grows.index === bar.index) {
       const most = Math.max(...grows.supportedBytes);
-      const evidence = `${name} BAR${bar.index} has ${formatBytes(bar.sizeBytes)} of ${formatBytes(most)} possible`;
+      const evidence =
+        `${name} BAR${bar.index} has ${formatBytes(bar.sizeBytes)} of ` +
+        `${formatBytes(most)} possible`;
       results.push(fail(id, title, evidence, REBAR, resizeCommand(name, bar, most)));
     } else if (bar.sizeBytes <= SMALL_BAR_BYTES && !isTold(fn)) {
       const evidence =
-        `${name} BAR${bar.index} has ${formatBytes(bar.sizeBytes)}: only so much GPU memory can be ` +
+        `${name} BAR${bar.index} has ${formatBytes(bar.sizeBytes)}: only so much GPU ` +
+        "memory can be " +
         "registered at a time";
       results.push(fail(id, title, evidence, REBAR));
     } else {
@@ -97,7 +100,8 @@ export function linearMap(subject: Subject): CheckResult[] {
     const answers = maps.map((map) => fitOf(paged, map, ramBase(machine.host)));
     const kaslr = kaslrLimit(machine.host, paged);
     if (kaslr !== null) {
-      const evidence = `${name} ends above RAM and 10 TiB, where address randomisation cut the map off`;
+      const evidence =
+        `${name} ends above RAM and 10 TiB, where address randomisation ` + "cut the map off";
       worst.push(
         fail(id, title, evidence, "Boot with nokaslr, or run Linux 6.15 or later.", "nokaslr"),
       );
@@ -131,7 +135,8 @@ export function alignment(subject: Subject): CheckResult[] {
     fail(
       id,
       title,
-      `${formatBdf(fn.bdf)} BAR${bar.index} has ${formatBytes(sizeBytes)}: page-backed memory comes in ` +
+      `${formatBdf(fn.bdf)} BAR${bar.index} has ${formatBytes(sizeBytes)}: page-backed ` +
+        "memory comes in " +
         "2 MiB pieces, and since 2025 Linux skips what is not (a 512 KiB CMB is lost)",
       "Use a page-less provider, which has no such rule.",
     ),
@@ -170,7 +175,8 @@ export function cmb(subject: Subject): CheckResult[] {
       fail(
         id,
         title,
-        `no NVMe has a memory BAR of 2 MiB or more (the largest is ${formatBytes(Math.max(...room))}): ` +
+        "no NVMe has a memory BAR of 2 MiB or more (the largest is " +
+          `${formatBytes(Math.max(...room))}): ` +
           "there is no room for a CMB",
         "Use a drive with a CMB, or another provider (a GPU, a p2pmem card).",
       ),

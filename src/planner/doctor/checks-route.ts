@@ -46,7 +46,9 @@ export function routes(subject: Subject): CheckResult[] {
   const count = (type: MapType): number => pairs.filter(({ mapType }) => mapType === type).length;
   const [direct, host] = [count(MapType.busAddr), count(MapType.thruHostBridge)];
   const refused = pairs.length - direct - host;
-  const evidence = `of ${pairs.length}: ${direct} direct, ${host} through the host bridge, ${refused} refused`;
+  const evidence =
+    `of ${pairs.length}: ${direct} direct, ${host} through the host bridge, ` +
+    `${refused} refused`;
   const [worst] = pairs.filter(({ mapType }) => mapType === MapType.notSupported);
   if (worst === undefined) return [ok(id, title, evidence)];
   const pair = `${named(subject, worst.initiator)} to ${named(subject, worst.owner)}`;
@@ -62,7 +64,8 @@ export function routes(subject: Subject): CheckResult[] {
 }
 
 const explainCommand = (subject: Subject, { initiator, owner }: NearestPair): string =>
-  `peerlane explain ${formatBdf(subject.bdfOf(initiator))} ${formatBdf(subject.bdfOf(owner))} -m FILE`;
+  `peerlane explain ${formatBdf(subject.bdfOf(initiator))} ` +
+  `${formatBdf(subject.bdfOf(owner))} -m FILE`;
 
 /**
  * Pairs below one switch that ACS sends up; for VFIO, whether every device can be given away alone.
@@ -89,8 +92,10 @@ export function acs(subject: Subject): CheckResult[] {
       fail(
         id,
         title,
-        `${redirected.length} of ${below.length} pairs below one switch are redirected to the root ` +
-          `complex; ${named(subject, first.initiator)} to ${named(subject, first.owner)}: ${ports.join(", ")}`,
+        `${redirected.length} of ${below.length} pairs below one switch are redirected ` +
+          "to the root " +
+          `complex; ${named(subject, first.initiator)} to ${named(subject, first.owner)}: ` +
+          `${ports.join(", ")}`,
         remedy?.text ?? "See what helps with `peerlane explain`.",
         remedy?.command ?? explainCommand(subject, first),
       ),
@@ -205,7 +210,8 @@ export function commandBits(subject: Subject): CheckResult[] {
     fail(
       id,
       title,
-      `${named(subject, at)} has ${names.join(" and ")} off${shut.length > 1 ? `, and ${shut.length - 1} more` : ""}: ` +
+      `${named(subject, at)} has ${names.join(" and ")} ` +
+        `off${shut.length > 1 ? `, and ${shut.length - 1} more` : ""}: ` +
         "its requests or its memory are dead",
       "Bind its driver, or set it by hand.",
       `setpci -s ${formatBdf(subject.bdfOf(at))} COMMAND=${bits}:${bits}`,
@@ -236,9 +242,11 @@ export function links({ pairs, index, machine }: Subject): CheckResult[] {
     fail(
       id,
       title,
-      `${slow.length} of ${ports.size} links are slower than both ends can: below ${formatBdf(bdf)} ` +
+      `${slow.length} of ${ports.size} links are slower than both ends can: below ` +
+        `${formatBdf(bdf)} ` +
         `${formatLink(now)}, could be ${formatLink(could)}`,
-      "Look again under load (idle devices slow their links down); else reseat the card, check the riser.",
+      "Look again under load (idle devices slow their links down); else reseat the card, " +
+        "check the riser.",
       `lspci -vvs ${formatBdf(bdf)} | grep LnkSta`,
     ),
   ];

@@ -9,7 +9,8 @@ import { deviceFacts, isQemu } from "../knowledge.ts";
 import { type CheckResult, fail, ok, type Subject, unknown } from "./subject.ts";
 
 const NVMET_MULTIPATH =
-  "with it a namespace is a block device that is no PCI device: nvmet refuses it (O_DIRECT still works)";
+  "with it a namespace is a block device that is no PCI device: nvmet refuses it (O_DIRECT " +
+  "still works)";
 const GDS_MULTIPATH =
   "GPUDirect Storage does not support it with P2PDMA (NVIDIA's troubleshooting guide, 14.3)";
 
@@ -51,7 +52,8 @@ export function stacking({ use, machine }: Subject): CheckResult[] {
   const [id, title] = ["stacking", "md, dm, LVM in the way"];
   if (use !== "gds" && use !== "nvmeof-cmb") return [];
   const why =
-    "stacked block devices do not carry the peer-to-peer feature (BLK_FEAT_PCI_P2PDMA is not inherited): " +
+    "stacked block devices do not carry the peer-to-peer feature (BLK_FEAT_PCI_P2PDMA is " +
+    "not inherited): " +
     "I/O on them falls back or fails";
   const { modules } = machine.host;
   const remedy =
@@ -97,7 +99,8 @@ export function drivers({ use, owners, initiators, functionAt }: Subject): Check
       unknown(
         id,
         title,
-        "NVIDIA's driver shares GPU memory by P2PDMA only with a static BAR1, which no dump tells " +
+        "NVIDIA's driver shares GPU memory by P2PDMA only with a static BAR1, which " +
+          "no dump tells " +
           "(NVIDIA's troubleshooting guide, 14.3)",
         "Set it, unless the system is a Grace one.",
         'options nvidia NVreg_RegistryDwords="RMForceStaticBar1=1;RmForceDisableIomapWC=1;"',
@@ -117,8 +120,10 @@ export function virtualMachine({ machine, use }: Subject): CheckResult[] {
       unknown(
         id,
         title,
-        "this is a guest: its tree is made up, the host's switches, ACS and IOMMU decide. A mapping that " +
-          "reports success may be a private copy: the writer reads its own data back, the owner sees zeros",
+        "this is a guest: its tree is made up, the host's switches, ACS and IOMMU decide. " +
+          "A mapping that " +
+          "reports success may be a private copy: the writer reads its own data back, the " +
+          "owner sees zeros",
         "Check the host's dump too, and verify data by reading it from its owner's side.",
       ),
     ];
@@ -130,7 +135,8 @@ export function virtualMachine({ machine, use }: Subject): CheckResult[] {
     fail(
       id,
       title,
-      "before Linux 6.19 iommufd cannot map the BARs of a peer (EFAULT, the guest does not boot): they " +
+      "before Linux 6.19 iommufd cannot map the BARs of a peer (EFAULT, the guest does not " +
+        "boot): they " +
         "have no pages, and the dma-buf that stands for them came with 6.19",
       "Use the legacy container (vfio_iommu_type1), or run 6.19 or later.",
     ),
