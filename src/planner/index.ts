@@ -1,5 +1,9 @@
-/** Planner: answers for people who have a machine: its tree, who reaches whom, why not, what helps. */
+/**
+ * Planner: answers for people who have a machine: its tree, who reaches whom, why not, what helps.
+ */
 
+export { diffJson, diffMachines, isSame, type MachineDiff } from "./diff.ts";
+export { renderDiff } from "./diff-text.ts";
 export { type DoctorReport, examine, type UseReport } from "./doctor/doctor.ts";
 export { type CheckResult, type CheckState, USES, type Use } from "./doctor/subject.ts";
 export { doctorJson, renderDoctor } from "./doctor-text.ts";
@@ -22,6 +26,7 @@ export {
   matrixOf,
 } from "./matrix.ts";
 export { renderMatrix } from "./matrix-text.ts";
+export { renderNvsmi } from "./nvsmi-text.ts";
 export {
   type PagesReport,
   pagesOfMachine,

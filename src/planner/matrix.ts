@@ -11,7 +11,7 @@
  */
 
 import { formatBdf } from "../core/index.ts";
-import type { Machine } from "../machine/index.ts";
+import type { Machine, NvsmiComparison } from "../machine/index.ts";
 import { MAP_TYPE_NAMES, REASONS, type Rules, type VerdictMatrix } from "../p2p/index.ts";
 import { interestOf } from "./interest.ts";
 import { rulesFor } from "./machine-rules.ts";
@@ -71,8 +71,11 @@ function* rows(
   }
 }
 
-/** JSON in pieces, one pair per line. */
-export function* matrixJson(report: MatrixReport): Generator<string> {
+/** JSON in pieces, one pair per line; what nvidia-smi says differently behind them, where given. */
+export function* matrixJson(
+  report: MatrixReport,
+  nvsmi: NvsmiComparison | null = null,
+): Generator<string> {
   const begin = (provider: string): string => `{"provider":"${provider}","client":"`;
   const ending: Ending = (mapType, distance, reason) =>
     `","mapType":"${mapType}","distance":${distance},"reason":"${reason}"}`;
@@ -82,7 +85,7 @@ export function* matrixJson(report: MatrixReport): Generator<string> {
     yield isFirst ? row : `,\n${row}`;
     isFirst = false;
   }
-  yield "\n]}\n";
+  yield nvsmi === null ? "\n]}\n" : `\n],"nvsmi":${JSON.stringify(nvsmi)}}\n`;
 }
 
 /** CSV in pieces (RFC 4180), with a header. */

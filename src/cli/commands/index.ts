@@ -1,8 +1,10 @@
 /** The commands, in the order in which --help lists them. */
 
 import type { CommandModule } from "../command.ts";
+import { capture } from "./capture.ts";
 import { compare } from "./compare.ts";
 import { demo } from "./demo.ts";
+import { diff } from "./diff.ts";
 import { doctor } from "./doctor.ts";
 import { explain } from "./explain.ts";
 import { find } from "./find.ts";
@@ -22,5 +24,7 @@ export const COMMANDS: readonly CommandModule[] = [
   find,
   doctor,
   pages,
+  diff,
+  capture,
   target,
 ];

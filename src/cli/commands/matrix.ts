@@ -1,14 +1,17 @@
 /** `peerlane matrix FILE...`: verdicts for all pairs, as a grid, JSON or CSV. */
 
-import { ExitStatus } from "../../core/index.ts";
-import { matrixCsv, matrixJson, matrixOf, renderMatrix } from "../../planner/index.ts";
+import { ExitStatus, INPUT_FILE_BYTES_MAX } from "../../core/index.ts";
+import { compareWithNvsmi, type Machine, parseNvsmiTopo } from "../../machine/index.ts";
+import { matrixCsv, matrixJson, matrixOf, renderMatrix, renderNvsmi } from "../../planner/index.ts";
 import type { CommandModule } from "../command.ts";
-import { printChanges, printPieces, printText } from "../context.ts";
+import { type Context, printChanges, printPieces, printText } from "../context.ts";
+import { withoutNvsmi } from "../nvsmi-input.ts";
 import { makePaint } from "../paint.ts";
 import { addWhatIf, loadSubject, type WhatIfOptions } from "../what-if-options.ts";
 
 interface Options extends WhatIfOptions {
   readonly all?: boolean;
+  readonly nvsmi?: string;
   readonly json?: boolean;
   readonly csv?: boolean;
 }
@@ -22,21 +25,31 @@ export const matrix: CommandModule = {
       )
       .argument("<file...>", "dumps of the machine; - is standard input")
       .option("-a, --all", "every function")
+      .option("--nvsmi <file>", "`nvidia-smi topo -m` of the same machine, to be compared")
       .option("--json", "all pairs as JSON")
       .option("--csv", "all pairs as CSV");
     addWhatIf(command).action((files: string[], options: Options) =>
       perform(async () => {
-        const { machine, changes } = await loadSubject(context, files, options);
+        const given = await withoutNvsmi(context, files);
+        const { machine, changes } = await loadSubject(context, given.dumps, options);
+        const comparison = await comparisonWith(context, machine, options.nvsmi ?? given.nvsmi);
         const report = matrixOf(machine, options);
-        if (options.json === true) printPieces(context, matrixJson(report));
+        if (options.json === true) printPieces(context, matrixJson(report, comparison));
         else if (options.csv === true) printPieces(context, matrixCsv(report));
         else {
           const paint = makePaint(context.colors);
           printChanges(context, changes);
           printText(context, renderMatrix(report, { paint, columns: context.host.stdout.columns }));
+          if (comparison !== null) printText(context, `\n${renderNvsmi(comparison, paint)}`);
         }
         return ExitStatus.ok;
       }),
     );
   },
 };
+
+async function comparisonWith(context: Context, machine: Machine, file: string | undefined) {
+  if (file === undefined) return null;
+  const text = await context.files.readText(file, INPUT_FILE_BYTES_MAX);
+  return compareWithNvsmi(machine, parseNvsmiTopo(text, file));
+}
