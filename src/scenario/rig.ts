@@ -6,7 +6,7 @@
  * The remote host is a twin of the local NIC, behind the same bridges, alone in its machine.
  */
 
-import { type Bdf, Reactor } from "../core/index.ts";
+import { type Bdf, bdfBus, bdfDevfn, bdfDomain, Reactor } from "../core/index.ts";
 import { DmaContext } from "../dma/index.ts";
 import {
   buildFabric,
@@ -36,6 +36,7 @@ import {
 import { Provider } from "../p2p/index.ts";
 import { RdmaDevice } from "../rdma/index.ts";
 import { NVMF_PORT } from "../spec/nvmf/index.ts";
+import { RNIC_BAR_BYTES_MIN } from "../spec/rdma/index.ts";
 import { Tracer } from "../trace/index.ts";
 import type { PreparedMachine } from "./prepare.ts";
 import type { DescriptionName, Scenario } from "./schema.ts";
@@ -136,7 +137,10 @@ export async function buildRig(
   };
 }
 
-/** NVMe controllers get a controller model, the NIC in use an RNIC, the rest is dumb memory. */
+/**
+ * NVMe controllers get a controller model and NICs an RNIC, each at an address of its own on the one
+ * wire; the rest is dumb memory.
+ */
 function localModel(
   fn: PciFunction,
   tools: ModelTools,
@@ -145,7 +149,11 @@ function localModel(
   wire: InProcessWire,
 ): DeviceModel | null {
   if (fn.bdf === devices.nic) return rnic(tools, wire, TARGET_ADDRESS);
-  if (deviceKind(fn) !== "nvme" || !tools.barSizes[0]) return null;
+  const registerBytes = tools.barSizes[0] ?? 0;
+  if (deviceKind(fn) === "nic" && registerBytes >= RNIC_BAR_BYTES_MIN) {
+    return rnic(tools, wire, idleAddress(fn.bdf));
+  }
+  if (deviceKind(fn) !== "nvme" || registerBytes === 0) return null;
   const cmb = cmbs.find(({ bdf }) => bdf === fn.bdf);
   return new NvmeModel({
     copier: tools.copier,
@@ -153,6 +161,11 @@ function localModel(
     namespaces: [{ sizeBytes: namespace.size, lbaBytes: namespace.blockBytes }],
     cmb: cmb === undefined ? null : { bar: cmb.bar, offset: 0, sizeBytes: cmb.sizeBytes },
   });
+}
+
+/** NICs that nobody uses in the scenario are on the wire too: bus and devfn make their address. */
+function idleAddress(bdf: Bdf): string {
+  return `10.${1 + (bdfDomain(bdf) % 254)}.${bdfBus(bdf)}.${bdfDevfn(bdf)}`;
 }
 
 function rnic(tools: ModelTools, wire: InProcessWire, address: string): RnicModel {
