@@ -1,7 +1,7 @@
 /**
- * `peerlane matrix` against what a real Linux 7.3 kernel said of every ordered pair of every machine
- * that was recorded (../shared/truth), through the command line as a program would use it: the dump,
- * what was changed after it, kernel and CPU by options or from the second file.
+ * `peerlane matrix` against what a real Linux 7.3 kernel said of every ordered pair of every
+ * machine that was recorded (../shared/truth), through the command line as a program would use it:
+ * the dump, what was changed after it, kernel and CPU by options or from the second file.
  */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";

@@ -1,7 +1,7 @@
 /**
- * A small server for tests of the planner: disk and GPU below one switch with a free port, a NIC below
- * another root port, a second switch with one more disk. Every port has ACS; what it is set to, and
- * which root complex it is, can be said.
+ * A small server for tests of the planner: disk and GPU below one switch with a free port, a NIC
+ * below another root port, a second switch with one more disk. Every port has ACS; what it is set
+ * to, and which root complex it is, can be said.
  */
 
 import { bdfBus } from "../src/core/index.ts";

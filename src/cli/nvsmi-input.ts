@@ -1,6 +1,6 @@
 /**
- * Finds `nvidia-smi topo -m` among the files that a user gave as the machine: it makes no machine, but
- * people give it beside a dump, to be compared.
+ * Finds `nvidia-smi topo -m` among the files that a user gave as the machine: it makes no machine,
+ * but people give it beside a dump, to be compared.
  */
 
 import { PeerlaneError } from "../core/index.ts";

@@ -1,4 +1,7 @@
-/** What differs between two machines, as text for a terminal: verdicts first, since they are asked for. */
+/**
+ * What differs between two machines, as text for a terminal: verdicts first, since they are asked
+ * for.
+ */
 
 import { alignColumns, formatBdf, formatCount, type Paint, PLAIN } from "../core/index.ts";
 import type { PciFunction } from "../machine/index.ts";
@@ -32,7 +35,7 @@ function section(title: string, lines: readonly string[], paint: Paint): string[
 }
 
 function verdictLines({ verdicts, pairs }: MachineDiff, paint: Paint): string[] {
-  const head = `${formatCount(verdicts.length)} of ${formatCount(pairs)} pairs have another verdict`;
+  const head = `${formatCount(verdicts.length)} of ${formatCount(pairs)} pairs changed their verdict`;
   const counts = new Map<string, number>();
   for (const one of verdicts) {
     const key = `${one.before.mapType} to ${one.after.mapType}`;

@@ -25,7 +25,7 @@ describe("diff", () => {
       [gpu, disk],
     ]);
     expect(renderDiff(diff)).toMatch(
-      /2 of 12 pairs have another verdict \(2: BUS_ADDR to NOT_SUPP/,
+      /2 of 12 pairs changed their verdict \(2: BUS_ADDR to NOT_SUPP/,
     );
   });
 

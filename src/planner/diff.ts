@@ -2,9 +2,9 @@
  * Two machines compared, or one before and after a change: what became of functions, links, ACS,
  * command registers, BARs, bridge windows and the host, and which verdicts changed for it.
  *
- * Functions are the same when their names are. A function that went and one of the same ids that came
- * are told as a move where exactly one fits. Leaves out: names of devices, capabilities without effect
- * on peers.
+ * Functions are the same when their names are. A function that went and one of the same ids that
+ * came are told as a move where exactly one fits. Leaves out: names of devices, capabilities
+ * without effect on peers.
  */
 
 import { type Bdf, formatBdf, formatBytes, hex } from "../core/index.ts";
@@ -158,7 +158,9 @@ function configChanges(before: Machine, after: Machine): Change[] {
     }));
 }
 
-/** Every fact as text, by name: what is in one and not in the other, or not the same, is a change. */
+/**
+ * Every fact as text, by name: what is in one and not in the other, or not the same, is a change.
+ */
 function functionChanges(before: PciFunction, after: PciFunction): Change[] {
   const [a, b] = [factsOf(before), factsOf(after)];
   const changes: Change[] = [];

@@ -208,11 +208,6 @@ const RANK: Readonly<Record<Outcome, number>> = {
   works: 4,
 };
 
-/** The fact about a root complex that matches first; null when none does. */
-export function factAbout(complex: RootComplex): Fact | null {
-  return ROOT_COMPLEXES.find((fact) => fact.matches(complex)) ?? null;
-}
-
 /**
  * What is proven of a transfer in one direction. `complexes`: those at both ends, one or two;
  * `reachesRoot`: whether it passes them at all.

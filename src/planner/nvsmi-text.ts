@@ -1,6 +1,6 @@
 /**
- * A machine beside `nvidia-smi topo -m` of the same: where both differ one of them is of another day,
- * another host, or a guest.
+ * A machine beside `nvidia-smi topo -m` of the same: where both differ one of them is of another
+ * day, another host, or a guest.
  */
 
 import { alignColumns, formatCount, type Paint, PLAIN, wrap } from "../core/index.ts";

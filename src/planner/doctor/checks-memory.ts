@@ -100,7 +100,7 @@ export function linearMap(subject: Subject): CheckResult[] {
     const answers = maps.map((map) => fitOf(paged, map, ramBase(machine.host)));
     const kaslr = kaslrLimit(machine.host, paged);
     if (kaslr !== null) {
-      const evidence = `${name} ends above RAM and 10 TiB, where address randomisation cut the map off`;
+      const evidence = `${name} ends above RAM and 10 TiB, where KASLR cut the map off`;
       worst.push(
         fail(id, title, evidence, "Boot with nokaslr, or run Linux 6.15 or later.", "nokaslr"),
       );
