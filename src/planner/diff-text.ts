@@ -35,7 +35,8 @@ function section(title: string, lines: readonly string[], paint: Paint): string[
 }
 
 function verdictLines({ verdicts, pairs }: MachineDiff, paint: Paint): string[] {
-  const head = `${formatCount(verdicts.length)} of ${formatCount(pairs)} pairs changed their verdict`;
+  const count = `${formatCount(verdicts.length)} of ${formatCount(pairs)}`;
+  const head = `${count} pairs changed their verdict`;
   const counts = new Map<string, number>();
   for (const one of verdicts) {
     const key = `${one.before.mapType} to ${one.after.mapType}`;
