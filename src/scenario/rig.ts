@@ -138,8 +138,8 @@ export async function buildRig(
 }
 
 /**
- * NVMe controllers get a controller model and NICs an RNIC, each at an address of its own on the one
- * wire; the rest is dumb memory.
+ * NVMe controllers get a controller model and NICs an RNIC, each at an address of its own on the
+ * one wire; the rest is dumb memory.
  */
 function localModel(
   fn: PciFunction,
