@@ -8,10 +8,13 @@ import { retainedBytes } from "../testing/heap.ts";
 import { WriteLoad } from "../testing/write-load.ts";
 
 const IOS = 5_000;
-/** Rounds, of which the best counts: the others may meet the engine while it compiles. */
-const ROUNDS = 3;
+/**
+ * Rounds at most, of which the best counts: others may meet the engine while it compiles, for this
+ * test or one before it in the process. What is kept per I/O is kept in every round.
+ */
+const ROUNDS_MAX = 12;
 /** The engine's own bookkeeping is some thousand; a double kept per I/O would be 80,000. */
-const SLACK_BYTES = 40_000;
+const SLACK_BYTES = 20_000;
 
 describe("heap growth", () => {
   it.each([
@@ -22,8 +25,11 @@ describe("heap growth", () => {
   ] as const)("none over 5,000 %s", async (_, options) => {
     const load = await WriteLoad.open(options);
     load.run(2 * IOS);
-    const kept = Array.from({ length: ROUNDS }, () => retainedBytes(() => load.run(IOS)));
-    expect(Math.min(...kept)).toBeLessThan(SLACK_BYTES);
+    let kept = Number.POSITIVE_INFINITY;
+    for (let round = 0; round < ROUNDS_MAX && kept >= SLACK_BYTES; round++) {
+      kept = Math.min(kept, retainedBytes(() => load.run(IOS)));
+    }
+    expect(kept).toBeLessThan(SLACK_BYTES);
     // And what was taken from pools is back.
     load.rig.reactor.runUntilIdle();
     const { orchestrator } = load.rig.assembly;
