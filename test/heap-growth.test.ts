@@ -27,7 +27,10 @@ describe("heap growth", () => {
     load.run(2 * IOS);
     let kept = Number.POSITIVE_INFINITY;
     for (let round = 0; round < ROUNDS_MAX && kept >= SLACK_BYTES; round++) {
-      kept = Math.min(kept, retainedBytes(() => load.run(IOS)));
+      kept = Math.min(
+        kept,
+        retainedBytes(() => load.run(IOS)),
+      );
     }
     expect(kept).toBeLessThan(SLACK_BYTES);
     // And what was taken from pools is back.
