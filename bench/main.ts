@@ -15,6 +15,7 @@ import { nvmeModelReadDeep, nvmeModelWriteDeep, nvmeModelWriteSingle } from "./n
 import { nvmetTcp } from "./nvmet-tcp.ts";
 import { nvmetHeap, nvmetLease, nvmetWrite } from "./nvmet-write.ts";
 import { parseLspciHex, parseLspciText } from "./parse-lspci.ts";
+import { explainStart, matrixJson1024 } from "./planner.ts";
 import { rdmaRead4k, rdmaSend64, rdmaSend64Single } from "./rdma-ops.ts";
 import { traceOff } from "./trace-off.ts";
 import { verdictMatrix256, verdictMatrix1024 } from "./verdict-matrix.ts";
@@ -46,6 +47,8 @@ const BENCHES: readonly Bench[] = [
   traceOff,
   verdictMatrix256,
   verdictMatrix1024,
+  matrixJson1024,
+  explainStart,
 ];
 
 const chosen = process.argv.slice(2);

@@ -13,3 +13,19 @@ export interface CommandModule {
     context: Context,
   ): void;
 }
+
+/** A command by its name, not loaded yet. */
+export interface CommandEntry {
+  readonly name: string;
+  load(): Promise<CommandModule>;
+}
+
+/** The command that the arguments name; all of them where they name none (help, a mistake). */
+export async function commandsFor(
+  args: readonly string[],
+  commands: readonly CommandEntry[],
+): Promise<CommandModule[]> {
+  const named = commands.filter(({ name }) => name === args[0]);
+  const wanted = named.length > 0 ? named : commands;
+  return Promise.all(wanted.map(({ load }) => load()));
+}

@@ -5,7 +5,7 @@
 
 import { realClock, realFiles, realHost } from "../platform/index.ts";
 import { makeContext } from "./context.ts";
-import { runCli } from "./program.ts";
+import { runCli } from "./run-cli.ts";
 
 const host = realHost();
 // The bundle lies in dist/, one folder below what ships with it.

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { MemoryFiles, MemoryHost, realClock, realFiles } from "../platform/index.ts";
 import { makeContext } from "./context.ts";
-import { runCli } from "./program.ts";
+import { runCli } from "./run-cli.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");
 const HGX = `${ROOT}/scenarios/machines/hgx-h100-gpud.vvv.txt`;

@@ -4,7 +4,7 @@
 
 import { Command, CommanderError } from "commander";
 import { ExitStatus, UsageError } from "../core/index.ts";
-import { COMMANDS } from "./commands/index.ts";
+import { type CommandEntry, commandsFor } from "./command.ts";
 import { type Context, printError } from "./context.ts";
 import { VERSION } from "./version.ts";
 
@@ -21,8 +21,11 @@ Examples:
 
 Exit status: 0 done, 1 failed or refused, 2 wrong usage. --json with every command.`;
 
-/** Runs the arguments of `context.host`; returns the exit status. */
-export async function runCli(context: Context): Promise<number> {
+/** Runs the arguments of `context.host` with these commands; returns the exit status. */
+export async function runProgram(
+  context: Context,
+  commands: readonly CommandEntry[],
+): Promise<number> {
   const { host } = context;
   const json = host.args.includes("--json");
   let status: number = ExitStatus.ok;
@@ -40,7 +43,9 @@ export async function runCli(context: Context): Promise<number> {
       getOutHelpWidth: () => Math.min(host.stdout.columns, 110),
     })
     .addHelpText("after", EXAMPLES);
-  for (const command of COMMANDS) command.register(program, run, context);
+  for (const command of await commandsFor(host.args, commands)) {
+    command.register(program, run, context);
+  }
   // Subcommands made above inherit neither setting from commander once they exist.
   for (const command of program.commands) command.exitOverride().copyInheritedSettings(program);
   try {

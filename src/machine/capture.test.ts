@@ -8,7 +8,7 @@ import {
 import { formatBdf, parseBdf } from "../core/index.ts";
 import { type DirectoryEntry, type Files, realFiles } from "../platform/index.ts";
 import { captureMachine } from "./capture.ts";
-import { serializeMachine } from "./machine-json.ts";
+import { serializeMachine } from "./machine-json-write.ts";
 import { isUnknown, type Machine, type PciFunction, PortType } from "./snapshot.ts";
 
 const at = (machine: Machine, bdf: string): PciFunction =>

@@ -30,7 +30,8 @@ export {
   importMachine,
   parseLspci,
 } from "./importers/registry.ts";
-export { parseMachineJson, serializeMachine } from "./machine-json.ts";
+export { parseMachineJson } from "./machine-json-sync.ts";
+export { serializeMachine } from "./machine-json-write.ts";
 export {
   compareWithNvsmi,
   isNvsmiTopo,

@@ -2,7 +2,8 @@ import { describe, expect, test } from "vitest";
 import { randomMachine } from "../../testing/random-machine.ts";
 import { shippedMachine } from "../../testing/recorded.ts";
 import { Prng } from "../core/index.ts";
-import { parseMachineJson, serializeMachine } from "./machine-json.ts";
+import { parseMachineJson } from "./machine-json.ts";
+import { serializeMachine } from "./machine-json-write.ts";
 import type { Machine } from "./snapshot.ts";
 
 describe("machine.json", () => {

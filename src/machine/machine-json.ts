@@ -1,14 +1,9 @@
 /**
- * A machine as a file, `machine.json`: what `peerlane capture` writes, and what survives from any
- * import. Versioned; read back exactly, {@link parseMachineJson} of {@link serializeMachine} is the
- * same machine.
- *
- * One function per line, so that two captures can be compared with diff. Names of functions are
- * written as people write them; configuration space is base64 without its trailing zeros; entries
- * of `unknown`, which recur in every function, are kept once in a table.
+ * Reads `machine.json`, which machine-json-write.ts writes and describes.
  *
  * Invariant: a file that parses is a machine whose numbers are in range and whose lists are
- * bounded; anything else is refused with the path of the field.
+ * bounded; anything else is refused with the path of the field. Apart from the writer, since the
+ * schema takes longer to build than most dumps to read: it is loaded when such a file is met.
  */
 
 import { z } from "zod";
@@ -23,11 +18,12 @@ import {
   tryParseBdf,
 } from "../core/index.ts";
 import { CONFIG_PCIE_BYTES } from "../spec/pcie/index.ts";
-import { type Machine, type PciFunction, PortType, type Unknown } from "./snapshot.ts";
-
-const FORMAT = "peerlane-machine";
-/** Raised when a reader of the version before would misread the file. */
-const VERSION = 1;
+import {
+  type Config,
+  MACHINE_JSON_FORMAT as FORMAT,
+  MACHINE_JSON_VERSION as VERSION,
+} from "./machine-json-write.ts";
+import { type Machine, type PciFunction, PortType } from "./snapshot.ts";
 
 const LIST_MAX = 4096;
 const text = z.string().max(16_384);
@@ -193,20 +189,6 @@ const fileSchema = z.object({
   functions: z.array(functionSchema).max(MACHINE_FUNCTIONS_MAX),
 });
 
-/** True when the first bytes are of a machine.json of any version. */
-export function isMachineJson(head: string): boolean {
-  return /^\s*\{/.test(head) && new RegExp(`"format"\\s*:\\s*"${FORMAT}"`).test(head);
-}
-
-type Config = { bytes: number; base64: string };
-
-function packConfig(config: Uint8Array | null): Config | null {
-  if (config === null) return null;
-  let end = config.length;
-  while (end > 0 && config[end - 1] === 0) end--;
-  return { bytes: config.length, base64: btoa(String.fromCharCode(...config.subarray(0, end))) };
-}
-
 function unpackConfig(config: Config | null, place: string): Uint8Array | null {
   if (config === null) return null;
   const bytes = new Uint8Array(config.bytes);
@@ -219,36 +201,6 @@ function unpackConfig(config: Config | null, place: string): Uint8Array | null {
   if (packed.length > bytes.length) throw invalid(place, "it is longer than it says");
   for (let i = 0; i < packed.length; i++) bytes[i] = packed.charCodeAt(i);
   return bytes;
-}
-
-/** The machine as text. */
-export function serializeMachine(machine: Machine): string {
-  const unknowns: Unknown[] = [];
-  const positions = new Map<string, number>();
-  const positionOf = (entry: Unknown): number => {
-    const key = `${entry.field}\n${entry.consequence}`;
-    let position = positions.get(key);
-    if (position === undefined) {
-      position = unknowns.push({ field: entry.field, consequence: entry.consequence }) - 1;
-      positions.set(key, position);
-    }
-    return position;
-  };
-  const functions = machine.functions.map((fn) =>
-    JSON.stringify({
-      ...fn,
-      bdf: formatBdf(fn.bdf),
-      physicalFunction: fn.physicalFunction === null ? null : formatBdf(fn.physicalFunction),
-      config: packConfig(fn.config),
-      unknown: fn.unknown.map(positionOf),
-    }),
-  );
-  const { name, sources, host, hostBridges, warnings } = machine;
-  const head = { format: FORMAT, version: VERSION, name, sources, host, hostBridges, warnings };
-  const lines = Object.entries({ ...head, unknowns }).map(
-    ([key, value]) => `${JSON.stringify(key)}: ${JSON.stringify(value)}`,
-  );
-  return `{\n${lines.join(",\n")},\n"functions": [\n${functions.join(",\n")}\n]\n}\n`;
 }
 
 /**

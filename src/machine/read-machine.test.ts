@@ -5,7 +5,7 @@ import { fakeSysfs } from "../../testing/fake-sysfs.ts";
 import { readText, shippedPath } from "../../testing/recorded.ts";
 import { formatBdf, parseBdf } from "../core/index.ts";
 import { MemoryFiles } from "../platform/index.ts";
-import { serializeMachine } from "./machine-json.ts";
+import { serializeMachine } from "./machine-json-write.ts";
 import { importInputs, readMachine } from "./read-machine.ts";
 import { isUnknown, type Machine, type PciFunction } from "./snapshot.ts";
 

@@ -28,14 +28,14 @@ import {
 import { assembleMachine, type ImportOptions, type MachinePart } from "./assemble.ts";
 import { parseBootLog } from "./host-facts.ts";
 import { readHostFiles } from "./host-files.ts";
+import { HEAD_CHARS, type InputFile, importText } from "./importers/formats.ts";
 import { isLspci, parseLspciPart } from "./importers/lspci.ts";
 import { isLspciTree, parseLspciTree } from "./importers/lspci-tree.ts";
-import { HEAD_CHARS, type InputFile, importFile } from "./importers/registry.ts";
 import { sparseFunction } from "./importers/sparse.ts";
 import { readSysfs } from "./importers/sysfs.ts";
 import { SysfsReader } from "./importers/sysfs-function.ts";
 import { isBugReport, plainLspci, splitBugReport } from "./importers/text-sections.ts";
-import { isMachineJson, parseMachineJson } from "./machine-json.ts";
+import { isMachineJson } from "./machine-json-write.ts";
 import { readSystemPciIds, withNames } from "./pci-ids.ts";
 import { isUnknown, type Machine, type Source } from "./snapshot.ts";
 
@@ -172,6 +172,7 @@ function decodeText(bytes: Uint8Array, name: string): string {
 async function partsOfText(text: string, name: string): Promise<Found> {
   const head = text.slice(0, HEAD_CHARS);
   if (isMachineJson(head)) {
+    const { parseMachineJson } = await import("./machine-json.ts");
     const machine = parseMachineJson(text, name);
     return { parts: [partOf(machine)], machine };
   }
@@ -181,7 +182,7 @@ async function partsOfText(text: string, name: string): Promise<Found> {
   if (isLspciTree(head) && isLspci(plain.slice(0, HEAD_CHARS))) {
     return partsOnly(withoutNoise(parseLspciPart(plain, name)), parseLspciTree(text, name));
   }
-  return partsOnly(importFile({ name, text: plain }));
+  return partsOnly(await importText(plain, name));
 }
 
 /** Lines of the other output in the same file are no reason to warn. */

@@ -8,7 +8,7 @@
  * so a path in a tar cannot reach outside it; entries that try are counted and dropped.
  */
 import { gunzipSync } from "node:zlib";
-import { extract, type Header } from "tar-stream";
+import type { Header } from "tar-stream";
 import { PeerlaneError, TAR_ENTRIES_MAX, TAR_PATH_CHARS_MAX } from "../core/index.ts";
 import { Bzip2LimitError, decodeBzip2 } from "./bzip2.ts";
 
@@ -115,6 +115,8 @@ export async function untar(
   const entries: TarEntry[] = [];
   const seen = new Map<string, Uint8Array>();
   let dropped = 0;
+  // Loaded when a tar is met: no other input needs it.
+  const { extract } = await import("tar-stream");
   const reader = extract();
   reader.end(bytes);
   try {

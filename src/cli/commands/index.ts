@@ -1,30 +1,15 @@
-/** The commands, in the order in which --help lists them. */
+/**
+ * The commands, in the order in which --help lists them. Each is loaded when it is asked for: a
+ * command must not wait for the packages and rooms that only another one needs.
+ */
 
-import type { CommandModule } from "../command.ts";
-import { capture } from "./capture.ts";
-import { compare } from "./compare.ts";
-import { demo } from "./demo.ts";
-import { diff } from "./diff.ts";
-import { doctor } from "./doctor.ts";
-import { explain } from "./explain.ts";
-import { find } from "./find.ts";
-import { matrix } from "./matrix.ts";
-import { pages } from "./pages.ts";
-import { run } from "./run.ts";
-import { target } from "./target.ts";
-import { topo } from "./topo.ts";
+import type { CommandEntry } from "../command.ts";
+import { PLANNER_COMMANDS } from "./planner.ts";
 
-export const COMMANDS: readonly CommandModule[] = [
-  demo,
-  run,
-  topo,
-  matrix,
-  explain,
-  compare,
-  find,
-  doctor,
-  pages,
-  diff,
-  capture,
-  target,
+export const COMMANDS: readonly CommandEntry[] = [
+  { name: "demo", load: async () => (await import("./demo.ts")).demo },
+  { name: "run", load: async () => (await import("./run.ts")).run },
+  { name: "compare", load: async () => (await import("./compare.ts")).compare },
+  ...PLANNER_COMMANDS,
+  { name: "target", load: async () => (await import("./target.ts")).target },
 ];

@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import { MemoryHost, realClock, realFiles, realNetwork } from "../../platform/index.ts";
 import { makeContext } from "../context.ts";
-import { runCli } from "../program.ts";
+import { runCli } from "../run-cli.ts";
 
 const MACHINE = "scenarios/machines/hgx-h100-gpud.vvv.txt";
 

@@ -27,11 +27,6 @@ import { parseXml, type XmlElement } from "./xml.ts";
 const FORMAT = "hwloc-xml";
 const BECAUSE = "hwloc does not tell it";
 
-/** True for the root element of hwloc's XML, in the first bytes of a file. */
-export function isHwlocXml(head: string): boolean {
-  return /<topology[\s>]/.test(head) && /<object\s+type="/.test(head);
-}
-
 const LINK_PARTS = {
   field: "pcie.link.width",
   consequence:

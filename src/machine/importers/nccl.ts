@@ -22,11 +22,6 @@ import { parseXml, type XmlElement } from "./xml.ts";
 const FORMAT = "nccl-xml";
 const BECAUSE = "an NCCL topology does not tell it";
 
-/** True for the root element of an NCCL topology, in the first bytes of a file. */
-export function isNcclXml(head: string): boolean {
-  return /<system\s[^>]*version="/.test(head) && /<cpu\s/.test(head);
-}
-
 export function parseNccl(text: string, file: string): MachinePart {
   const system = parseXml(text, file);
   if (system.name !== "system") {

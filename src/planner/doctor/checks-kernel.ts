@@ -186,14 +186,25 @@ export function modules(subject: Subject): CheckResult[] {
 export function iommuMode({ use, machine }: Subject): CheckResult[] {
   const [id, title] = ["iommu", "IOMMU mode"];
   const mode = machine.host.iommu;
-  const parameter = machine.host.cpuVendor === "AuthenticAMD" ? "amd_iommu" : "intel_iommu";
+  // AMD's is on unless it was turned off; its parameter has no `on`.
+  const isAmd = machine.host.cpuVendor === "AuthenticAMD";
   if (mode === null) {
     const how = "look at the boot log, or give --iommu";
     return [unknown(id, title, "not in the dump", sentence(how), "dmesg | grep -i iommu")];
   }
   if (use === "vfio") {
     return mode === "off"
-      ? [fail(id, title, "off: VFIO needs one", "Turn it on.", `${parameter}=on`)]
+      ? [
+          fail(
+            id,
+            title,
+            "off: VFIO needs one",
+            isAmd
+              ? "Turn it on in firmware setup, and take amd_iommu=off off the command line."
+              : "Turn it on, in firmware setup too.",
+            isAmd ? null : "intel_iommu=on",
+          ),
+        ]
       : [ok(id, title, `on, ${mode}`)];
   }
   if (mode !== "strict") return [ok(id, title, mode === "off" ? "off" : "on, passes through")];

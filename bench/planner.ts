@@ -1,0 +1,77 @@
+/**
+ * What a person waits for: `peerlane explain` from the shell on a dump that is in the page cache,
+ * Node's own start included; and the table of all pairs of a big server as JSON, with reasons.
+ *
+ * Node's start differs several times between machines, so the first is measured beside a Node that
+ * does nothing: the target of 150 ms is meant for a machine on which Node starts in 40 ms.
+ */
+
+import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { Prng } from "../src/core/index.ts";
+import { matrixJson, matrixOf } from "../src/planner/index.ts";
+import type { Clock } from "../src/platform/index.ts";
+import { largeMachine } from "../testing/random-machine.ts";
+import { type Bench, formatNs, interleave, median } from "./lib.ts";
+
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
+const HGX = `${ROOT}scenarios/machines/hgx-h100-gpud.vvv.txt`;
+const TARGET_RATIO = 150 / 40;
+const ROUNDS = 9;
+
+function run(args: readonly string[]): void {
+  const { status, error, stderr } = spawnSync(process.execPath, args, { cwd: ROOT });
+  if (error !== undefined || status !== 0) throw new Error(`node ${args.join(" ")}: ${stderr}`);
+}
+
+export const explainStart: Bench = {
+  name: "explain-start",
+  claim: "wall time of explain on a 517-function dump, in times of Node's own start",
+  run(clock: Clock) {
+    if (!existsSync(`${ROOT}dist/planner.cjs`)) throw new Error("run `npm run build` first");
+    const explain = ["bin/peerlane.mjs", "explain", "1a:00.0", "19:00.0", "-m", HGX];
+    const time = (args: readonly string[]): number => {
+      const start = clock.nowNs();
+      run(args);
+      return clock.nowNs() - start;
+    };
+    // The file is warm after the first.
+    time(explain);
+    const rounds = Array.from({ length: ROUNDS }, () => [time(explain), time(["-e", "0"])]);
+    const [subjectNs, nodeNs] = [0, 1].map((at) => median(rounds.map((round) => round[at])));
+    return {
+      ratio: median(rounds.map(([subject, node]) => subject / node)),
+      limit: TARGET_RATIO,
+      bound: "at-most",
+      figures: `${formatNs(subjectNs)} (Node that does nothing ${formatNs(nodeNs)})`,
+    };
+  },
+};
+
+const MATRIX_TARGET_NS = 500e6;
+
+export const matrixJson1024: Bench = {
+  name: "matrix-json-1024",
+  claim: "all pairs of 1,024 functions with reasons, from the snapshot, in times of 500 ms",
+  run(clock: Clock) {
+    const machine = largeMachine(1024, new Prng(1));
+    let written = 0;
+    const judge = (calls: number): void => {
+      for (let i = 0; i < calls; i++) matrixOf(machine, { all: true });
+    };
+    const write = (calls: number): void => {
+      for (let i = 0; i < calls; i++) {
+        for (const piece of matrixJson(matrixOf(machine, { all: true }))) written += piece.length;
+      }
+    };
+    const { subjectNs, referenceNs } = interleave(clock, judge, write, { calls: 1, rounds: 5 });
+    if (written === 0) throw new Error("nothing was written");
+    return {
+      ratio: subjectNs / MATRIX_TARGET_NS,
+      limit: 1,
+      bound: "at-most",
+      figures: `${formatNs(subjectNs)}; with a million pairs written as JSON ${formatNs(referenceNs)}`,
+    };
+  },
+};

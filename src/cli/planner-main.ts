@@ -1,0 +1,19 @@
+/**
+ * The planner's commands alone, as a script that bin/peerlane.mjs runs first: it is small, and its
+ * compiled form lies beside it, so that `explain` answers while one still looks at the key. It says
+ * no to every other command; then the whole command line is loaded.
+ */
+
+import { realClock, realFiles, realHost } from "../platform/index.ts";
+import { PLANNER_COMMANDS } from "./commands/planner.ts";
+import { makeContext } from "./context.ts";
+import { runProgram } from "./program.ts";
+
+/** Runs the arguments of this process; false when the command is none of these. */
+export async function runPlanner(shipped: string): Promise<boolean> {
+  const host = realHost();
+  if (!PLANNER_COMMANDS.some(({ name }) => name === host.args[0])) return false;
+  const context = makeContext(host, realFiles, realClock, shipped);
+  host.setExitCode(await runProgram(context, PLANNER_COMMANDS));
+  return true;
+}
