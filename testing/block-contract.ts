@@ -25,6 +25,8 @@ const collectGarbage = runInNewContext("gc") as () => void;
 
 /** Bios of one run that is checked for allocation. */
 const BIOS = 10_000;
+/** Tries for the steady state: on a busy machine the optimizer comes late. All of them fail on a leak. */
+const TRIES_MAX = 60;
 
 /** A device under test with memory that it can reach. */
 export interface BlockHarness {
@@ -269,7 +271,7 @@ export function blockContract(name: string, open: () => Promise<BlockHarness>): 
       // optimized yet boxes numbers, and a busy machine optimizes late, so there are several tries.
       const limit = harness.garbageBytesMax ?? 64;
       let best = Number.POSITIVE_INFINITY;
-      for (let round = 0; round < 12 && best >= limit; round++) {
+      for (let round = 0; round < TRIES_MAX && best >= limit; round++) {
         pool = new BioPool(8, 4);
         collectGarbage();
         const before = process.memoryUsage().heapUsed;
