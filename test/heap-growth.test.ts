@@ -4,7 +4,7 @@
  */
 import { describe, expect, it } from "vitest";
 import { NvmOpcode } from "../src/spec/nvme/index.ts";
-import { retainedBytes } from "../testing/heap.ts";
+import { leastOf, retainedBytes } from "../testing/heap.ts";
 import { WriteLoad } from "../testing/write-load.ts";
 
 const IOS = 5_000;
@@ -25,13 +25,7 @@ describe("heap growth", () => {
   ] as const)("none over 5,000 %s", async (_, options) => {
     const load = await WriteLoad.open(options);
     load.run(2 * IOS);
-    let kept = Number.POSITIVE_INFINITY;
-    for (let round = 0; round < ROUNDS_MAX && kept >= SLACK_BYTES; round++) {
-      kept = Math.min(
-        kept,
-        retainedBytes(() => load.run(IOS)),
-      );
-    }
+    const kept = leastOf(ROUNDS_MAX, SLACK_BYTES, () => retainedBytes(() => load.run(IOS)));
     expect(kept).toBeLessThan(SLACK_BYTES);
     // And what was taken from pools is back.
     load.rig.reactor.runUntilIdle();

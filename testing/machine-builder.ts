@@ -11,6 +11,7 @@ import { alignUp, type Bdf, makeBdf } from "../src/core/index.ts";
 import {
   type AcsFacts,
   type Bar,
+  blankFunction,
   type Host,
   type HostBridge,
   type Machine,
@@ -231,15 +232,11 @@ function toFunction(node: Node): PciFunction {
   const prefetchable = closed ? null : { base: node.windowBase, limit: node.windowLimit };
   const { secondary, subordinate } = node;
   return {
-    bdf: node.bdf,
+    ...blankFunction(node.bdf),
     vendorId: vendor,
     deviceId: device,
-    subsystemVendorId: null,
-    subsystemId: null,
     classCode: options.classCode ?? (isBridge ? 0x060400 : 0x010802),
-    revision: 0,
     headerType: isBridge ? 1 : 0,
-    multiFunction: false,
     command: 0x0006,
     bars,
     bridge: isBridge
@@ -272,22 +269,8 @@ function toFunction(node: Node): PciFunction {
             slot: null,
           },
     acs,
-    sriov: null,
     physicalFunction: options.physical?.bdf ?? null,
-    resizableBars: [],
-    msix: null,
-    ats: null,
-    aerOffset: null,
-    capabilities: [],
-    numaNode: null,
     iommuGroup: options.iommuGroup ?? null,
-    driver: null,
-    vendorName: null,
-    deviceName: null,
-    className: null,
-    physicalSlot: null,
-    p2pmem: null,
-    config: null,
     unknown: unknown.map((field) => ({ field, consequence: `${field} is not in the dump` })),
   };
 }

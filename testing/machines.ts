@@ -13,6 +13,7 @@ import {
   type Aperture,
   type Bar,
   type BridgeFacts,
+  blankFunction,
   type Host,
   type HostBridge,
   type Machine,
@@ -274,7 +275,7 @@ function placeBridge(
   kind: BridgeKind,
 ): void {
   const secondary = ++bus.lastBus;
-  const placeholder = bus.out.push(blankFunction(makeBdf(bus.domain, primary, device, 0))) - 1;
+  const placeholder = bus.out.push(plainFunction(makeBdf(bus.domain, primary, device, 0))) - 1;
   bus.low.align(MIB);
   bus.high.align(MIB);
   const from = { low: bus.low.next, high: bus.high.next };
@@ -424,38 +425,7 @@ function conventionalConfig(fn: PciFunction, bridge: BridgeFacts, command: numbe
   return bytes;
 }
 
-function blankFunction(bdf: Bdf): PciFunction {
-  return {
-    bdf,
-    vendorId: 0x8086,
-    deviceId: 0x2030,
-    subsystemVendorId: null,
-    subsystemId: null,
-    classCode: 0,
-    revision: 0,
-    headerType: 0,
-    multiFunction: false,
-    command: COMMAND,
-    bars: [],
-    bridge: null,
-    pcie: null,
-    acs: null,
-    sriov: null,
-    physicalFunction: null,
-    resizableBars: [],
-    msix: null,
-    ats: null,
-    aerOffset: null,
-    capabilities: [],
-    numaNode: null,
-    iommuGroup: null,
-    driver: null,
-    vendorName: null,
-    deviceName: null,
-    className: null,
-    physicalSlot: null,
-    p2pmem: null,
-    config: null,
-    unknown: [],
-  };
+/** A function that decodes memory and masters the bus, and has nothing else. */
+function plainFunction(bdf: Bdf): PciFunction {
+  return { ...blankFunction(bdf), vendorId: 0x8086, deviceId: 0x2030, command: COMMAND };
 }

@@ -1,75 +1,19 @@
-/** The seam for stacked queues: a striped queue over two devices, small and not for production. */
+/** The seam for stacked queues, by a striped queue over two devices. */
 import { describe, expect, it } from "vitest";
 import { ArenaMemory, RamDisk } from "../../testing/block-arena.ts";
-import type { Tree } from "../core/index.ts";
+import { StripedQueue } from "../../testing/striped-queue.ts";
 import { DmaAddressMemory, type IoMemory } from "../memory/index.ts";
 import {
   type Bio,
   BioOp,
   BioPool,
   BioResult,
-  type BlockQueue,
   BlockStatus,
-  bytesToChunkEnd,
-  carriesData,
   QueueLimits,
   RequestQueue,
-  remap,
-  SECTOR_BYTES,
-  stackLimits,
 } from "./index.ts";
 
 const CHUNK = 8192;
-
-class Striped implements BlockQueue {
-  readonly name = "striped";
-  readonly initiator = 0;
-  readonly limits: QueueLimits;
-  readonly features: number;
-  readonly capacityBytes: number;
-  private readonly legs: readonly BlockQueue[];
-  private readonly parts = new BioPool(64, 0);
-
-  constructor(legs: readonly BlockQueue[]) {
-    this.legs = legs;
-    this.limits = stackLimits(legs.map(({ limits }) => limits));
-    this.features = this.limits.features;
-    this.capacityBytes = legs.length * Math.min(...legs.map(({ capacityBytes }) => capacityBytes));
-  }
-
-  submit(bio: Bio): void {
-    bio.begin();
-    while (carriesData(bio.op) && bio.sizeBytes > bytesToChunkEnd(bio.sector, CHUNK)) {
-      const part = bio.splitFront(bytesToChunkEnd(bio.sector, CHUNK), this.parts);
-      if (part === null) throw new Error("the test has enough parts");
-      this.place(bio, part);
-    }
-    const rest = this.parts.acquire() as Bio;
-    rest.cloneOf(bio);
-    this.place(bio, rest);
-    bio.end(BlockStatus.ok);
-  }
-
-  private place(bio: Bio, part: Bio): void {
-    const chunk = Math.floor((part.sector * SECTOR_BYTES) / CHUNK);
-    const inChunk = part.sector % (CHUNK / SECTOR_BYTES);
-    part.chainTo(bio);
-    const target = this.legs[chunk % this.legs.length];
-    remap(part, target, Math.floor(chunk / this.legs.length) * (CHUNK / SECTOR_BYTES) + inChunk);
-  }
-
-  kick(): void {
-    for (const leg of this.legs) leg.kick();
-  }
-
-  poll(): number {
-    return this.legs.reduce((sum, leg) => sum + leg.poll(), 0);
-  }
-
-  inspect(): Tree {
-    return { legs: this.legs.map((leg) => leg.inspect()) };
-  }
-}
 
 function setup(features = 0x7f) {
   // Like a lease: every device has its own address for the same bytes, and the CPU may not touch
@@ -94,7 +38,7 @@ function setup(features = 0x7f) {
         depth: 16,
       }),
   );
-  const striped = new Striped(queues);
+  const striped = new StripedQueue(queues, CHUNK);
   const run = (op: number, sector: number, memory: IoMemory, offset: number, length: number) => {
     const result = new BioResult();
     const bio = new BioPool(1, 4).acquire() as Bio;

@@ -4,7 +4,7 @@ export { IDENTITY_APERTURE } from "./apertures.ts";
 export type { ImportOptions, MachinePart } from "./assemble.ts";
 export { assembleMachine } from "./assemble.ts";
 export { barSizeBound } from "./bar-bounds.ts";
-export { UNKNOWN_ID } from "./blank.ts";
+export { blankFunction, UNKNOWN_ID } from "./blank.ts";
 export { type CaptureOptions, captureMachine } from "./capture.ts";
 export { classNameOf, type DeviceKind, deviceKind } from "./classes.ts";
 export { factsFromConfig } from "./config-facts.ts";

@@ -8,7 +8,7 @@
  */
 
 import type { Bdf } from "../core/index.ts";
-import { PortType } from "../spec/pcie/index.ts";
+import { type ExpressFacts, type LinkRegister, PortType } from "../spec/pcie/index.ts";
 
 export { PortType };
 
@@ -58,31 +58,11 @@ export interface BridgeFacts {
   readonly bridgeControl: number;
 }
 
-/** A link's speed and width. Generation 1 is 2.5 GT/s, 2 is 5, 3 is 8, and so on to 6, 64. */
-export interface LinkFacts {
-  /** 0 when the link is down or the register reads so. */
-  readonly generation: number;
-  readonly width: number;
-}
+/** A link's speed and width, as registers tell them. */
+export type LinkFacts = LinkRegister;
 
-export interface PcieFacts {
-  readonly portType: PortType;
-  /** Offset of the capability in configuration space. */
-  readonly offset: number;
-  readonly link: LinkFacts | null;
-  readonly linkCapability: LinkFacts | null;
-  /** Bytes. */
-  readonly maxPayloadSupported: number;
-  readonly maxPayload: number;
-  readonly maxReadRequest: number;
-  /** Read completion boundary in bytes, 64 or 128. */
-  readonly readCompletionBoundary: number;
-  readonly relaxedOrdering: boolean;
-  readonly extendedTags: boolean;
-  readonly functionLevelReset: boolean;
-  readonly ariForwarding: boolean;
-  readonly slot: number | null;
-}
+/** The PCI Express capability, as its registers tell it. */
+export type PcieFacts = ExpressFacts;
 
 /** Access Control Services, PCIe Base section 7.7.11. Bit layout of both words is the same. */
 export interface AcsFacts {

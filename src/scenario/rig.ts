@@ -26,13 +26,7 @@ import {
   type PciFunction,
 } from "../machine/index.ts";
 import { NvmeController } from "../nvme/index.ts";
-import {
-  NvmfHost,
-  type P2pSetting,
-  RdmaHostTransport,
-  type RdmaTargetTransport,
-  TargetAssembly,
-} from "../nvmet/index.ts";
+import { NvmfHost, type P2pSetting, RdmaHostTransport, TargetAssembly } from "../nvmet/index.ts";
 import { Provider } from "../p2p/index.ts";
 import { RdmaDevice } from "../rdma/index.ts";
 import { NVMF_PORT } from "../spec/nvmf/index.ts";
@@ -54,11 +48,9 @@ export interface Rig {
   readonly remoteFabric: Fabric;
   readonly reactor: Reactor;
   readonly assembly: TargetAssembly;
-  readonly ssd: NvmeController;
   readonly ssdModel: NvmeModel;
   readonly remoteNic: RdmaDevice;
   readonly host: NvmfHost;
-  readonly transport: RdmaTargetTransport;
   /** Models by function, for the report. */
   readonly modelKinds: ReadonlyMap<Bdf, string>;
 }
@@ -109,7 +101,7 @@ export async function buildRig(
   assembly.addDisk(subsystem, ssd, { p2pmem: p2pSetting(scenario, devices.ssd, description) });
   const reactor = new Reactor();
   for (const poller of [assembly, ssd, fabric, remoteFabric]) reactor.add(poller);
-  const { transport } = await reactor.settle(assembly.listenRdma(nic, [subsystem]), "the target");
+  await reactor.settle(assembly.listenRdma(nic, [subsystem]), "the target");
   const host = new NvmfHost({
     transport: new RdmaHostTransport({
       device: remoteNic,
@@ -128,11 +120,9 @@ export async function buildRig(
     remoteFabric,
     reactor,
     assembly,
-    ssd,
     ssdModel: models.get(devices.ssd) as NvmeModel,
     remoteNic,
     host,
-    transport,
     modelKinds: new Map([...models].map(([bdf, model]) => [bdf, model.kind])),
   };
 }

@@ -9,7 +9,7 @@ import type { Machine } from "../machine/index.ts";
 import { mapHostMemory } from "../memory/index.ts";
 import type { HostBuffer, HostQueue } from "../nvmet/index.ts";
 import { type Clock, type Host, sha256 } from "../platform/index.ts";
-import { formatStatus } from "../spec/nvme/index.ts";
+import { formatStatus, NvmOpcode } from "../spec/nvme/index.ts";
 import { observeRun } from "./observe.ts";
 import { planWorkload } from "./plan.ts";
 import { type PreparedMachine, prepareMachine } from "./prepare.ts";
@@ -24,7 +24,7 @@ import type {
 import { buildRig, type Rig } from "./rig.ts";
 import type { DescriptionName, Scenario } from "./schema.ts";
 import { describeDevices, describeMachine } from "./subjects.ts";
-import { READ_OPCODE, WorkloadPhase, type WorkloadPlan, WRITE_OPCODE } from "./workload.hot.ts";
+import { WorkloadPhase, type WorkloadPlan } from "./workload.hot.ts";
 
 export interface RunContext {
   readonly clock: Clock;
@@ -136,7 +136,7 @@ function runGroups(
   const reads: WorkloadPhase[] = [];
   for (const group of plan.groups) {
     const before = moment(context);
-    const write = new WorkloadPhase(queue, source, plan, group, WRITE_OPCODE, nsid, depth);
+    const write = new WorkloadPhase(queue, source, plan, group, NvmOpcode.write, nsid, depth);
     drive(rig, write, () => context.progress?.(label, progressOf(plan, writes, reads, write)));
     writes.push(write);
     const writeUs = since(before, context).totalUs / group.count;
@@ -147,7 +147,7 @@ function runGroups(
       continue;
     }
     const middle = moment(context);
-    const read = new WorkloadPhase(queue, sink, plan, group, READ_OPCODE, nsid, depth);
+    const read = new WorkloadPhase(queue, sink, plan, group, NvmOpcode.read, nsid, depth);
     drive(rig, read, () => context.progress?.(label, progressOf(plan, writes, reads, read)));
     reads.push(read);
     groups.push({ ...cpu, readUs: since(middle, context).totalUs / group.count });

@@ -13,7 +13,7 @@ import {
   type HostQueue,
   SubmitStatus,
 } from "../nvmet/index.ts";
-import { NvmeStatus, NvmOpcode } from "../spec/nvme/index.ts";
+import { NvmeStatus } from "../spec/nvme/index.ts";
 
 /** One phase: all writes, or all reads, of one group of I/Os. */
 export class WorkloadPhase implements CommandOwner {
@@ -90,9 +90,6 @@ export class WorkloadPhase implements CommandOwner {
     if (this.firstStatus === 0) this.firstStatus = command.status;
   }
 }
-
-export const WRITE_OPCODE: number = NvmOpcode.write;
-export const READ_OPCODE: number = NvmOpcode.read;
 
 /** I/Os of one size: those at `order[start]` to `order[start + count - 1]`. */
 export interface WorkloadGroup {

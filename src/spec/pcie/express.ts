@@ -228,8 +228,9 @@ export const EXPRESS_REGISTERS = defineRegisters({
   ],
 });
 
-/** Speed as generation (1 is 2.5 GT/s, 6 is 64 GT/s) and width in lanes; zeros when down. */
+/** A link's speed and width in lanes. Generation 1 is 2.5 GT/s, 2 is 5, 3 is 8, up to 6, 64. */
 export interface LinkRegister {
+  /** 0 when the link is down or the register reads so. */
   readonly generation: number;
   readonly width: number;
 }
@@ -237,12 +238,14 @@ export interface LinkRegister {
 /** What the capability says. Sizes in bytes. */
 export interface ExpressFacts {
   readonly portType: PortType;
+  /** Offset of the capability in configuration space. */
   readonly offset: number;
   readonly link: LinkRegister | null;
   readonly linkCapability: LinkRegister | null;
   readonly maxPayloadSupported: number;
   readonly maxPayload: number;
   readonly maxReadRequest: number;
+  /** Read completion boundary in bytes, 64 or 128. */
   readonly readCompletionBoundary: number;
   readonly relaxedOrdering: boolean;
   readonly extendedTags: boolean;
