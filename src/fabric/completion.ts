@@ -1,7 +1,8 @@
 /**
  * How the data of a read comes back. Completions are routed by the requester's bus number, not by
  * address, and ACS Completion Redirect at the completer's port can send them up where the request
- * came straight across (PCI Express Base 6.x, 2.2.4.2 and 6.12.3).
+ * came straight across, between ports of a switch and between functions of one device (PCI Express
+ * Base 6.x, 2.2.4.2, 6.12.1.2 and 6.12.3).
  *
  * Assumption: completions do not carry the Relaxed Ordering attribute, which would exempt them from
  * Completion Redirect; no device model sets it.
@@ -37,6 +38,8 @@ export function completionPath(
   return new CompletionWalk(requester, address).run(completer);
 }
 
+const redirects = ({ acs }: FabricNode): boolean => (acs & AcsBit.completionRedirect) !== 0;
+
 class CompletionWalk {
   private readonly hops: Hop[] = [];
   private readonly links: number[] = [];
@@ -52,7 +55,8 @@ class CompletionWalk {
     const { requester } = this;
     if (completer === requester) return NO_COMPLETION;
     if (completer?.isSameDevice(requester) && completer.parent === requester.parent) {
-      return NO_COMPLETION;
+      if (!redirects(completer)) return NO_COMPLETION;
+      this.hop(completer, "redirects", "ACS CR set: completions for a sibling function go up");
     }
     let at = completer;
     while (at !== null && at.parent !== null) {
@@ -91,7 +95,7 @@ class CompletionWalk {
   private turnInSwitch(upstream: FabricNode, ingress: FabricNode): FabricNode | null {
     for (const egress of upstream.children) {
       if (egress === ingress || !this.isBelow(egress)) continue;
-      if ((ingress.acs & AcsBit.completionRedirect) !== 0) {
+      if (redirects(ingress)) {
         this.hop(ingress, "redirects", "ACS CR set: completions for a peer go up");
         return null;
       }

@@ -255,11 +255,15 @@ function peerVerdict(
     : verdict(false, false, "ACS RR clear");
 }
 
-/** ACS Egress Control of a root port towards another root port of its root complex. */
-export function rootPortBlocks(ingress: FabricNode, egress: FabricNode): boolean {
-  if (ingress === egress || ingress.root !== egress.root) return false;
-  const redirects = (ingress.acs & AcsBit.requestRedirect) !== 0;
-  return !redirects && ingress.isEgressBlocked(egress.portNumber);
+/**
+ * ACS Egress Control of a root port towards another root port of its root complex. Nothing else on
+ * the root bus has a port number, so the vector says nothing of integrated endpoints (PCI Express
+ * Base 6.x, 7.7.11.4); Direct Translated passes here as it does in a switch (6.12.3).
+ */
+export function rootPortBlocks(walk: Walk, ingress: FabricNode, egress: FabricNode): boolean {
+  if (ingress === egress || ingress.root !== egress.root || egress.role !== "root-port")
+    return false;
+  return peerVerdict(walk, ingress, egress.portNumber, "port").isBlocked;
 }
 
 /** The requester bus that a function's requests carry. */

@@ -191,7 +191,7 @@ export class Resolver {
     ingress: FabricNode | null,
     egress: FabricNode,
   ): Stop | null {
-    if (ingress !== null && rootPortBlocks(ingress, egress)) {
+    if (ingress !== null && rootPortBlocks(walk, ingress, egress)) {
       const text = `ACS EC: vector bit ${egress.portNumber} set, RR clear: blocked`;
       return walk.fail(ingress, DmaStatus.acsViolation, text);
     }

@@ -8,7 +8,7 @@ import { portedFabric } from "../../../testing/ported-fabric.ts";
 import { randomMachine } from "../../../testing/random-machine.ts";
 import { type Bdf, DmaStatus, Prng } from "../../core/index.ts";
 import { formatRoute, type RouteReport } from "../../fabric/index.ts";
-import { type AcsFacts, type Machine, type PciFunction, PortType } from "../../machine/index.ts";
+import type { AcsFacts, Machine, PciFunction } from "../../machine/index.ts";
 import {
   Acs,
   REASONS,
@@ -64,34 +64,6 @@ function outcomeOf(report: RouteReport): string {
   return isAtRoot ? "redirected" : "direct";
 }
 
-/**
- * Where the fabric knows less than the specification, section by section. Each is looked at only
- * where the two differ, so that a fabric that learns it passes.
- */
-function knownDifference(
-  machine: Machine,
-  verdict: TlpVerdict,
-  report: RouteReport,
-): string | null {
-  const find = (bdf: Bdf) => machine.functions.find((fn) => fn.bdf === bdf)!;
-  const [provider, client] = [find(verdict.provider), find(verdict.client)];
-  const isOneDevice = Math.floor(provider.bdf / 8) === Math.floor(client.bdf / 8);
-  if (verdict.direction === "read" && isOneDevice && hasBit(provider, Acs.CR)) {
-    return "6.12.1.2: Completion Redirect between functions of one device";
-  }
-  const refusal = report.hops.find(({ decision }) => decision === "refuses");
-  if (refusal?.role !== "root-port" || !refusal.reason.startsWith("ACS EC")) return null;
-  if (provider.pcie?.portType === PortType.rootComplexEndpoint) {
-    return "7.7.12.4: egress control vectors have bits for ports, not for integrated endpoints";
-  }
-  const isTranslated = verdict.tlpClass === "translated";
-  return isTranslated && refusal.bdf !== null && hasBit(find(refusal.bdf), Acs.DT)
-    ? "6.12.3: Direct Translated passes Egress Control at root ports too"
-    : null;
-}
-
-const hasBit = ({ acs }: PciFunction, bit: number): boolean => ((acs?.control ?? 0) & bit) !== 0;
-
 type Tally = Map<string, number>;
 
 function checkMachine(seed: number, tally: Tally): void {
@@ -111,11 +83,10 @@ function checkMachine(seed: number, tally: Tally): void {
           const isTranslated = tlpClass === "translated";
           const report = fabric.route(client, bar.bus, direction, isTranslated);
           const did = outcomeOf(report);
-          const known = did === verdict.outcome ? null : knownDifference(machine, verdict, report);
-          if (did !== verdict.outcome && known === null) {
+          if (did !== verdict.outcome) {
             expect.fail(`${seed}: ${verdict.text}\nfabric: ${did}\n${formatRoute(report)}`);
           }
-          const name = known ?? `${direction} ${tlpClass} ${did}`;
+          const name = `${direction} ${tlpClass} ${did}`;
           tally.set(name, (tally.get(name) ?? 0) + 1);
         }
       }
