@@ -95,4 +95,16 @@ describe("writing", () => {
     expect(error.message).toContain(at("taken"));
     expect((await realFiles.list(folder)).map((entry) => entry.name)).toEqual(["taken"]);
   });
+
+  it("replaces a file durably: whole, in place of the old one, nothing left beside it", async () => {
+    const path = join(folder, "state", "reservations.json");
+    await realFiles.replace(path, "old and longer");
+    await realFiles.replace(path, "new");
+    expect(await realFiles.readText(path, 10)).toBe("new");
+    expect(await realFiles.list(join(folder, "state"))).toHaveLength(1);
+    await mkdir(at("taken"));
+    const error = await failure(realFiles.replace(at("taken"), "text"));
+    expect(error.message).toContain(`cannot replace ${at("taken")}`);
+    expect(await realFiles.list(folder)).toHaveLength(2);
+  });
 });

@@ -100,6 +100,10 @@ export class MemoryFiles implements Files {
     this.addFile(path, data);
   }
 
+  async replace(path: string, data: string | Uint8Array): Promise<void> {
+    this.addFile(path, data);
+  }
+
   #find(path: string): Node {
     const node = this.#walk(partsOf(path));
     if (node === null) throw failure("file-not-found", path, "no such file or folder");
