@@ -39,5 +39,6 @@ export function withStdin(files: Files): Files {
     list: (path) => files.list(path),
     readLink: (path) => files.readLink(path),
     write: (path, data) => files.write(path, data),
+    replace: (path, data) => files.replace(path, data),
   };
 }

@@ -148,6 +148,7 @@ function watched(files: Files, opened: string[]): Files {
     list: (path): Promise<DirectoryEntry[]> => files.list(path),
     readLink: (path) => files.readLink(path),
     write: () => Promise.reject(new Error("capture writes")),
+    replace: () => Promise.reject(new Error("capture writes")),
   };
 }
 

@@ -96,7 +96,7 @@ describe("writing", () => {
     expect((await realFiles.list(folder)).map((entry) => entry.name)).toEqual(["taken"]);
   });
 
-  it("replaces a file durably: whole, in place of the old one, nothing left beside it", async () => {
+  it("replaces a file durably: whole, in place of the old one, nothing beside it", async () => {
     const path = join(folder, "state", "reservations.json");
     await realFiles.replace(path, "old and longer");
     await realFiles.replace(path, "new");
