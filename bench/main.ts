@@ -12,7 +12,7 @@ import { memoryMap } from "./memory-map.ts";
 import { memoryRegister } from "./memory-register.ts";
 import { nvmeWriteDeep, nvmeWriteSingle } from "./nvme-io.ts";
 import { nvmeModelReadDeep, nvmeModelWriteDeep, nvmeModelWriteSingle } from "./nvme-model.ts";
-import { nvmetTcp } from "./nvmet-tcp.ts";
+import { nvmetTcp, nvmetTcpLarge } from "./nvmet-tcp.ts";
 import { nvmetHeap, nvmetLease, nvmetWrite } from "./nvmet-write.ts";
 import { parseLspciHex, parseLspciText } from "./parse-lspci.ts";
 import { explainStart, matrixJson1024 } from "./planner.ts";
@@ -41,6 +41,7 @@ const BENCHES: readonly Bench[] = [
   nvmetLease,
   nvmetHeap,
   nvmetTcp,
+  nvmetTcpLarge,
   rdmaSend64,
   rdmaSend64Single,
   rdmaRead4k,
