@@ -1,0 +1,11 @@
+/**
+ * Linux against `peerlane target`: one file, so that one guest serves all steps. Run it with
+ * `npm run test:kernel`; see README.md beside it.
+ */
+import { afterAll, beforeAll } from "vitest";
+import { lab } from "./lab.ts";
+
+beforeAll(() => lab.prepare(), 600_000);
+afterAll(() => lab.close(), 30_000);
+
+await import("./steps/filesystem.ts");

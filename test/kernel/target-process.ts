@@ -1,0 +1,105 @@
+/**
+ * `peerlane target` as a user runs it: the built command line in a process of its own, listening on
+ * loopback. It can be killed, stopped in its tracks, and started again on the same port.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+
+const ROOT = join(import.meta.dirname, "../..");
+const START_SECONDS = 30;
+const END_SECONDS = 15;
+const LOG_TAIL_LINES = 25;
+
+export const NQN = "nqn.2026-11.dev.peerlane:target";
+
+/** A port of the loopback address that is free now. */
+export function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.on("error", reject);
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address();
+      const port = typeof address === "object" && address !== null ? address.port : 0;
+      server.close(() => resolve(port));
+    });
+  });
+}
+
+export class TargetProcess {
+  readonly port: number;
+  readonly #args: readonly string[];
+  #child: ChildProcess | null = null;
+  #log = "";
+
+  private constructor(port: number, args: readonly string[]) {
+    this.port = port;
+    this.#args = args;
+  }
+
+  /** `args` beside `--listen`. */
+  static async start(args: readonly string[]): Promise<TargetProcess> {
+    const target = new TargetProcess(await freePort(), args);
+    await target.start();
+    return target;
+  }
+
+  async start(): Promise<void> {
+    const command = [join(ROOT, "bin/peerlane.mjs"), "target", "-l", `127.0.0.1:${this.port}`];
+    const child = spawn(process.execPath, [...command, ...this.#args], {
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    this.#child = child;
+    let offer = "";
+    child.stdout.on("data", (bytes) => {
+      offer += bytes;
+      this.#log += bytes;
+    });
+    child.stderr.on("data", (bytes) => {
+      this.#log += bytes;
+    });
+    const until = Date.now() + START_SECONDS * 1000;
+    while (!offer.includes("connect: ")) {
+      if (child.exitCode !== null) throw new Error(`the target ended at once\n${this.logTail()}`);
+      if (Date.now() > until) throw new Error(`the target does not listen\n${this.logTail()}`);
+      await sleep(20);
+    }
+  }
+
+  get isRunning(): boolean {
+    return this.#child !== null && this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
+  /** Sends a signal; waits for the end when it is one that ends it. */
+  async signal(signal: "SIGKILL" | "SIGTERM" | "SIGSTOP" | "SIGCONT"): Promise<void> {
+    const child = this.#child;
+    if (child === null || !this.isRunning) return;
+    const gone = new Promise((resolve) => child.once("exit", resolve));
+    child.kill(signal);
+    if (signal === "SIGSTOP" || signal === "SIGCONT") return;
+    const late = sleep(END_SECONDS * 1000, "late", { ref: false });
+    if ((await Promise.race([gone, late])) === "late") {
+      child.kill("SIGKILL");
+      throw new Error(`the target did not end in ${END_SECONDS} s of ${signal}\n${this.logTail()}`);
+    }
+  }
+
+  /** Ends it as Ctrl-C does. Throws when its exit status is not 0. */
+  async stop(): Promise<void> {
+    if (!this.isRunning) return;
+    await this.signal("SIGTERM");
+    const status = this.#child?.exitCode;
+    if (status !== 0) throw new Error(`the target ended with status ${status}\n${this.logTail()}`);
+  }
+
+  /** Everything it printed. */
+  get log(): string {
+    return this.#log;
+  }
+
+  logTail(): string {
+    const lines = this.#log.trimEnd().split("\n").slice(-LOG_TAIL_LINES);
+    return ["--- the target's log, its last lines:", ...lines].join("\n");
+  }
+}
