@@ -8,6 +8,7 @@ const EVERYWHERE = ["src/**/*.test.ts", "testing/**/*.test.ts", "test/**/*.test.
  */
 const HEAP_TESTS = [
   "src/block/block.test.ts",
+  "src/block/stacking/heap.test.ts",
   "src/dma/dma.test.ts",
   "src/fabric/allocation.test.ts",
   "src/fabric/devices/nvme/hot-path.test.ts",

@@ -13,5 +13,6 @@ export * from "./remap.hot.ts";
 export * from "./request.hot.ts";
 export * from "./segments.hot.ts";
 export * from "./split.hot.ts";
+export * from "./stacking/index.ts";
 export * from "./status.ts";
 export * from "./walk.hot.ts";

@@ -176,7 +176,13 @@ export function stackLimits(legs: readonly QueueLimits[]): QueueLimits {
   );
 }
 
-// A leg with a volatile cache makes the whole need flushes; everything else needs all legs.
+// A leg with a volatile cache makes the whole need flushes; everything else needs all legs. A leg
+// without a cache writes through in any case, so it takes FUA from nobody.
 function stackFeatures(a: number, b: number): number {
-  return (a & b) | ((a | b) & QueueFeature.writeCache);
+  const { writeCache, fua } = QueueFeature;
+  const cache = (a | b) & writeCache;
+  if (cache === 0) return a & b;
+  const through = (features: number): number =>
+    ((features & writeCache) === 0 ? fua : 0) | features;
+  return (a & b) | cache | (through(a) & through(b) & fua);
 }

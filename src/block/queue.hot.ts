@@ -15,15 +15,15 @@ import { assert, type Tree } from "../core/index.ts";
 import type { InitiatorId, IoMemory } from "../memory/index.ts";
 import { Event, Tracer } from "../trace/index.ts";
 import { type Bio, type BioOwner, BioPool } from "./bio.hot.ts";
+import { checkBio } from "./check.hot.ts";
 import { QueueCounters } from "./counters.ts";
 import { Integrity, IntegrityMaker } from "./integrity.hot.ts";
 import { IntegrityFlag, IntegrityPolicy, type IntegrityProfile } from "./integrity.ts";
 import type { QueueLimits } from "./limits.ts";
 import { mapRequest, unmapRequest } from "./map.hot.ts";
 import { tryMerge } from "./merge.hot.ts";
-import { BioFlag, BioOp, featuresNeeded, QueueFeature } from "./operation.ts";
+import { BioOp } from "./operation.ts";
 import { type BlockDriver, Request, type RequestOwner } from "./request.hot.ts";
-import { offsetIn } from "./segments.hot.ts";
 import { findSplit, SplitPoint } from "./split.hot.ts";
 import { BLOCK_BUSY, BlockStatus } from "./status.ts";
 
@@ -93,8 +93,6 @@ export class RequestQueue implements BlockQueue, RequestOwner {
   private waitTail: Bio | null = null;
   /** Requests that the driver has. */
   private inFlight = 0;
-  /** A cache that cannot be written through: FUA would be dropped in silence. */
-  private readonly lacksFua: boolean;
   private needsCommit = false;
   private isDispatching = false;
 
@@ -118,8 +116,6 @@ export class RequestQueue implements BlockQueue, RequestOwner {
             options.integrityBuffers ?? null,
             metadataSlotBytes(options.limits, profile),
           );
-    const { writeCache, fua } = QueueFeature;
-    this.lacksFua = (this.features & (writeCache | fua)) === writeCache;
     this.fragments = new BioPool(options.depth, 0);
     for (let tag = 0; tag < options.depth; tag++) {
       this.freeRequests.push(new Request(this, tag, options.limits.maxSegments));
@@ -130,7 +126,8 @@ export class RequestQueue implements BlockQueue, RequestOwner {
   submit(bio: Bio): void {
     this.counters.bios++;
     bio.begin();
-    const status = this.check(bio);
+    let status = checkBio(bio, this.limits, this.capacityBytes);
+    if (status === BlockStatus.ok && bio.op !== BioOp.flush) status = this.checkIntegrity(bio);
     if (status !== BlockStatus.ok) {
       this.reject(bio, status);
       return;
@@ -172,30 +169,6 @@ export class RequestQueue implements BlockQueue, RequestOwner {
   requestDone(request: Request, status: number): void {
     this.inFlight--;
     this.finish(request, status);
-  }
-
-  /** What can be said before the bio is cut. */
-  private check(bio: Bio): number {
-    const needed = featuresNeeded(bio.op);
-    if ((this.features & needed) !== needed) return BlockStatus.notSupported;
-    if ((bio.flags & BioFlag.dmaDirect) !== 0 && (this.features & QueueFeature.dmaDirect) === 0) {
-      return BlockStatus.notSupported;
-    }
-    if ((bio.flags & BioFlag.fua) !== 0 && this.lacksFua) return BlockStatus.notSupported;
-    if (bio.op === BioOp.flush) {
-      return bio.sizeBytes === 0 ? BlockStatus.ok : BlockStatus.invalid;
-    }
-    const start = bio.sector * 512;
-    const block = this.limits.logicalBlockBytes;
-    if (
-      bio.sizeBytes === 0 ||
-      offsetIn(start, block) !== 0 ||
-      offsetIn(bio.sizeBytes, block) !== 0
-    ) {
-      return BlockStatus.invalid;
-    }
-    if (!(start >= 0 && start + bio.sizeBytes <= this.capacityBytes)) return BlockStatus.invalid;
-    return this.checkIntegrity(bio);
   }
 
   private checkIntegrity(bio: Bio): number {

@@ -6,8 +6,8 @@
 import { describe, expect, it } from "vitest";
 import { type RdmaHarness, rdmaHarness } from "../../testing/nvmet-rdma-harness.ts";
 import { Bench, expectSame, quiesce } from "../../testing/nvmet-transport-contract.ts";
-import { StripedQueue } from "../../testing/striped-queue.ts";
 import type { RigOptions } from "../../testing/target-rig.ts";
+import { Raid0Queue } from "../block/index.ts";
 import { makeBdf, Prng, Span } from "../core/index.ts";
 import type { Provider } from "../p2p/index.ts";
 import { NvmeStatus, NvmOpcode } from "../spec/nvme/index.ts";
@@ -356,9 +356,9 @@ describe("a namespace over two disks", () => {
     const harness = await rdmaHarness({ cpuForwards: true, iommu: "strict", ...options });
     const { rig } = harness;
     const legs = [rig.ssd, await rig.farSsd()];
-    const queue = new StripedQueue(
+    const queue = new Raid0Queue(
       legs.map(({ namespaces }) => namespaces[0].queue),
-      CHUNK,
+      { chunkBytes: CHUNK },
     );
     const namespace = harness.subsystem.addNamespace({
       nsid: 2,
