@@ -1,7 +1,7 @@
 /**
- * What any queue, of a device or stacked, can say of a bio before it is cut: features, flush, range,
- * whole blocks. One place, so that a stacked queue refuses what its legs would, with the same
- * status, and never carries a bio beyond its end into the wrong leg.
+ * What any queue, of a device or stacked, can say of a bio before it is cut: features, flush,
+ * range, whole blocks. One place, so that a stacked queue refuses what its legs would, with the
+ * same status, and never carries a bio beyond its end into the wrong leg.
  */
 
 import type { Bio } from "./bio.hot.ts";

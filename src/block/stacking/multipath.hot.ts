@@ -3,8 +3,8 @@
  * another, counted, until no path is left that was not tried.
  *
  * A path error (`isPathError`) other than `noRoute` also marks the path as failed, so that later
- * bios avoid it until {@link MultipathQueue.reinstate}. `noRoute` and `wrongInitiator` say something
- * of the memory and not of the path: the bio tries the next one, which may have a route, and the path
+ * bios avoid it until {@link MultipathQueue.reinstate}. `noRoute` and `wrongInitiator` speak of the
+ * memory and not of the path: the bio tries the next one, which may have a route, and the path
  * stays. Whether a path's device may have an address is asked anew for each try, of that device.
  *
  * Invariants: every submitted bio ends once, with `ok` or with the last path's status; no path is

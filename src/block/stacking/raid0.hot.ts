@@ -11,7 +11,7 @@ import type { Bio } from "../bio.hot.ts";
 import { SECTOR_BYTES } from "../operation.ts";
 import type { BlockQueue } from "../queue.hot.ts";
 import { BlockStatus } from "../status.ts";
-import { badStack, limitsOver, partsOf, type StackOptions } from "./stack-options.ts";
+import { badStack, limitsOver, partsOf, type StackOptions, smallestOf } from "./stack-options.ts";
 import { StackedQueue } from "./stacked-queue.hot.ts";
 
 export interface Raid0Options extends StackOptions {
@@ -30,7 +30,7 @@ export class Raid0Queue extends StackedQueue {
     if (!(chunkBytes > 0) || chunkBytes % block !== 0) {
       badStack(`a chunk of ${chunkBytes} bytes`, `give a multiple of ${block} bytes`);
     }
-    const smallest = Math.min(...legs.map(({ capacityBytes }) => capacityBytes));
+    const smallest = smallestOf(legs);
     const chunks = Math.floor(smallest / chunkBytes);
     if (chunks === 0) {
       badStack("a leg is smaller than one chunk", "take a smaller chunk", { smallest, chunkBytes });

@@ -56,3 +56,8 @@ export function partsOf(options: StackOptions, legs: number): number {
   }
   return parts;
 }
+
+/** Bytes of the smallest leg. */
+export function smallestOf(legs: readonly BlockQueue[]): number {
+  return Math.min(...legs.map(({ capacityBytes }) => capacityBytes));
+}

@@ -1,7 +1,7 @@
 /**
  * What linear and raid0 share: a bio is cut where it goes on in another leg, each part is chained
- * to it and moved to its leg with the re-check of `remap`, and the bio ends after its last part with
- * the first error. An address is never looked at: the leg's own queue asks the memory for the
+ * to it and moved to its leg with the re-check of `remap`, and the bio ends after its last part
+ * with the first error. An address is never looked at: the leg's own queue asks the memory for the
  * address of the leg's own device.
  *
  * Invariants: every submitted bio ends once; parts come from one pool of a fixed size; what finds
