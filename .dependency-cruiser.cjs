@@ -7,7 +7,7 @@
 /** Lowest first. A name is a folder of src/, `spec/x` and `backing/x` are rooms of their own. */
 const LAYERS = [
   ["core"],
-  ["spec/pcie", "spec/nvme", "spec/nvmf", "spec/rdma"],
+  ["spec/pcie", "spec/nvme", "spec/nvmf", "spec/rdma", "spec/gpu"],
   ["platform", "trace"],
   ["machine"],
   ["dma", "backing/interface.ts"],
@@ -33,6 +33,7 @@ const ONLY = {
     "spec/pcie",
     "spec/nvme",
     "spec/rdma",
+    "spec/gpu",
     "platform",
     "trace",
     "machine",

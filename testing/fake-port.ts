@@ -43,6 +43,8 @@ export class FakePort implements DevicePort {
   /** How often each vector was raised. */
   readonly interrupts = new Map<number, number>();
   woken = false;
+  /** How often the model said that its regions changed. */
+  regionChanges = 0;
   reads = 0;
   writes = 0;
   private readonly timed: boolean;
@@ -96,6 +98,10 @@ export class FakePort implements DevicePort {
 
   wake(): void {
     this.woken = true;
+  }
+
+  regionsChanged(): void {
+    this.regionChanges++;
   }
 
   settle(client: SettleClient, token: number): void {

@@ -19,12 +19,13 @@ import {
   PeerlaneError,
 } from "../src/core/index.ts";
 import { DmaContext } from "../src/dma/index.ts";
+import type { DevicePort } from "../src/fabric/index.ts";
 import type { IommuMode, Machine } from "../src/machine/index.ts";
 import { Provider, Rules, Topology } from "../src/p2p/index.ts";
 import { FakeBacking } from "./fake-backing.ts";
 import { MachineBuilder } from "./machine-builder.ts";
 import type { DmaPlane } from "./memory-contract.ts";
-import { type PortedFabric, portedFabric } from "./ported-fabric.ts";
+import { portedFabric } from "./ported-fabric.ts";
 
 export const PEER_BUS_OFFSET = -0x1000_0000;
 export const PEER_BYTES = 16 * 1024 * 1024;
@@ -102,7 +103,7 @@ export function fabricPeerSetup(iommu: IommuMode, options: PeerOptions = {}) {
   const setup = onBacking(backing, iommu, machine);
   return {
     ...setup,
-    plane: new PortPlane(ported) as DmaPlane,
+    plane: portPlane((bdf) => ported.port(bdf)),
     peek: (offset: number, length: number) => {
       const target = new Uint8Array(length);
       backing.peek(setup.owner, PEER_BAR, offset, target);
@@ -111,22 +112,18 @@ export function fabricPeerSetup(iommu: IommuMode, options: PeerOptions = {}) {
   };
 }
 
-class PortPlane implements DmaPlane {
-  private readonly ported: PortedFabric;
-
-  constructor(ported: PortedFabric) {
-    this.ported = ported;
-  }
-
-  dmaWrite(bdf: Bdf, address: number, source: Uint8Array): void {
-    check(bdf, this.ported.port(bdf).write(address, source, 0, source.length));
-  }
-
-  dmaRead(bdf: Bdf, address: number, length: number): Uint8Array {
-    const target = new Uint8Array(length);
-    check(bdf, this.ported.port(bdf).read(address, target, 0, length));
-    return target;
-  }
+/** DMA through the ports of functions. */
+export function portPlane(port: (bdf: Bdf) => DevicePort): DmaPlane {
+  return {
+    dmaWrite(bdf, address, source) {
+      check(bdf, port(bdf).write(address, source, 0, source.length));
+    },
+    dmaRead(bdf, address, length) {
+      const target = new Uint8Array(length);
+      check(bdf, port(bdf).read(address, target, 0, length));
+      return target;
+    },
+  };
 }
 
 function check(bdf: Bdf, status: number): void {

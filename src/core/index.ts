@@ -7,6 +7,7 @@ export * from "./bits.ts";
 export * from "./copy.hot.ts";
 export * from "./crc32c.hot.ts";
 export * from "./errors.ts";
+export * from "./extents.hot.ts";
 export * from "./layout.ts";
 export * from "./limits.ts";
 export * from "./prng.ts";

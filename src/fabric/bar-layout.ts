@@ -16,7 +16,7 @@ export interface BarPiece {
   readonly base: number;
   /** One past the last. */
   readonly limit: number;
-  /** The offset in the BAR that `registers` and `memory` count from. */
+  /** The offset in the BAR that `registers` and `memory` count from; below 0 behind a window. */
   readonly origin: number;
   readonly registers: RegisterHandler | null;
   readonly memory: SparseMemory | null;
@@ -66,15 +66,17 @@ function hole(base: number, limit: number): BarPiece {
   return { base, limit, origin: base, registers: null, memory: null };
 }
 
-function pieceOf({ offset, sizeBytes, registers, memory }: BarRegion): BarPiece {
-  return { base: offset, limit: offset + sizeBytes, origin: offset, registers, memory };
+function pieceOf({ offset, sizeBytes, registers, memory, memoryOffset }: BarRegion): BarPiece {
+  const origin = offset - (memoryOffset ?? 0);
+  return { base: offset, limit: offset + sizeBytes, origin, registers, memory };
 }
 
 function checkRegion(region: BarRegion, sizes: readonly number[]): void {
-  const { bar, offset, sizeBytes, registers, memory } = region;
+  const { bar, offset, sizeBytes, registers, memory, memoryOffset = 0 } = region;
   const fits = offset >= 0 && sizeBytes > 0 && offset + sizeBytes <= (sizes[bar] ?? 0);
   const isOne = (registers === null) !== (memory === null);
-  if (fits && isOne && (memory === null || memory.sizeBytes >= sizeBytes)) return;
+  const isThere = memory === null || memory.sizeBytes >= memoryOffset + sizeBytes;
+  if (fits && isOne && isThere && memoryOffset >= 0) return;
   throw new PeerlaneError("bad-bar-region", "a model's region does not fit its BAR", {
     details: { bar, offset, sizeBytes, barBytes: sizes[bar] ?? 0 },
     remedy: "a region lies inside its BAR and has either registers or memory of its size",

@@ -20,6 +20,7 @@ import {
   CapabilityId,
   CONFIG_PCIE_BYTES,
   DeviceCapabilities,
+  decodeResizableBars,
   Express,
   ExtendedId,
   egressVectorWords,
@@ -32,6 +33,8 @@ import {
   MsiControl,
   MsiX,
   MsiXControl,
+  ResizableBarControl,
+  ResizableBarOffset,
   readLe16,
   readLe32,
   Sriov,
@@ -54,6 +57,8 @@ export const ConfigEffect = {
   interrupts: 4,
   /** Bridge Control: Secondary Bus Reset. */
   bridgeControl: 8,
+  /** BAR Size of the Resizable BAR capability. */
+  barSize: 16,
 } as const;
 
 /** Which bits of each byte do what. Filled by `describeWrites`. */
@@ -98,7 +103,21 @@ export function describeWrites(
   describeExpress(masks, config);
   describeInterrupts(masks, config);
   describeAcs(masks, config);
+  describeResizableBars(masks, config);
   describeOtherExtended(masks, config);
+}
+
+/** PCI Express Base 6.x, 7.8.6.3: BAR Size is the one field that software writes. */
+function describeResizableBars(masks: ConfigMasks, config: Uint8Array): void {
+  const at = findExtendedCapability(config, ExtendedId.resizableBar);
+  if (at === 0) return;
+  const count = decodeResizableBars(config, at)?.length ?? 0;
+  const { size } = ResizableBarControl;
+  for (let n = 0; n < count; n++) {
+    const control = at + ResizableBarOffset.control(n);
+    masks.allow(control, 4, size.bits);
+    masks.act(control + 1, 1, ConfigEffect.barSize);
+  }
 }
 
 /** Address bits above the BAR's size are writable: that is how software learns the size. */

@@ -67,6 +67,11 @@ export class ConfigSpace implements ConfigAccess {
     this.write(offset, 4, value);
   }
 
+  /** BARs got other sizes: which bits software may write is to be found anew. */
+  sizesChanged(): void {
+    this.masks = null;
+  }
+
   private write(offset: number, size: number, value: number): void {
     this.checked(offset, size);
     if (!this.client.isConfigReachable()) return;

@@ -136,6 +136,11 @@ export class FabricCore implements PortHost, RegionHost, MessageSender, NodeOwne
     this.interruptsOf(node).raise(vector);
   }
 
+  regionsChanged(node: FabricNode): void {
+    this.layOut(node);
+    this.routingChanged();
+  }
+
   sendMessage(node: FabricNode, address: number, data: number): void {
     this.messageView.setUint32(0, data, true);
     if (this.tracer.on) this.tracer.emit(Event.interruptSent, node.bdf, address, data);

@@ -24,6 +24,8 @@ export interface BarRegion {
   /** Exactly one of these two is set. */
   readonly registers: RegisterHandler | null;
   readonly memory: SparseMemory | null;
+  /** The byte of `memory` that the region's first byte shows: a window. Default 0. */
+  readonly memoryOffset?: number;
 }
 
 /** Told when what it issued has landed; `token` is what it gave. */
@@ -58,6 +60,11 @@ export interface DevicePort {
    * transfers issued since the last `settle` are done.
    */
   settle(client: SettleClient, token: number): void;
+  /**
+   * What is behind its BARs changed: `barRegions` is asked again, before this returns. Not from
+   * inside a DMA of its own.
+   */
+  regionsChanged(): void;
   /** Simulated nanoseconds. Stands still in functional mode except when somebody sleeps. */
   nowNs(): number;
   /** Calls back after `delayNs`. In functional mode: as soon as nothing else is runnable. */
@@ -69,7 +76,10 @@ export interface DeviceModel extends Inspectable {
   readonly kind: string;
   /** Called once when the model is put behind its function. */
   attach(port: DevicePort): void;
-  /** The parts of its BARs. Asked after `attach`, and again after `port` resets. */
+  /**
+   * The parts of its BARs. Asked after `attach`, after resets and BAR resizes, and when the model
+   * says so (`port.regionsChanged`).
+   */
   barRegions(): readonly BarRegion[];
   /**
    * Where a memory BAR decodes on the bus, or -1 while it does not; told after `attach` and after
@@ -77,6 +87,11 @@ export interface DeviceModel extends Inspectable {
    * of before NVM Express 1.4 must.
    */
   barMoved?(bar: number, busAddress: number): void;
+  /**
+   * A resizable BAR got another of its supported sizes. A model without this method has BARs of one
+   * size: writes to the BAR Size field are not taken.
+   */
+  barResized?(bar: number, sizeBytes: number): void;
   /** Work asked for with `port.wake()`. Bounded: what is left over calls `wake` again. */
   step(): void;
   /** Function level reset or power-on. */

@@ -2,6 +2,7 @@
 
 export type { ModelFactory, ModelTools } from "./core.ts";
 export * from "./device.ts";
+export * from "./devices/gpu/index.ts";
 export { DeviceMemory, type DeviceMemoryOptions } from "./devices/memory.ts";
 export * from "./devices/nvme/index.ts";
 export * from "./devices/rnic/index.ts";

@@ -42,6 +42,7 @@ import { type ConfigClient, ConfigSpace } from "./config-space.ts";
 import type { DeviceModel } from "./device.ts";
 import type { Link, NodeRole } from "./link.ts";
 import { type LiveBar, type LiveWindow, liveBars, liveWindows } from "./live-decode.ts";
+import { resizeBars } from "./resize-bars.ts";
 
 /** What the fabric does when a node's registers change. */
 export interface NodeOwner {
@@ -49,6 +50,7 @@ export interface NodeOwner {
   interruptsChanged(node: FabricNode): void;
   functionLevelReset(node: FabricNode): void;
   secondaryBusReset(node: FabricNode): void;
+  regionsChanged(node: FabricNode): void;
 }
 
 /** What a function without a PCI Express capability is charged with. */
@@ -61,6 +63,7 @@ const NO_OWNER: NodeOwner = {
   interruptsChanged() {},
   functionLevelReset() {},
   secondaryBusReset() {},
+  regionsChanged() {},
 };
 
 /** A host bridge with its root bus. */
@@ -81,7 +84,7 @@ export class FabricNode implements ConfigClient, Inspectable {
   readonly root: RootBus;
   readonly config: ConfigSpace;
   /** Sizes of memory and I/O BARs by index; 0 for none. */
-  readonly barSizes: readonly number[];
+  readonly barSizes: number[];
   parent: FabricNode | null = null;
   readonly children: FabricNode[] = [];
   physicalFunction: FabricNode | null = null;
@@ -108,7 +111,7 @@ export class FabricNode implements ConfigClient, Inspectable {
   private liveWindows: LiveWindow[] = [];
 
   /** `barSizes` by index: known or assumed; 0 for none. */
-  constructor(fn: PciFunction, root: RootBus, barSizes: readonly number[]) {
+  constructor(fn: PciFunction, root: RootBus, barSizes: number[]) {
     this.bdf = fn.bdf;
     this.fn = fn;
     this.root = root;
@@ -226,6 +229,11 @@ export class FabricNode implements ConfigClient, Inspectable {
     if ((effects & ConfigEffect.routing) !== 0) {
       this.decode();
       this.owner.routingChanged();
+    }
+    if ((effects & ConfigEffect.barSize) !== 0 && resizeBars(this)) {
+      this.config.sizesChanged();
+      this.decode();
+      this.owner.regionsChanged(this);
     }
     if ((effects & ConfigEffect.interrupts) !== 0) this.owner.interruptsChanged(this);
     if ((effects & ConfigEffect.deviceControl) !== 0) this.deviceControlWritten();

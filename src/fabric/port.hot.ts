@@ -35,6 +35,7 @@ export interface PortHost {
   decideTranslated(node: FabricNode, address: number, phys: number, direction: DmaDirection): Route;
   messageArrived(address: number, data: number): void;
   raise(node: FabricNode, vector: number): void;
+  regionsChanged(node: FabricNode): void;
 }
 
 /** Timed mode: told of each transfer, and asked when all of them have landed. */
@@ -166,6 +167,10 @@ export class FunctionPort implements DevicePort, Runnable {
     else timing.settle(this.index, client, token);
   }
 
+  regionsChanged(): void {
+    this.host.regionsChanged(this.node);
+  }
+
   nowNs(): number {
     return this.host.scheduler.nowNs();
   }
@@ -201,9 +206,9 @@ export class FunctionPort implements DevicePort, Runnable {
         break;
       case TargetKind.registers: {
         const registers = route.registers as RegisterHandler;
-        const status = writeRegisters(registers, offset, source, sourceOffset, length);
-        if (status !== DmaStatus.ok) return status;
-        break;
+        // Counted first: a register that changes routes makes the ledger forget this one.
+        this.count(route, length, DmaDirection.write);
+        return writeRegisters(registers, offset, source, sourceOffset, length);
       }
       case TargetKind.interrupt:
         return this.sendMessage(route, address, source, sourceOffset, length);

@@ -54,3 +54,20 @@ export interface IoMemory extends Inspectable {
   /** CPU view of the bytes; false when the CPU may not touch them or they are not there. */
   bytes(offset: number, length: number, span: Span): boolean;
 }
+
+/**
+ * Memory that its owner can take back. Whoever uses it holds it from before the first map of an I/O
+ * until the last completion; taking it back waits for that, and tells holders to hurry.
+ */
+export interface HoldableMemory extends IoMemory {
+  /** False when it is being, or was, taken back: start nothing. */
+  begin(): boolean;
+  /** The I/O is over. */
+  end(): void;
+  /** Called when it is taken back, before that waits. */
+  onRevoke(listener: (reason: string) => void): void;
+}
+
+export function isHoldable(memory: IoMemory): memory is HoldableMemory {
+  return "onRevoke" in memory;
+}

@@ -10,9 +10,15 @@
 
 import { assert, type Span, type Tree } from "../../core/index.ts";
 import type { Lease } from "../../p2p/index.ts";
-import { Direction, type InitiatorId, type IoMemory, MapStatus, MemoryKind } from "../contract.ts";
+import {
+  Direction,
+  type HoldableMemory,
+  type InitiatorId,
+  MapStatus,
+  MemoryKind,
+} from "../contract.ts";
 
-export class LeaseMemory implements IoMemory {
+export class LeaseMemory implements HoldableMemory {
   readonly kind = MemoryKind.lease;
   readonly cpuAccessible = false;
   readonly needsUnmap = false;
@@ -52,6 +58,18 @@ export class LeaseMemory implements IoMemory {
 
   bytes(_offset: number, _length: number, _span: Span): boolean {
     return false;
+  }
+
+  begin(): boolean {
+    return this.lease.begin();
+  }
+
+  end(): void {
+    this.lease.end();
+  }
+
+  onRevoke(listener: (reason: string) => void): void {
+    this.lease.onRevoke(listener);
   }
 
   inspect(): Tree {

@@ -2,9 +2,9 @@
  * Protection domains and memory regions of the model RNIC: any description of memory is mapped for
  * the device and its DMA addresses go into the device's translation table.
  *
- * Invariants: what was mapped is unmapped only after the device forgot the region. A region over a
- * lease counts as I/O in flight on it: when the lease is revoked the region is made invalid in the
- * device first, and then the lease goes on draining.
+ * Invariants: what was mapped is unmapped only after the device forgot the region. A region over
+ * memory that can be taken back (a lease) counts as I/O in flight on it: the region is made invalid
+ * in the device first, and then taking it back goes on.
  */
 
 import {
@@ -17,7 +17,7 @@ import {
   viewOf,
 } from "../../core/index.ts";
 import type { DmaBuffer, DmaDevice } from "../../dma/index.ts";
-import { Direction, type IoMemory, LeaseMemory, MAP_STATUS_NAMES } from "../../memory/index.ts";
+import { Direction, type IoMemory, isHoldable, MAP_STATUS_NAMES } from "../../memory/index.ts";
 import {
   Access,
   CREATE_MR_IN,
@@ -68,7 +68,7 @@ export class RnicMr implements Mr {
     this.mappings = mappings;
     this.length = mappings.reduce((sum, { length }) => sum + length, 0);
     for (const { memory } of mappings) {
-      if (memory instanceof LeaseMemory) memory.lease.onRevoke(() => this.revoked());
+      if (isHoldable(memory)) memory.onRevoke(() => this.revoked());
     }
   }
 
@@ -113,7 +113,7 @@ export class RnicMr implements Mr {
 function unmapAll(dma: DmaDevice, mappings: readonly Mapping[]): void {
   for (const { memory, address, length } of mappings) {
     if (memory.needsUnmap) memory.unmap(dma.id, address, length);
-    if (memory instanceof LeaseMemory) memory.lease.end();
+    if (isHoldable(memory)) memory.end();
   }
 }
 
@@ -169,10 +169,10 @@ export class RnicPd implements Pd {
     const direction = (access & Access.localWrite) === 0 ? Direction.fromMemory : Direction.both;
     const done: Mapping[] = [];
     for (const { memory, offset, length } of vectors) {
-      const held = !(memory instanceof LeaseMemory) || memory.lease.begin();
+      const held = !isHoldable(memory) || memory.begin();
       const address = held ? memory.map(this.dma.id, offset, length, direction) : -2;
       if (address < 0) {
-        if (held && memory instanceof LeaseMemory) memory.lease.end();
+        if (held && isHoldable(memory)) memory.end();
         unmapAll(this.dma, done);
         const reason = MAP_STATUS_NAMES[-address] ?? String(address);
         throw new PeerlaneError("mr-map", `memory cannot be registered: ${reason}`, {

@@ -1,0 +1,3 @@
+/** The model GPU: VRAM behind an aperture, copy engines, kernels. */
+
+export { GpuModel, type GpuModelOptions, gpuModelFor } from "./model.ts";
