@@ -85,6 +85,8 @@ export const TCP_SEND_BUFFER_BYTES = 128 * 1024;
 export const TCP_H2C_DATA_BYTES_MAX = 128 * 1024;
 /** Namespaces of one subsystem. */
 export const NVMET_NAMESPACES_MAX = 1024;
+/** ANA groups of one subsystem; the largest identifier as well. As many as Linux' nvmet has. */
+export const NVMET_ANA_GROUPS_MAX = 128;
 /** Controllers of one subsystem at a time. */
 export const NVMET_CONTROLLERS_MAX = 4096;
 

@@ -7,8 +7,10 @@
 import { NO_MEMORY } from "../block/index.ts";
 import type { IoMemory } from "../memory/index.ts";
 import type { LeaseState, PoolAllocator } from "../p2p/index.ts";
+import { NvmeStatus, STATUS_DNR } from "../spec/nvme/index.ts";
 import type { Tracer } from "../trace/index.ts";
 import { type OrchestratorCounters, RouteIndex } from "./counters.ts";
+import { GATE_ALL, GateClass } from "./gate.hot.ts";
 
 /** What happens when peer memory is wanted and there is none. */
 export const Policy = { fail: 0, hostMemory: 1 } as const;
@@ -34,8 +36,13 @@ export class NamespaceBinding {
   readonly trace: Tracer;
   readonly nsid: number;
   readonly policy: Policy;
+  /** Classes of commands that are refused; the one number that the data path tests. */
+  gate = 0;
   /** Not 0: the NVMe status that every I/O gets (asymmetric access). */
   accessStatus = 0;
+  /** Classes that a reservation of another host keeps out. */
+  reserved = 0;
+  isWriteProtected = false;
   /** The namespace is set to use peer memory. */
   wantsPeer = false;
   /** Null: no provider; `cause` says why it is missed. */
@@ -57,5 +64,21 @@ export class NamespaceBinding {
     this.trace = trace;
     this.nsid = nsid;
     this.policy = policy;
+  }
+
+  /** Puts the gate together again, after one of its three parts changed. */
+  closeGate(): void {
+    const path = this.accessStatus === 0 ? 0 : GATE_ALL;
+    this.gate = path | this.reserved | (this.isWriteProtected ? GateClass.write : 0);
+  }
+
+  /**
+   * Why a command of this class is refused: an NVMe status. The path comes first: where it is
+   * closed, another one may be open.
+   */
+  refusalOf(gateClass: number): number {
+    if (this.accessStatus !== NvmeStatus.success) return this.accessStatus;
+    if ((this.reserved & gateClass) !== 0) return NvmeStatus.reservationConflict | STATUS_DNR;
+    return NvmeStatus.namespaceWriteProtected | STATUS_DNR;
   }
 }

@@ -101,7 +101,9 @@ export class ConnectHandler implements CommandHandler {
       return invalid(queue, request, inData(ConnectDataOffset.HOSTNQN));
     }
     const port = this.services.port(queue.origin.portId);
-    const found = [...(port?.subsystems ?? [])].find(({ nqn }) => nqn === data.subsystemNqn);
+    const found = [...(port?.subsystems ?? [])].find((subsystem) =>
+      subsystem.answersTo(data.subsystemNqn),
+    );
     if (found === undefined) {
       return invalid(queue, request, inData(ConnectDataOffset.SUBNQN));
     }

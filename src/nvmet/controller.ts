@@ -1,13 +1,11 @@
 /**
  * A controller of the target: one association of one host. It has an Admin Queue, I/O queues,
- * properties, features and a keep-alive timer, and a binding per namespace that says where the
- * buffers of its I/O come from.
+ * properties, features, a keep-alive timer, and the namespaces that its host may see
+ * (attachments.ts).
  *
  * Life: made by Connect on the Admin Queue -> enabled by CC.EN -> I/O queues connect -> ends when
  * the Admin Queue's connection ends, the keep-alive timer runs out or the subsystem goes; its
  * bindings are released when the last queue has drained.
- *
- * Invariant: `namespaces` and `bindings` are shared by all its queues, indexed by NSID.
  */
 
 import { BioPool } from "../block/index.ts";
@@ -19,7 +17,6 @@ import {
 } from "../core/index.ts";
 import { type HostMemory, mapHostMemory } from "../memory/index.ts";
 import {
-  AnaState,
   LogPage,
   NoticeEvent,
   NvmeStatus,
@@ -33,8 +30,7 @@ import { Event, type Tracer } from "../trace/index.ts";
 import { adminCommand } from "./admin/commands.ts";
 import { ErrorInformation } from "./admin/error-log.ts";
 import { AsyncEvents } from "./admin/events.ts";
-import { ANA_GROUP_ID } from "./admin/identify.ts";
-import type { NamespaceBinding } from "./binding.hot.ts";
+import { Attachments } from "./attachments.ts";
 import { fabricsCommand } from "./fabrics.ts";
 import type { Namespace } from "./namespace.ts";
 import type { DataMover, Orchestrator } from "./orchestrator.ts";
@@ -89,8 +85,7 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
   readonly errors = new ErrorInformation();
   readonly changedNamespaces = new Set<number>();
   readonly services: ControllerServices;
-  readonly namespaces: (Namespace | null)[] = [];
-  readonly bindings: (NamespaceBinding | null)[] = [];
+  readonly attached: Attachments;
   /** Milliseconds; 0: no timer. */
   keepAliveMs = 0;
   private deadlineNs = 0;
@@ -108,11 +103,12 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     const { ioDepthMax } = options.adminQueue.origin;
     this.properties = new Properties(Math.min(ioDepthMax, NVMET_QUEUE_DEPTH_MAX));
     this.setKeepAlive(options.keepAliveMs);
-    for (let nsid = 0; nsid <= this.subsystem.nsidMax; nsid++) {
-      this.namespaces.push(null);
-      this.bindings.push(null);
+    const { orchestrator } = services;
+    const { port, mover } = this;
+    this.attached = new Attachments({ port, orchestrator, mover }, this.subsystem.nsidMax);
+    for (const namespace of this.subsystem.namespaces()) {
+      if (namespace.isVisibleTo(this.hostNqn)) this.attached.attach(namespace);
     }
-    for (const namespace of this.subsystem.namespaces()) this.attach(namespace);
     this.adopt(this.adminQueue);
   }
 
@@ -138,8 +134,8 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
   /** Makes a connected queue this controller's. */
   adopt(queue: TargetQueue): void {
     queue.handler = this;
-    queue.namespaces = this.namespaces;
-    queue.bindings = this.bindings;
+    queue.namespaces = this.attached.namespaces;
+    queue.bindings = this.attached.bindings;
     queue.transferMax = this.subsystem.transferMax;
     const { mover } = this;
     queue.controlPool = mover === null ? null : this.services.orchestrator.controlPool(mover);
@@ -149,10 +145,8 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     const vecs = queue.direct === null ? 1 : NVMET_SGL_DESCRIPTORS_MAX;
     const bios = new BioPool(queue.requests.length, vecs);
     for (const request of queue.requests) request.bio = bios.acquire();
-    queue.capsuleMemories = this.namespaces.map(() => null);
-    for (const namespace of this.namespaces) {
-      if (namespace !== null) this.mapCapsules(queue, namespace);
-    }
+    queue.capsuleMemories = this.attached.namespaces.map(() => null);
+    for (const namespace of this.attached.active()) this.mapCapsules(queue, namespace);
     queue.takesIo = this.properties.isReady;
   }
 
@@ -170,43 +164,38 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     queue.capsuleMemories[namespace.nsid] = memory;
   }
 
-  private attach(namespace: Namespace): void {
-    const { nsid } = namespace;
-    const { orchestrator } = this.services;
-    const { mover } = this;
-    const binding =
-      mover === null ? orchestrator.bindDirect(namespace) : orchestrator.bind(namespace, mover);
-    binding.accessStatus = accessStatus(this.port.anaState(ANA_GROUP_ID));
-    this.namespaces[nsid] = namespace;
-    this.bindings[nsid] = binding;
+  attach(namespace: Namespace): void {
+    if (this.isEnding || this.attached.has(namespace)) return;
+    this.attached.attach(namespace);
     for (const queue of this.ioQueues.values()) this.mapCapsules(queue, namespace);
+    this.attributesChanged(namespace);
   }
 
-  namespaceEnabled(namespace: Namespace): void {
-    this.attach(namespace);
-    this.namespaceNotice(namespace.nsid);
+  detach(namespace: Namespace): void {
+    if (!this.attached.has(namespace)) return;
+    this.attached.detach(namespace);
+    this.attributesChanged(namespace);
   }
 
-  namespaceDisabled(namespace: Namespace): void {
-    const { nsid } = namespace;
-    const binding = this.bindings[nsid];
-    this.namespaces[nsid] = null;
-    this.bindings[nsid] = null;
-    // The lease closes by itself when the last request in flight gave its memory back.
-    if (binding !== null && binding !== undefined) this.services.orchestrator.release(binding);
-    this.namespaceNotice(nsid);
-  }
-
-  private namespaceNotice(nsid: number): void {
+  attributesChanged({ nsid }: Namespace): void {
     this.changedNamespaces.add(nsid);
     const info = NoticeEvent.namespaceAttribute;
     this.notice(info, LogPage.changedNamespaces, OAES_NAMESPACE_ATTRIBUTE);
   }
 
+  gateChanged(namespace: Namespace): void {
+    this.attached.refresh(namespace);
+  }
+
   accessChanged(): void {
-    const status = accessStatus(this.port.anaState(ANA_GROUP_ID));
-    for (const binding of this.bindings) if (binding !== null) binding.accessStatus = status;
     this.notice(NoticeEvent.ana, LogPage.ana, OAES_ANA_CHANGE);
+  }
+
+  /** An ANA group's state through this controller's port changed. */
+  groupChanged(group: number): void {
+    const its = this.attached.active().filter(({ anaGroup }) => anaGroup === group);
+    for (const namespace of its) this.attached.refresh(namespace);
+    if (its.length > 0) this.accessChanged();
   }
 
   discoveryChanged(): void {
@@ -302,11 +291,7 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     // Without its Admin Queue the association is over.
     if (queue === this.adminQueue) this.end("Admin Queue disconnected");
     if (this.resources.size > 0) return;
-    for (const binding of this.bindings) {
-      if (binding !== null) this.services.orchestrator.release(binding);
-    }
-    this.bindings.fill(null);
-    this.namespaces.fill(null);
+    this.attached.release();
     this.services.controllerGone(this);
   }
 
@@ -332,19 +317,5 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
         peer: queue.origin.peer,
       })),
     };
-  }
-}
-
-/** The status of an I/O to a group in this state; 0: go on. */
-function accessStatus(state: number): number {
-  switch (state) {
-    case AnaState.inaccessible:
-      return NvmeStatus.anaInaccessible;
-    case AnaState.persistentLoss:
-      return NvmeStatus.anaPersistentLoss;
-    case AnaState.change:
-      return NvmeStatus.anaTransition;
-    default:
-      return 0;
   }
 }

@@ -33,6 +33,7 @@ import {
 } from "../spec/nvme/index.ts";
 import type { NamespaceBinding } from "./binding.hot.ts";
 import type { DirectMemory } from "./channel.ts";
+import { GATE_CLASS } from "./gate.hot.ts";
 import type { Namespace } from "./namespace.ts";
 import { checkLength } from "./parse.hot.ts";
 import { Placement, type TargetRequest } from "./request.hot.ts";
@@ -63,9 +64,10 @@ export function startIo(queue: IoQueue, request: TargetRequest): void {
     queue.complete(request, status | DNR);
     return;
   }
-  const binding = queue.bindings[request.nsid];
-  if (binding === null || binding === undefined || binding.accessStatus !== 0) {
-    queue.complete(request, binding?.accessStatus ?? NvmeStatus.internalError | DNR);
+  const binding = queue.bindings[request.nsid] as NamespaceBinding;
+  const gateClass = GATE_CLASS[request.opcode];
+  if ((binding.gate & gateClass) !== 0) {
+    queue.complete(request, binding.refusalOf(gateClass));
     return;
   }
   request.binding = binding;
@@ -81,7 +83,7 @@ export function startIo(queue: IoQueue, request: TargetRequest): void {
       startWithoutData(queue, request, namespace);
       return;
     case NvmOpcode.datasetManagement:
-      startRanges(queue, request, namespace);
+      startRanges(queue, request);
       return;
     default:
       queue.complete(request, NvmeStatus.invalidOpcode | DNR);
@@ -96,9 +98,6 @@ function startTransfer(queue: IoQueue, request: TargetRequest, namespace: Namesp
     status = NvmeStatus.invalidField | DNR;
   }
   if (status === NvmeStatus.success) status = checkLength(request, bytes);
-  if (status === NvmeStatus.success && namespace.readOnly && request.opcode === NvmOpcode.write) {
-    status = NvmeStatus.namespaceWriteProtected | DNR;
-  }
   if (status !== NvmeStatus.success) queue.complete(request, status);
   else queue.place(request);
 }
@@ -108,24 +107,17 @@ function startWithoutData(queue: IoQueue, request: TargetRequest, namespace: Nam
   if (status === NvmeStatus.success && request.opcode !== NvmOpcode.flush) {
     const blocks = IO_NLB.get(request.dword(SqeOffset.cdw12)) + 1;
     status = checkRange(request, namespace, blocks);
-    if (namespace.readOnly && request.opcode === NvmOpcode.writeZeroes) {
-      status = NvmeStatus.namespaceWriteProtected | DNR;
-    }
   }
   if (status !== NvmeStatus.success) queue.complete(request, status);
   else continueIo(queue, request);
 }
 
 /** Ranges are read by the CPU: host memory, whatever the namespace prefers. */
-function startRanges(queue: IoQueue, request: TargetRequest, namespace: Namespace): void {
+function startRanges(queue: IoQueue, request: TargetRequest): void {
   const count = DSM_NR.get(request.dword(SqeOffset.cdw10)) + 1;
   const status = checkLength(request, count * DSM_RANGE_BYTES);
   if (status !== NvmeStatus.success) {
     queue.complete(request, status);
-    return;
-  }
-  if (namespace.readOnly) {
-    queue.complete(request, NvmeStatus.namespaceWriteProtected | DNR);
     return;
   }
   request.rangeCount = count;
@@ -179,6 +171,8 @@ export function continueIo(queue: IoQueue, request: TargetRequest): void {
       if (!nextRange(queue, request, namespace, bio)) return;
   }
   if (status === BlockStatus.ok) {
+    request.namespace = namespace;
+    namespace.inFlight++;
     namespace.queue.submit(bio);
     return;
   }
@@ -187,9 +181,7 @@ export function continueIo(queue: IoQueue, request: TargetRequest): void {
 }
 
 /** Counts a command that succeeded, for the SMART log. */
-export function countIo(queue: IoQueue, request: TargetRequest): void {
-  const namespace = queue.namespaces[request.nsid];
-  if (namespace === null || namespace === undefined) return;
+export function countIo(request: TargetRequest, namespace: Namespace): void {
   if (request.opcode === NvmOpcode.read) {
     namespace.reads++;
     namespace.readBytes += request.dataBytes;

@@ -1,6 +1,8 @@
 /**
- * A namespace of the target: a block queue under a namespace identifier, and where its I/O buffers
- * should come from. Configuration changes only while it is disabled, as in Linux' nvmet.
+ * A namespace of the target: a block queue under a namespace identifier, who may see it, and where
+ * its I/O buffers should come from. What Linux' nvmet lets change only while it is disabled
+ * (p2pmem) changes only then here too; ANA group, hosts, size and write protection change while it
+ * is in use, through its {@link Subsystem}, which tells the controllers.
  *
  * Protection information: a block queue that is formatted with it protects each I/O itself (the
  * controller inserts on write, checks and strips on read; block room, IntegrityPolicy). Hosts see a
@@ -14,6 +16,7 @@ import { type BlockQueue, QueueFeature, SECTOR_BYTES } from "../block/index.ts";
 import {
   formatBdf,
   type Inspectable,
+  NVMET_ANA_GROUPS_MAX,
   NVMET_NAMESPACES_MAX,
   PeerlaneError,
   type Tree,
@@ -35,7 +38,15 @@ export interface NamespaceOptions {
   readonly p2pmem?: P2pSetting;
   /** 16 bytes. Default: made from the subsystem's name and the NSID. */
   readonly uuid?: Uint8Array;
+  /** 16 bytes, big-endian. Default: the UUID. All zeros: none. */
+  readonly nguid?: Uint8Array;
+  /** 8 bytes, big-endian. Default: none. */
+  readonly eui64?: Uint8Array;
   readonly readOnly?: boolean;
+  /** ANA group, 1 to {@link NVMET_ANA_GROUPS_MAX}. Default 1. */
+  readonly anaGroup?: number;
+  /** The hosts that see it. Default: every host that may connect to the subsystem. */
+  readonly hosts?: readonly string[];
 }
 
 export class Namespace implements Inspectable {
@@ -43,12 +54,23 @@ export class Namespace implements Inspectable {
   readonly queue: BlockQueue;
   readonly initiators: readonly DmaDevice[];
   readonly uuid: Uint8Array;
+  /** Null: none. */
+  readonly nguid: Uint8Array | null;
+  readonly eui64: Uint8Array | null;
   readonly blockBytes: number;
   readonly sectorsPerBlock: number;
   /** Size in logical blocks. */
-  readonly blocks: number;
-  readonly readOnly: boolean;
+  blocks: number;
+  /** Configured so: no host may change it. */
+  readOnly: boolean;
+  /** A host protected it (feature 84h). */
+  writeProtected = false;
+  anaGroup: number;
+  /** Null: every host of the subsystem sees it. */
+  hosts: ReadonlySet<string> | null;
   enabled = false;
+  /** Bios of all controllers that the block queue has. */
+  inFlight = 0;
   reads = 0;
   writes = 0;
   readBytes = 0;
@@ -57,19 +79,20 @@ export class Namespace implements Inspectable {
 
   constructor(subsystemNqn: string, options: NamespaceOptions) {
     const { nsid, queue } = options;
-    if (!(Number.isInteger(nsid) && nsid >= 1 && nsid <= NVMET_NAMESPACES_MAX)) {
-      throw new UsageError("bad-nsid", `${nsid} is not a namespace identifier`, {
-        remedy: `use 1 to ${NVMET_NAMESPACES_MAX}`,
-      });
-    }
+    checkNumber("bad-nsid", "a namespace identifier", nsid, NVMET_NAMESPACES_MAX);
     this.nsid = nsid;
     this.queue = queue;
     this.initiators = options.initiators;
-    this.uuid = options.uuid ?? uuidFrom(subsystemNqn, nsid);
+    this.uuid = identifier("uuid", options.uuid ?? uuidFrom(subsystemNqn, nsid), 16);
+    this.nguid = orNone(identifier("nguid", options.nguid ?? this.uuid, 16));
+    this.eui64 = orNone(identifier("eui64", options.eui64 ?? new Uint8Array(8), 8));
     this.blockBytes = queue.limits.logicalBlockBytes;
     this.sectorsPerBlock = this.blockBytes / SECTOR_BYTES;
-    this.blocks = Math.floor(queue.capacityBytes / this.blockBytes);
+    this.blocks = this.capacityBlocks;
     this.readOnly = options.readOnly ?? false;
+    this.anaGroup = options.anaGroup ?? 1;
+    checkAnaGroup(this.anaGroup);
+    this.hosts = options.hosts === undefined ? null : new Set(options.hosts);
     this.setting = options.p2pmem ?? { kind: "off" };
   }
 
@@ -88,6 +111,20 @@ export class Namespace implements Inspectable {
     this.setting = setting;
   }
 
+  /** Blocks that the block queue has now. */
+  get capacityBlocks(): number {
+    return Math.floor(this.queue.capacityBytes / this.blockBytes);
+  }
+
+  /** Writes are refused, for whatever reason. */
+  get isWriteProtected(): boolean {
+    return this.readOnly || this.writeProtected;
+  }
+
+  isVisibleTo(hostNqn: string): boolean {
+    return this.hosts === null || this.hosts.has(hostNqn);
+  }
+
   /** True when its queue takes memory that the CPU cannot reach. */
   get takesPeerMemory(): boolean {
     return (this.queue.features & QueueFeature.dmaDirect) !== 0 && this.initiators.length > 0;
@@ -103,6 +140,10 @@ export class Namespace implements Inspectable {
       p2pmem: formatP2pSetting(this.setting),
       enabled: this.enabled,
       readOnly: this.readOnly,
+      writeProtected: this.writeProtected,
+      anaGroup: this.anaGroup,
+      hosts: this.hosts === null ? null : [...this.hosts],
+      inFlight: this.inFlight,
       reads: this.reads,
       writes: this.writes,
       readBytes: this.readBytes,
@@ -110,6 +151,26 @@ export class Namespace implements Inspectable {
     };
   }
 }
+
+function checkNumber(code: string, what: string, value: number, max: number): void {
+  if (Number.isInteger(value) && value >= 1 && value <= max) return;
+  throw new UsageError(code, `${value} is not ${what}`, { remedy: `use 1 to ${max}` });
+}
+
+/** Throws {@link UsageError} `bad-ana-group`. */
+export function checkAnaGroup(group: number): void {
+  checkNumber("bad-ana-group", "an ANA group", group, NVMET_ANA_GROUPS_MAX);
+}
+
+function identifier(name: string, bytes: Uint8Array, length: number): Uint8Array {
+  if (bytes.length === length) return bytes;
+  throw new UsageError("bad-identifier", `${name} has ${bytes.length} bytes`, {
+    remedy: `give ${length} bytes`,
+  });
+}
+
+const orNone = (bytes: Uint8Array): Uint8Array | null =>
+  bytes.some((byte) => byte !== 0) ? bytes : null;
 
 /**
  * A UUID of version 8 (RFC 9562: made by the application) that is the same for the same name:

@@ -8,6 +8,7 @@ import { AnaState } from "../spec/nvme/index.ts";
 import {
   AddressFamily,
   CNTLID_DYNAMIC,
+  DISCOVERY_NQN,
   type DiscoveryEntry,
   SecureChannel,
   SubsystemType,
@@ -15,6 +16,7 @@ import {
   TransportRequirement,
   TransportType,
 } from "../spec/nvmf/index.ts";
+import { checkAnaGroup } from "./namespace.ts";
 import type { Subsystem } from "./subsystem.ts";
 
 export interface PortOptions {
@@ -33,7 +35,11 @@ export interface Referral {
   readonly address: string;
   readonly serviceId: string;
   readonly portId: number;
+  /** Its own name. Default: the well-known one. */
+  readonly nqn?: string;
 }
+
+const ANA_STATES = new Set<number>(Object.values(AnaState));
 
 /** Entries of an Admin Queue. */
 export const ADMIN_QUEUE_DEPTH = 32;
@@ -47,7 +53,8 @@ export class Port implements Inspectable {
   readonly referrals: Referral[] = [];
   /** Asymmetric access: state of each ANA group through this port; missing: optimized. */
   private readonly anaStates = new Map<number, number>();
-  private anaChanges = 0;
+  private readonly anaChanges = new Map<number, number>();
+  private anaChangesSum = 0;
 
   constructor(options: PortOptions) {
     if (!(Number.isInteger(options.id) && options.id >= 1 && options.id <= 0xffff)) {
@@ -65,14 +72,30 @@ export class Port implements Inspectable {
     return this.anaStates.get(group) ?? AnaState.optimized;
   }
 
+  /** Changes of all groups' states, and of one group's. */
   get anaChangeCount(): number {
-    return this.anaChanges;
+    return this.anaChangesSum;
   }
 
-  /** Sets a group's state; the target tells the controllers. */
+  anaGroupChangeCount(group: number): number {
+    return this.anaChanges.get(group) ?? 0;
+  }
+
+  /**
+   * Sets a group's state; the target tells the controllers. Throws {@link UsageError}
+   * `bad-ana-group`, `bad-ana-state`.
+   */
   setAnaState(group: number, state: number): void {
+    checkAnaGroup(group);
+    if (!ANA_STATES.has(state)) {
+      throw new UsageError("bad-ana-state", `${state} is not an ANA state`, {
+        place: `port ${this.id}, group ${group}`,
+        remedy: `use ${[...ANA_STATES].join(", ")} (optimized ... change)`,
+      });
+    }
     this.anaStates.set(group, state);
-    this.anaChanges++;
+    this.anaChanges.set(group, this.anaGroupChangeCount(group) + 1);
+    this.anaChangesSum++;
   }
 
   get addressFamily(): number {
@@ -105,6 +128,7 @@ export class Port implements Inspectable {
       serviceId: this.serviceId,
       subsystems: [...this.subsystems].map(({ nqn }) => nqn),
       referrals: this.referrals.map(({ address, serviceId }) => `${address}:${serviceId}`),
+      ana: Object.fromEntries([...this.anaStates].sort(([a], [b]) => a - b)),
     };
   }
 }
@@ -115,7 +139,7 @@ function requirements(): number {
 }
 
 /** A referral as a discovery log entry. */
-export function referralEntry(referral: Referral, discoveryNqn: string): DiscoveryEntry {
+export function referralEntry(referral: Referral): DiscoveryEntry {
   return {
     transport: referral.transport,
     addressFamily: referral.address.includes(":") ? AddressFamily.IPV6 : AddressFamily.IPV4,
@@ -126,7 +150,7 @@ export function referralEntry(referral: Referral, discoveryNqn: string): Discove
     adminQueueSize: ADMIN_QUEUE_DEPTH,
     flags: 0,
     serviceId: referral.serviceId,
-    subsystemNqn: discoveryNqn,
+    subsystemNqn: referral.nqn ?? DISCOVERY_NQN,
     address: referral.address,
   };
 }

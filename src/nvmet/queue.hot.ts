@@ -217,12 +217,14 @@ export class TargetQueue implements IoQueue {
     const request = this.requests[bio.tag];
     const { status } = bio;
     bio.reset();
+    const namespace = request.namespace as Namespace;
+    namespace.inFlight--;
     if (status === BlockStatus.ok) {
       if (request.rangeIndex < request.rangeCount && !this.isClosed) {
         continueIo(this, request);
         return;
       }
-      countIo(this, request);
+      countIo(request, namespace);
       if (request.binding !== null && request.dataBytes > 0) countBytes(request, request.binding);
       this.complete(request, NvmeStatus.success);
       return;
@@ -313,6 +315,7 @@ export class TargetQueue implements IoQueue {
   private finish(request: TargetRequest): void {
     releaseMemory(request);
     request.binding = null;
+    request.namespace = null;
     request.state = RequestState.idle;
     this.busy--;
     if (this.busy > 0) return;

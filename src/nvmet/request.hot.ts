@@ -15,6 +15,7 @@ import { NVMET_SGL_DESCRIPTORS_MAX, viewOf } from "../core/index.ts";
 import type { IoMemory } from "../memory/index.ts";
 import type { LeaseState } from "../p2p/index.ts";
 import type { HostPool, NamespaceBinding } from "./binding.hot.ts";
+import type { Namespace } from "./namespace.ts";
 
 /** Who has a request. */
 export const RequestState = {
@@ -102,6 +103,8 @@ export class TargetRequest {
 
   placement: Placement = Placement.none;
   binding: NamespaceBinding | null = null;
+  /** Whose block queue has the bio. */
+  namespace: Namespace | null = null;
   /** The data in terms of the network's initiator, and of the disk's. */
   netMemory: IoMemory = NO_MEMORY;
   netOffset = 0;

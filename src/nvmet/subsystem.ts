@@ -2,8 +2,11 @@
  * An NVM subsystem: a name, namespaces, the hosts that may connect, and its controllers. Dynamic
  * controller model: each association makes a controller with an identifier that no other has.
  *
- * Invariant: a namespace that is enabled is known to every controller; changes raise the events
- * that hosts asked for.
+ * Everything here may change while hosts are connected, through the methods below: they tell the
+ * controllers and, where discovery shows it, the target.
+ *
+ * Invariant: a namespace that is enabled is known to every controller of a host that may see it;
+ * changes raise the events that hosts asked for.
  */
 
 import {
@@ -15,8 +18,8 @@ import {
   type Tree,
   UsageError,
 } from "../core/index.ts";
-import { CNTLID_MAX, isDiscoveryNqn, nqnProblem } from "../spec/nvmf/index.ts";
-import { Namespace, type NamespaceOptions } from "./namespace.ts";
+import { CNTLID_MAX, DISCOVERY_NQN, nqnProblem } from "../spec/nvmf/index.ts";
+import { checkAnaGroup, Namespace, type NamespaceOptions } from "./namespace.ts";
 import type { Orchestrator } from "./orchestrator.ts";
 
 export interface SubsystemOptions {
@@ -34,43 +37,71 @@ export interface SubsystemOptions {
   readonly queuesMax?: number;
   /** Largest transfer: 2^n pages of 4 KiB (MDTS), n up to 11. Default 8, which is 1 MiB. */
   readonly mdts?: number;
+  /** What its controllers are: with I/O queues, or for discovery. Default: `nvm`. */
+  readonly kind?: "nvm" | "discovery";
 }
 
 /** What a subsystem tells its controllers. */
 export interface SubsystemMember {
   readonly cntlid: number;
   readonly hostNqn: string;
-  namespaceEnabled(namespace: Namespace): void;
-  /** The namespace takes no new I/O; settles when none of this controller is in flight. */
-  namespaceDisabled(namespace: Namespace): void;
+  /** Appeared, or went: to this host. New I/O is refused; I/O in flight ends by itself. */
+  attach(namespace: Namespace): void;
+  detach(namespace: Namespace): void;
+  /** What Identify tells of it changed. */
+  attributesChanged(namespace: Namespace): void;
+  /** What this controller may do to it changed. */
+  gateChanged(namespace: Namespace): void;
+  /** A group's state, or a namespace's group: raises the event. */
   accessChanged(): void;
+  end(reason: string): void;
 }
 
+/** Who hears of changes that discovery shows. */
+export interface SubsystemListener {
+  /** The hosts that may connect; null: perhaps all of them. */
+  hostsChanged(subsystem: Subsystem, hostNqn: string | null): void;
+  namespaceAdded(namespace: Namespace): void;
+  /** The namespace left; its last I/O may be in flight. */
+  namespaceRemoved(namespace: Namespace): void;
+}
+
+const NOBODY: SubsystemListener = {
+  hostsChanged: () => undefined,
+  namespaceAdded: () => undefined,
+  namespaceRemoved: () => undefined,
+};
+
 export class Subsystem implements Inspectable {
-  readonly nqn: string;
   readonly serial: string;
   readonly model: string;
   readonly firmware: string;
   readonly queuesMax: number;
   readonly mdts: number;
   readonly isDiscovery: boolean;
-  allowAnyHost: boolean;
   readonly controllers = new Map<number, SubsystemMember>();
+  private name: string;
+  private anyHost: boolean;
   private readonly hosts: Set<string>;
   private readonly byNsid = new Map<number, Namespace>();
   private readonly orchestrator: Orchestrator;
+  private readonly listener: SubsystemListener;
   private nextCntlid = 1;
 
   /** Throws {@link UsageError} `bad-nqn`, `bad-subsystem`. */
-  constructor(options: SubsystemOptions, orchestrator: Orchestrator) {
-    const problem = nqnProblem(options.nqn);
-    if (problem !== null) throw badNqn(options.nqn, problem);
-    this.nqn = options.nqn;
-    this.isDiscovery = isDiscoveryNqn(options.nqn);
+  constructor(
+    options: SubsystemOptions,
+    orchestrator: Orchestrator,
+    listener: SubsystemListener = NOBODY,
+  ) {
+    checkNqn(options.nqn);
+    this.name = options.nqn;
+    this.listener = listener;
+    this.isDiscovery = options.kind === "discovery";
     this.serial = options.serial ?? serialFrom(options.nqn);
     this.model = options.model ?? "Peerlane NVMe-oF target";
     this.firmware = options.firmware ?? "1";
-    this.allowAnyHost = options.allowAnyHost ?? false;
+    this.anyHost = options.allowAnyHost ?? false;
     this.hosts = new Set(options.allowedHosts ?? []);
     this.queuesMax = options.queuesMax ?? 16;
     this.mdts = options.mdts ?? 8;
@@ -79,28 +110,68 @@ export class Subsystem implements Inspectable {
     this.orchestrator = orchestrator;
   }
 
+  get nqn(): string {
+    return this.name;
+  }
+
+  /** For the discovery subsystem, whose name is a setting. Throws {@link UsageError} `bad-nqn`. */
+  rename(nqn: string): void {
+    checkNqn(nqn);
+    this.name = nqn;
+  }
+
+  /** Its name, or the well-known one where it is for discovery. */
+  answersTo(nqn: string): boolean {
+    return nqn === this.name || (this.isDiscovery && nqn === DISCOVERY_NQN);
+  }
+
   /** Largest transfer in bytes. */
   get transferMax(): number {
     return 4096 * 2 ** this.mdts;
   }
 
-  /** Adds a host to the list. Throws {@link UsageError} `bad-nqn`. */
-  allowHost(nqn: string): void {
-    const problem = nqnProblem(nqn);
-    if (problem !== null) throw badNqn(nqn, problem);
-    this.hosts.add(nqn);
+  get allowAnyHost(): boolean {
+    return this.anyHost;
   }
 
-  /** Takes a host off the list; its controllers stay. */
+  set allowAnyHost(allow: boolean) {
+    if (allow === this.anyHost) return;
+    this.anyHost = allow;
+    this.listener.hostsChanged(this, null);
+  }
+
+  get allowedHosts(): readonly string[] {
+    return [...this.hosts];
+  }
+
+  /** Adds a host to the list. Throws {@link UsageError} `bad-nqn`. */
+  allowHost(nqn: string): void {
+    checkNqn(nqn);
+    if (this.hosts.has(nqn)) return;
+    this.hosts.add(nqn);
+    this.listener.hostsChanged(this, nqn);
+  }
+
+  /** Takes a host off the list. Its controllers stay, as in Linux; see {@link disconnectHost}. */
   disallowHost(nqn: string): void {
-    this.hosts.delete(nqn);
+    if (this.hosts.delete(nqn)) this.listener.hostsChanged(this, nqn);
+  }
+
+  /** Ends a host's controllers. Returns how many. */
+  disconnectHost(nqn: string, reason = "host disconnected by the administrator"): number {
+    const its = [...this.controllers.values()].filter(({ hostNqn }) => hostNqn === nqn);
+    for (const controller of its) controller.end(reason);
+    return its.length;
   }
 
   mayConnect(hostNqn: string): boolean {
-    return this.allowAnyHost || this.hosts.has(hostNqn);
+    return this.anyHost || this.hosts.has(hostNqn);
   }
 
-  /** Adds a namespace, disabled. Throws `nsid-taken`, {@link UsageError} `bad-nsid`. */
+  /**
+   * Adds a namespace, disabled. Throws `nsid-taken`, {@link UsageError} `bad-nsid`,
+   * `bad-ana-group`, `bad-identifier`.
+   */
   addNamespace(options: NamespaceOptions): Namespace {
     if (this.byNsid.has(options.nsid)) {
       throw new PeerlaneError("nsid-taken", `there is a namespace ${options.nsid} already`, {
@@ -110,6 +181,7 @@ export class Subsystem implements Inspectable {
     }
     const namespace = new Namespace(this.nqn, options);
     this.byNsid.set(options.nsid, namespace);
+    this.listener.namespaceAdded(namespace);
     return namespace;
   }
 
@@ -118,14 +190,93 @@ export class Subsystem implements Inspectable {
     if (namespace.enabled) return;
     this.orchestrator.checkNamespace(namespace);
     namespace.enabled = true;
-    for (const controller of this.controllers.values()) controller.namespaceEnabled(namespace);
+    for (const controller of this.membersSeeing(namespace)) controller.attach(namespace);
   }
 
   /** Takes it away: new I/O is refused, I/O in flight ends by itself. */
   disable(namespace: Namespace): void {
     if (!namespace.enabled) return;
     namespace.enabled = false;
-    for (const controller of this.controllers.values()) controller.namespaceDisabled(namespace);
+    for (const controller of this.membersSeeing(namespace)) controller.detach(namespace);
+  }
+
+  /**
+   * Disables it and forgets it. Its block queue is polled on until `namespace.inFlight` is 0; only
+   * then may its owner close what is behind it.
+   */
+  removeNamespace(namespace: Namespace): void {
+    this.disable(namespace);
+    if (this.byNsid.get(namespace.nsid) !== namespace) return;
+    this.byNsid.delete(namespace.nsid);
+    this.listener.namespaceRemoved(namespace);
+  }
+
+  /**
+   * Takes the size of its block queue over; or `blocks`, which must not be more. Throws
+   * {@link UsageError} `bad-size`.
+   */
+  resize(namespace: Namespace, blocks = namespace.capacityBlocks): void {
+    if (!(Number.isInteger(blocks) && blocks >= 1 && blocks <= namespace.capacityBlocks)) {
+      throw new UsageError("bad-size", `${blocks} blocks is no size for namespace`, {
+        place: `namespace ${namespace.nsid} of ${this.nqn}`,
+        remedy: `use 1 to ${namespace.capacityBlocks}, what its block queue has`,
+      });
+    }
+    if (blocks === namespace.blocks) return;
+    namespace.blocks = blocks;
+    this.attributesChanged(namespace);
+  }
+
+  /** Moves it to another ANA group. Throws {@link UsageError} `bad-ana-group`. */
+  setAnaGroup(namespace: Namespace, group: number): void {
+    checkAnaGroup(group);
+    if (group === namespace.anaGroup) return;
+    namespace.anaGroup = group;
+    if (!namespace.enabled) return;
+    for (const controller of this.membersSeeing(namespace)) {
+      controller.gateChanged(namespace);
+      controller.accessChanged();
+    }
+  }
+
+  /** Configures write protection; hosts cannot take it off again. */
+  setReadOnly(namespace: Namespace, readOnly: boolean): void {
+    if (readOnly === namespace.readOnly) return;
+    namespace.readOnly = readOnly;
+    this.gateChanged(namespace);
+    this.attributesChanged(namespace);
+  }
+
+  /** Write protection as a host sets it (feature 84h). */
+  setWriteProtected(namespace: Namespace, isProtected: boolean): void {
+    if (isProtected === namespace.writeProtected) return;
+    namespace.writeProtected = isProtected;
+    this.gateChanged(namespace);
+    this.attributesChanged(namespace);
+  }
+
+  /** The hosts that see it; null: all that may connect. It appears and goes while they look on. */
+  setNamespaceHosts(namespace: Namespace, hosts: readonly string[] | null): void {
+    const before = new Set(this.membersSeeing(namespace));
+    namespace.hosts = hosts === null ? null : new Set(hosts);
+    if (!namespace.enabled) return;
+    const after = new Set(this.membersSeeing(namespace));
+    for (const controller of after) if (!before.has(controller)) controller.attach(namespace);
+    for (const controller of before) if (!after.has(controller)) controller.detach(namespace);
+  }
+
+  /** What controllers may do to it changed: they look again. */
+  gateChanged(namespace: Namespace): void {
+    for (const controller of this.membersSeeing(namespace)) controller.gateChanged(namespace);
+  }
+
+  private attributesChanged(namespace: Namespace): void {
+    if (!namespace.enabled) return;
+    for (const controller of this.membersSeeing(namespace)) controller.attributesChanged(namespace);
+  }
+
+  private membersSeeing(namespace: Namespace): SubsystemMember[] {
+    return [...this.controllers.values()].filter(({ hostNqn }) => namespace.isVisibleTo(hostNqn));
   }
 
   /** Enabled namespaces by NSID. */
@@ -140,9 +291,9 @@ export class Subsystem implements Inspectable {
     return this.byNsid.values();
   }
 
+  /** Enabled or not; null: there is none. */
   namespace(nsid: number): Namespace | null {
-    const namespace = this.byNsid.get(nsid);
-    return namespace?.enabled === true ? namespace : null;
+    return this.byNsid.get(nsid) ?? null;
   }
 
   /** The largest NSID there can be: NN of Identify Controller. */
@@ -165,7 +316,7 @@ export class Subsystem implements Inspectable {
       nqn: this.nqn,
       serial: this.serial,
       model: this.model,
-      allowAnyHost: this.allowAnyHost,
+      allowAnyHost: this.anyHost,
       hosts: [...this.hosts],
       namespaces: [...this.byNsid.values()].map((namespace) => namespace.inspect()),
       controllers: [...this.controllers.values()].map(({ cntlid, hostNqn }) => ({
@@ -188,8 +339,10 @@ function checkRange(name: string, value: number, low: number, high: number): voi
 
 const after = (cntlid: number): number => (cntlid >= CNTLID_MAX ? 1 : cntlid + 1);
 
-function badNqn(nqn: string, problem: string): UsageError {
-  return new UsageError("bad-nqn", `"${nqn}" is not an NVMe Qualified Name: ${problem}`, {
+function checkNqn(nqn: string): void {
+  const problem = nqnProblem(nqn);
+  if (problem === null) return;
+  throw new UsageError("bad-nqn", `"${nqn}" is not an NVMe Qualified Name: ${problem}`, {
     remedy: "write nqn.yyyy-mm.reversed.domain:name",
   });
 }

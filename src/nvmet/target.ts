@@ -14,17 +14,23 @@ import type { Tracer } from "../trace/index.ts";
 import type { Channel, DirectMemory, QueueOrigin } from "./channel.ts";
 import { ConnectHandler, type ConnectServices } from "./connect.ts";
 import type { Controller } from "./controller.ts";
+import type { Namespace } from "./namespace.ts";
 import type { Orchestrator } from "./orchestrator.ts";
 import { Port, type PortOptions, type Referral, referralEntry } from "./port.ts";
 import { TargetQueue } from "./queue.hot.ts";
 import type { TargetRequest } from "./request.hot.ts";
-import { Subsystem, type SubsystemOptions } from "./subsystem.ts";
+import { Subsystem, type SubsystemListener, type SubsystemOptions } from "./subsystem.ts";
 
 export interface TargetOptions {
   readonly orchestrator: Orchestrator;
   readonly trace: Tracer;
   /** Monotonic nanoseconds: keep-alive timers run on it. */
   readonly nowNs: () => number;
+  /**
+   * The name of this target's own discovery subsystem. Default: the well-known one, which always
+   * works beside it.
+   */
+  readonly discoveryNqn?: string;
 }
 
 /** A connection that sends no Connect command for this long is closed: it holds a receive ring. */
@@ -32,7 +38,7 @@ const CONNECT_TIMEOUT_NS = 30e9;
 /** Rounds of `poll` between two looks at the clock. */
 const CLOCK_ROUNDS = 64;
 
-export class Target implements ConnectServices, Poller, Inspectable {
+export class Target implements ConnectServices, SubsystemListener, Poller, Inspectable {
   readonly orchestrator: Orchestrator;
   readonly trace: Tracer;
   readonly nowNs: () => number;
@@ -44,6 +50,8 @@ export class Target implements ConnectServices, Poller, Inspectable {
   private readonly connect: ConnectHandler;
   private queues: TargetQueue[] = [];
   private blockQueues: BlockQueue[] = [];
+  /** Namespaces that were removed and have I/O in flight. */
+  private readonly leaving = new Set<Namespace>();
   private discoveryGeneration = 1;
   private rounds = 0;
 
@@ -53,31 +61,77 @@ export class Target implements ConnectServices, Poller, Inspectable {
     this.nowNs = options.nowNs;
     this.connect = new ConnectHandler(this);
     this.discovery = new Subsystem(
-      { nqn: DISCOVERY_NQN, allowAnyHost: true, queuesMax: 1 },
+      {
+        nqn: options.discoveryNqn ?? DISCOVERY_NQN,
+        kind: "discovery",
+        allowAnyHost: true,
+        queuesMax: 1,
+      },
       this.orchestrator,
     );
   }
 
+  /**
+   * Names the discovery subsystem; the well-known name works as well. Throws `nqn-taken`,
+   * `bad-nqn`.
+   */
+  set discoveryNqn(nqn: string) {
+    if (nqn === this.discovery.nqn) return;
+    this.checkFree(nqn);
+    this.discovery.rename(nqn);
+    this.discoveryChanged();
+  }
+
+  get discoveryNqn(): string {
+    return this.discovery.nqn;
+  }
+
+  private checkFree(nqn: string): void {
+    if (!this.subsystems.has(nqn)) return;
+    throw new PeerlaneError("nqn-taken", `there is a subsystem ${nqn} already`, {
+      remedy: "choose another name",
+    });
+  }
+
   /** Throws `nqn-taken`, `bad-nqn`. */
   addSubsystem(options: SubsystemOptions): Subsystem {
-    if (options.nqn === DISCOVERY_NQN || this.subsystems.has(options.nqn)) {
-      throw new PeerlaneError("nqn-taken", `there is a subsystem ${options.nqn} already`, {
+    this.checkFree(options.nqn);
+    if (this.discovery.answersTo(options.nqn)) {
+      throw new PeerlaneError("nqn-taken", `${options.nqn} is the discovery subsystem`, {
         remedy: "choose another name",
       });
     }
-    const subsystem = new Subsystem(options, this.orchestrator);
+    const subsystem = new Subsystem(options, this.orchestrator, this);
     this.subsystems.set(options.nqn, subsystem);
     return subsystem;
   }
 
   /** Ends the subsystem's controllers and forgets it. Their I/O drains in `poll`. */
   removeSubsystem(subsystem: Subsystem): void {
-    this.subsystems.delete(subsystem.nqn);
     for (const port of this.ports.values()) port.subsystems.delete(subsystem);
     for (const controller of [...this.controllers]) {
       if (controller.subsystem === subsystem) controller.end("subsystem removed");
     }
-    this.discoveryChanged();
+    this.subsystems.delete(subsystem.nqn);
+    for (const namespace of [...subsystem.allNamespaces()]) subsystem.removeNamespace(namespace);
+    this.discoveryChanged((hostNqn) => subsystem.mayConnect(hostNqn));
+  }
+
+  /** The subsystem of this name; null: there is none. */
+  subsystem(nqn: string): Subsystem | null {
+    return this.subsystems.get(nqn) ?? null;
+  }
+
+  allSubsystems(): IterableIterator<Subsystem> {
+    return this.subsystems.values();
+  }
+
+  allPorts(): IterableIterator<Port> {
+    return this.ports.values();
+  }
+
+  allControllers(): IterableIterator<Controller> {
+    return this.controllers.values();
   }
 
   /** Throws `port-taken`. */
@@ -93,10 +147,23 @@ export class Target implements ConnectServices, Poller, Inspectable {
     return port;
   }
 
+  /**
+   * Ends the controllers that came through the port and forgets it. Its transport is its owner's to
+   * close, first.
+   */
+  removePort(port: Port): void {
+    if (this.ports.get(port.id) !== port) return;
+    for (const controller of [...this.controllers]) {
+      if (controller.port === port) controller.end("port removed");
+    }
+    this.ports.delete(port.id);
+    this.discoveryChanged();
+  }
+
   /** Offers a subsystem through a port. */
   link(port: Port, subsystem: Subsystem): void {
     port.subsystems.add(subsystem);
-    this.discoveryChanged();
+    this.discoveryChanged((hostNqn) => subsystem.mayConnect(hostNqn));
   }
 
   /** Offers it there no more, and ends the controllers that came that way. */
@@ -107,7 +174,7 @@ export class Target implements ConnectServices, Poller, Inspectable {
         controller.end("subsystem left the port");
       }
     }
-    this.discoveryChanged();
+    this.discoveryChanged((hostNqn) => subsystem.mayConnect(hostNqn));
   }
 
   addReferral(port: Port, referral: Referral): void {
@@ -115,11 +182,32 @@ export class Target implements ConnectServices, Poller, Inspectable {
     this.discoveryChanged();
   }
 
+  /** Takes a referral back; one that is not there is ignored. */
+  removeReferral(port: Port, referral: Referral): void {
+    const at = port.referrals.indexOf(referral);
+    if (at < 0) return;
+    port.referrals.splice(at, 1);
+    this.discoveryChanged();
+  }
+
+  hostsChanged(_subsystem: Subsystem, hostNqn: string | null): void {
+    this.discoveryChanged((other) => hostNqn === null || other === hostNqn);
+  }
+
+  namespaceAdded(_namespace: Namespace): void {
+    this.collectBlockQueues();
+  }
+
+  namespaceRemoved(namespace: Namespace): void {
+    if (namespace.inFlight > 0) this.leaving.add(namespace);
+    this.collectBlockQueues();
+  }
+
   /** Sets the state of an ANA group through a port and tells the hosts. */
   setAnaState(port: Port, group: number, state: number): void {
     port.setAnaState(group, state);
     for (const controller of this.controllers) {
-      if (controller.port === port && !controller.subsystem.isDiscovery) controller.accessChanged();
+      if (controller.port === port) controller.groupChanged(group);
     }
   }
 
@@ -181,6 +269,7 @@ export class Target implements ConnectServices, Poller, Inspectable {
     for (const subsystem of this.subsystems.values()) {
       for (const { queue } of subsystem.allNamespaces()) found.add(queue);
     }
+    for (const { queue } of this.leaving) found.add(queue);
     this.blockQueues = [...found];
   }
 
@@ -194,15 +283,16 @@ export class Target implements ConnectServices, Poller, Inspectable {
         if (isOwn || isOffered) entries.push(other.entryFor(subsystem));
       }
     }
-    for (const referral of port.referrals) entries.push(referralEntry(referral, DISCOVERY_NQN));
+    for (const referral of port.referrals) entries.push(referralEntry(referral));
     return encodeDiscoveryLog(this.discoveryGeneration, entries);
   }
 
-  /** Something in the discovery log changed: counts it and tells discovery controllers. */
-  private discoveryChanged(): void {
+  /** The discovery log of these hosts changed: counts it and tells their discovery controllers. */
+  private discoveryChanged(concerns: (hostNqn: string) => boolean = () => true): void {
     this.discoveryGeneration++;
     for (const controller of this.controllers) {
-      if (controller.subsystem === this.discovery) controller.discoveryChanged();
+      const hears = controller.subsystem === this.discovery && concerns(controller.hostNqn);
+      if (hears) controller.discoveryChanged();
     }
     this.collectBlockQueues();
   }
@@ -221,6 +311,7 @@ export class Target implements ConnectServices, Poller, Inspectable {
   }
 
   private checkTimers(): void {
+    if (this.leaving.size > 0) this.forgetDrained();
     if (this.queues.length === 0) return;
     const now = this.nowNs();
     for (const controller of this.controllers) controller.checkKeepAlive(now);
@@ -232,6 +323,13 @@ export class Target implements ConnectServices, Poller, Inspectable {
     }
   }
 
+  private forgetDrained(): void {
+    const drained = [...this.leaving].filter(({ inFlight }) => inFlight === 0);
+    if (drained.length === 0) return;
+    for (const namespace of drained) this.leaving.delete(namespace);
+    this.collectBlockQueues();
+  }
+
   /** Ends all controllers. Poll until {@link isIdle}. */
   shutdown(reason = "target shut down"): void {
     for (const controller of [...this.controllers]) controller.end(reason);
@@ -240,7 +338,7 @@ export class Target implements ConnectServices, Poller, Inspectable {
 
   /** No connection is left. */
   get isIdle(): boolean {
-    return this.queues.length === 0 && this.controllers.size === 0;
+    return this.queues.length === 0 && this.controllers.size === 0 && this.leaving.size === 0;
   }
 
   inspect(): Tree {
@@ -249,7 +347,9 @@ export class Target implements ConnectServices, Poller, Inspectable {
       subsystems: [...this.subsystems.values()].map((subsystem) => subsystem.inspect()),
       controllers: [...this.controllers].map((controller) => controller.inspect()),
       connections: this.queues.length,
+      discoveryNqn: this.discovery.nqn,
       discoveryGeneration: this.discoveryGeneration,
+      namespacesLeaving: this.leaving.size,
       orchestrator: this.orchestrator.inspect(),
     };
   }

@@ -84,13 +84,12 @@ export function adminCommand(owner: AdminOwner, queue: TargetQueue, request: Tar
 function identifyCommand(owner: AdminOwner, queue: TargetQueue, request: TargetRequest): void {
   const cns = IDENTIFY_CNS.get(request.dword(SqeOffset.cdw10));
   const csi = IDENTIFY_CSI.get(request.dword(SqeOffset.cdw11));
-  const { subsystem } = owner;
-  if (subsystem.isDiscovery && cns !== Cns.controller) {
+  if (owner.subsystem.isDiscovery && cns !== Cns.controller) {
     queue.complete(request, NvmeStatus.invalidField | DNR);
     return;
   }
   if (identify.isAboutNamespace(cns)) {
-    identifyOne(subsystem, queue, request, cns, csi);
+    identifyOne(owner, queue, request, cns, csi);
     return;
   }
   const data = identifyWhole(owner, request, cns, csi);
@@ -108,12 +107,12 @@ function identifyWhole(
     case Cns.controller:
       return identify.identifyController(owner);
     case Cns.activeNamespaces:
-      return identify.activeNamespaces(owner.subsystem, request.nsid);
+      return identify.activeNamespaces(owner.attached, request.nsid);
     case Cns.controllerForCsi:
       // Limits of commands without data: none of them are limited.
       return csi === Csi.nvm ? new Uint8Array(IDENTIFY_BYTES) : null;
     case Cns.activeNamespacesForCsi:
-      return csi === Csi.nvm ? identify.activeNamespaces(owner.subsystem, request.nsid) : null;
+      return csi === Csi.nvm ? identify.activeNamespaces(owner.attached, request.nsid) : null;
     case Cns.ioCommandSets:
       return identify.ioCommandSets();
     default:
@@ -122,18 +121,18 @@ function identifyWhole(
 }
 
 function identifyOne(
-  subsystem: Subsystem,
+  owner: AdminOwner,
   queue: TargetQueue,
   request: TargetRequest,
   cns: number,
   csi: number,
 ): void {
   const { nsid } = request;
-  if (nsid === 0 || nsid > subsystem.nsidMax) {
+  if (nsid === 0 || nsid > owner.subsystem.nsidMax) {
     queue.complete(request, NvmeStatus.invalidNamespaceOrFormat | DNR);
     return;
   }
-  const namespace = subsystem.namespace(nsid);
+  const namespace = owner.attached.get(nsid);
   if (namespace === null) {
     // An inactive namespace has zeros for a structure, and no descriptors.
     if (cns === Cns.namespace) answerWithData(queue, request, new Uint8Array(IDENTIFY_BYTES));
@@ -191,7 +190,7 @@ function logPage(
   lid: number,
   lsp: number,
 ): Uint8Array | null {
-  const { subsystem } = owner;
+  const { subsystem, attached } = owner;
   if (lid === LogPage.supportedLogPages) return logs.supportedLogs(subsystem.isDiscovery);
   if (lid === LogPage.errorInformation) return owner.errors.page();
   if (subsystem.isDiscovery) {
@@ -201,8 +200,8 @@ function logPage(
   switch (lid) {
     case LogPage.smart: {
       const isAll = request.nsid === NSID_ALL || request.nsid === 0;
-      const one = subsystem.namespace(request.nsid);
-      const of = isAll ? subsystem.namespaces() : one === null ? [] : [one];
+      const one = attached.get(request.nsid);
+      const of = isAll ? attached.active() : one === null ? [] : [one];
       return logs.smartLog(of, owner.errors.count);
     }
     case LogPage.firmwareSlot:
@@ -210,9 +209,9 @@ function logPage(
     case LogPage.changedNamespaces:
       return logs.changedNamespaces(owner.changedNamespaces);
     case LogPage.commandEffects:
-      return logs.commandEffects(subsystem);
+      return logs.commandEffects(attached.active());
     case LogPage.ana:
-      return logs.anaLog(subsystem, owner.port, (lsp & 1) === 1);
+      return logs.anaLog(attached.active(), owner.port, (lsp & 1) === 1);
     default:
       return null;
   }

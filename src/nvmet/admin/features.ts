@@ -24,6 +24,7 @@ import {
   SqeOffset,
   STATUS_DNR,
 } from "../../spec/nvme/index.ts";
+import type { Attachments } from "../attachments.ts";
 import type { TargetQueue } from "../queue.hot.ts";
 import type { TargetRequest } from "../request.hot.ts";
 import type { Subsystem } from "../subsystem.ts";
@@ -33,6 +34,7 @@ import type { AsyncEvents } from "./events.ts";
 /** What features need of the controller. */
 export interface FeatureOwner {
   readonly subsystem: Subsystem;
+  readonly attached: Attachments;
   readonly events: AsyncEvents;
   readonly hostId: Uint8Array;
   keepAliveMs: number;
@@ -91,8 +93,8 @@ function featureValue(owner: FeatureOwner, fid: number): number {
     case Feature.keepAliveTimer:
       return owner.keepAliveMs;
     case Feature.volatileWriteCache:
-      return owner.subsystem
-        .namespaces()
+      return owner.attached
+        .active()
         .some(({ queue }) => (queue.features & QueueFeature.writeCache) !== 0)
         ? 1
         : 0;

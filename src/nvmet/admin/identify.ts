@@ -7,7 +7,11 @@
  */
 
 import { QueueFeature } from "../../block/index.ts";
-import { NVMET_QUEUE_DEPTH_MAX, NVMET_SGL_DESCRIPTORS_MAX } from "../../core/index.ts";
+import {
+  NVMET_ANA_GROUPS_MAX,
+  NVMET_QUEUE_DEPTH_MAX,
+  NVMET_SGL_DESCRIPTORS_MAX,
+} from "../../core/index.ts";
 import {
   allocateStruct,
   CMIC_ANA,
@@ -43,6 +47,7 @@ import {
   VWC_PRESENT,
 } from "../../spec/nvme/index.ts";
 import { CAPSULE_UNIT_BYTES, COMMAND_BYTES, RESPONSE_BYTES } from "../../spec/nvmf/index.ts";
+import type { Attachments } from "../attachments.ts";
 import type { Namespace } from "../namespace.ts";
 import type { Subsystem } from "../subsystem.ts";
 import { ERROR_LOG_ENTRIES } from "./error-log.ts";
@@ -52,18 +57,17 @@ import { EVENT_REQUESTS_LIMIT } from "./events.ts";
 export interface ControllerFacts {
   readonly cntlid: number;
   readonly subsystem: Subsystem;
+  readonly attached: Attachments;
   /** Data bytes in a capsule of an I/O queue. */
   readonly inCapsuleBytes: number;
   /** Data goes over the connection itself (TCP). */
   readonly usesStream: boolean;
 }
 
-/** The group that all namespaces are in. */
-export const ANA_GROUP_ID = 1;
 /** Abort Command Limit, 0's based. */
 const ABORT_LIMIT = 3;
-/** ANACAP: optimized, non-optimized, inaccessible, persistent loss, change; ANAGRPID fixed. */
-const ANA_CAPABILITIES = 0x5f;
+/** ANACAP: optimized, non-optimized, inaccessible, persistent loss, change; ANAGRPID may change. */
+const ANA_CAPABILITIES = 0x9f;
 /** Seconds that a change of access takes at most. */
 const ANA_TRANSITION_S = 10;
 /** Supported sizes of entries: required 3:0, maximum 7:4. */
@@ -110,16 +114,16 @@ export function identifyController(facts: ControllerFacts): Uint8Array {
   const descriptors = facts.usesStream ? 1 : Math.floor(inCapsuleBytes / CAPSULE_UNIT_BYTES);
   IdCtrl.MSDBD.set(view, Math.min(NVMET_SGL_DESCRIPTORS_MAX, Math.max(1, descriptors)));
   IdCtrl.OFCS.set(view, OFCS_DISCONNECT);
-  if (!isDiscovery) setNvmFields(view, subsystem);
+  if (!isDiscovery) setNvmFields(view, facts);
   return bytes;
 }
 
-function setNvmFields(view: DataView, subsystem: Subsystem): void {
-  const namespaces = subsystem.namespaces();
+function setNvmFields(view: DataView, { subsystem, attached }: ControllerFacts): void {
+  const namespaces = attached.active();
   IdCtrl.ANATT.set(view, ANA_TRANSITION_S);
   IdCtrl.ANACAP.set(view, ANA_CAPABILITIES);
-  IdCtrl.ANAGRPMAX.set(view, ANA_GROUP_ID);
-  IdCtrl.NANAGRPID.set(view, 1);
+  IdCtrl.ANAGRPMAX.set(view, NVMET_ANA_GROUPS_MAX);
+  IdCtrl.NANAGRPID.set(view, NVMET_ANA_GROUPS_MAX);
   IdCtrl.SQES.set(view, SQES);
   IdCtrl.CQES.set(view, CQES);
   IdCtrl.NN.set(view, subsystem.nsidMax);
@@ -149,11 +153,12 @@ export function identifyNamespace(namespace: Namespace): Uint8Array {
   IdNs.NCAP.set(view, namespace.blocks);
   IdNs.NUSE.set(view, namespace.blocks);
   IdNs.NMIC.set(view, NMIC_SHARED);
-  IdNs.NSATTR.set(view, namespace.readOnly ? NSATTR_WRITE_PROTECTED : 0);
-  IdNs.ANAGRPID.set(view, ANA_GROUP_ID);
+  IdNs.NSATTR.set(view, namespace.isWriteProtected ? NSATTR_WRITE_PROTECTED : 0);
+  IdNs.ANAGRPID.set(view, namespace.anaGroup);
   IdNs.NOIOB.set(view, Math.min(0xffff, limits.chunkBytes / namespace.blockBytes));
   IdNs.NVMCAP.set(view, namespace.blocks * namespace.blockBytes);
-  IdNs.NGUID.set(view, namespace.uuid);
+  if (namespace.nguid !== null) IdNs.NGUID.set(view, namespace.nguid);
+  if (namespace.eui64 !== null) IdNs.EUI64.set(view, namespace.eui64);
   setLbaFormat(view, 0, Math.log2(namespace.blockBytes), 0);
   return bytes;
 }
@@ -161,8 +166,10 @@ export function identifyNamespace(namespace: Namespace): Uint8Array {
 /** CNS 03h. */
 export function namespaceDescriptors(namespace: Namespace): Uint8Array {
   const bytes = new Uint8Array(IDENTIFY_BYTES);
-  let at = setNsDescriptor(bytes, 0, Nidt.nguid, namespace.uuid);
-  at = setNsDescriptor(bytes, at, Nidt.uuid, namespace.uuid);
+  const { eui64, nguid, uuid } = namespace;
+  let at = eui64 === null ? 0 : setNsDescriptor(bytes, 0, Nidt.eui64, eui64);
+  if (nguid !== null) at = setNsDescriptor(bytes, at, Nidt.nguid, nguid);
+  at = setNsDescriptor(bytes, at, Nidt.uuid, uuid);
   setNsDescriptor(bytes, at, Nidt.csi, Uint8Array.of(Csi.nvm));
   return bytes;
 }
@@ -171,16 +178,16 @@ export function namespaceDescriptors(namespace: Namespace): Uint8Array {
 export function identifyNamespaceIndependent(namespace: Namespace): Uint8Array {
   const { bytes, view } = allocateStruct(IDENTIFY_BYTES);
   IdNsIndependent.NMIC.set(view, NMIC_SHARED);
-  IdNsIndependent.ANAGRPID.set(view, ANA_GROUP_ID);
-  IdNsIndependent.NSATTR.set(view, namespace.readOnly ? NSATTR_WRITE_PROTECTED : 0);
+  IdNsIndependent.ANAGRPID.set(view, namespace.anaGroup);
+  IdNsIndependent.NSATTR.set(view, namespace.isWriteProtected ? NSATTR_WRITE_PROTECTED : 0);
   IdNsIndependent.NSTAT.set(view, NSTAT_READY);
   return bytes;
 }
 
 /** CNS 02h and 07h: active namespaces above `nsid`, in order. */
-export function activeNamespaces(subsystem: Subsystem, nsid: number): Uint8Array {
+export function activeNamespaces(attached: Attachments, nsid: number): Uint8Array {
   const { bytes, view } = allocateStruct(IDENTIFY_BYTES);
-  const active = subsystem.namespaces().filter((namespace) => namespace.nsid > nsid);
+  const active = attached.active().filter((namespace) => namespace.nsid > nsid);
   for (const [i, namespace] of active.slice(0, IDENTIFY_BYTES / 4).entries()) {
     view.setUint32(i * 4, namespace.nsid, true);
   }

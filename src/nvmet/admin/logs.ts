@@ -34,8 +34,7 @@ import {
 import { FABRICS_OPCODE } from "../../spec/nvmf/index.ts";
 import type { Namespace } from "../namespace.ts";
 import type { Port } from "../port.ts";
-import type { Subsystem } from "../subsystem.ts";
-import { ANA_GROUP_ID, optionalCommands } from "./identify.ts";
+import { optionalCommands } from "./identify.ts";
 
 /** Temperature in kelvins: the target has no sensor; 30 degrees Celsius, as a quiet room. */
 const TEMPERATURE_K = 303;
@@ -113,7 +112,7 @@ export function changedNamespaces(changed: ReadonlySet<number>): Uint8Array {
 }
 
 /** LID 05h. */
-export function commandEffects(subsystem: Subsystem): Uint8Array {
+export function commandEffects(namespaces: readonly Namespace[]): Uint8Array {
   const { bytes, view } = allocateStruct(COMMAND_EFFECTS_BYTES);
   const supported = EFFECTS_CSUPP.bits;
   const writes = EFFECTS_CSUPP.bits | EFFECTS_LBCC.bits;
@@ -130,7 +129,7 @@ export function commandEffects(subsystem: Subsystem): Uint8Array {
   for (const opcode of admin) view.setUint32(opcode * 4, supported, true);
   const io = (opcode: number, effects: number): void =>
     view.setUint32(EFFECTS_IO_OFFSET + opcode * 4, effects, true);
-  const oncs = optionalCommands(subsystem.namespaces());
+  const oncs = optionalCommands(namespaces);
   io(NvmOpcode.flush, supported);
   io(NvmOpcode.read, supported);
   io(NvmOpcode.write, writes);
@@ -141,21 +140,35 @@ export function commandEffects(subsystem: Subsystem): Uint8Array {
   return bytes;
 }
 
-/** LID 0Ch: the one group, with its namespaces unless `groupsOnly`. */
-export function anaLog(subsystem: Subsystem, port: Port, groupsOnly: boolean): Uint8Array {
-  const nsids = subsystem.namespaces().map(({ nsid }) => nsid);
-  const count = groupsOnly ? 0 : nsids.length;
-  const bytes = new Uint8Array(ANA_HEADER.sizeBytes + ANA_GROUP.sizeBytes + 4 * count);
+/**
+ * LID 0Ch: the groups that these namespaces are in, in the order of their identifiers; without the
+ * NSIDs when `groupsOnly` (RGO).
+ */
+export function anaLog(
+  namespaces: readonly Namespace[],
+  port: Port,
+  groupsOnly: boolean,
+): Uint8Array {
+  const groups = [...new Set(namespaces.map(({ anaGroup }) => anaGroup))].sort((a, b) => a - b);
+  const nsidBytes = groupsOnly ? 0 : 4 * namespaces.length;
+  const bytes = new Uint8Array(
+    ANA_HEADER.sizeBytes + groups.length * ANA_GROUP.sizeBytes + nsidBytes,
+  );
   const view = viewOf(bytes);
   AnaHeader.CHGCNT.set(view, port.anaChangeCount);
-  AnaHeader.NGRPS.set(view, 1);
-  const at = ANA_HEADER.sizeBytes;
-  AnaGroup.AGID.set(view, ANA_GROUP_ID, at);
-  AnaGroup.NNSV.set(view, count, at);
-  AnaGroup.CHGCNT.set(view, port.anaChangeCount, at);
-  AnaGroup.STATE.set(view, port.anaState(ANA_GROUP_ID), at);
-  for (let i = 0; i < count; i++) {
-    view.setUint32(at + ANA_GROUP.sizeBytes + 4 * i, nsids[i] as number, true);
+  AnaHeader.NGRPS.set(view, groups.length);
+  let at = ANA_HEADER.sizeBytes;
+  for (const group of groups) {
+    const members = groupsOnly ? [] : namespaces.filter(({ anaGroup }) => anaGroup === group);
+    AnaGroup.AGID.set(view, group, at);
+    AnaGroup.NNSV.set(view, members.length, at);
+    AnaGroup.CHGCNT.set(view, port.anaGroupChangeCount(group), at);
+    AnaGroup.STATE.set(view, port.anaState(group), at);
+    at += ANA_GROUP.sizeBytes;
+    for (const { nsid } of members) {
+      view.setUint32(at, nsid, true);
+      at += 4;
+    }
   }
   return bytes;
 }

@@ -25,6 +25,7 @@ import {
   CC_IOSQES,
   CC_SHN,
   Cns,
+  ControllerType,
   CQE_SHIFT,
   CSTS_RDY,
   Feature,
@@ -52,7 +53,6 @@ import {
   type DiscoveryEntry,
   decodeDiscoveryEntry,
   decodeDiscoveryHeader,
-  isDiscoveryNqn,
 } from "../../spec/nvmf/index.ts";
 import {
   type AdminRequest,
@@ -99,6 +99,8 @@ export interface HostControllerInfo {
   readonly inCapsuleBytes: number;
   readonly sglDescriptorsMax: number;
   readonly oncs: number;
+  /** It has a discovery log, and no I/O queues. */
+  readonly isDiscovery: boolean;
 }
 
 const ADMIN_DEPTH = 32;
@@ -177,7 +179,8 @@ export class NvmfHost implements Poller, Inspectable, CommandOwner {
     }
     this.info_ = await this.identifyController();
     this.nextKeepAliveNs = nowNs() + (keepAliveMs * NS_PER_MS) / 2;
-    if (isDiscoveryNqn(this.options.subsystemNqn)) return;
+    // Its name may be one of its own, so the controller says what it is.
+    if (this.info.isDiscovery) return;
     await this.connectIoQueues(CAP_MQES.get(cap.result0) + 1);
     await this.identifyNamespaces();
   }
@@ -234,6 +237,7 @@ export class NvmfHost implements Poller, Inspectable, CommandOwner {
       inCapsuleBytes: IdCtrl.IOCCSZ.get(view) * CAPSULE_UNIT_BYTES - COMMAND_BYTES,
       sglDescriptorsMax: IdCtrl.MSDBD.get(view),
       oncs: IdCtrl.ONCS.get(view),
+      isDiscovery: IdCtrl.CNTRLTYPE.get(view) === ControllerType.discovery,
     };
   }
 
