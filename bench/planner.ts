@@ -29,8 +29,8 @@ export const explainStart: Bench = {
   name: "explain-start",
   claim: "wall time of explain on a 517-function dump, in times of Node's own start",
   run(clock: Clock) {
-    if (!existsSync(`${ROOT}dist/planner.cjs`)) throw new Error("run `npm run build` first");
-    const explain = ["bin/peerlane.mjs", "explain", "1a:00.0", "19:00.0", "-m", HGX];
+    if (!existsSync(`${ROOT}dist/planner.script.js`)) throw new Error("run `npm run build` first");
+    const explain = ["bin/peerlane.cjs", "explain", "1a:00.0", "19:00.0", "-m", HGX];
     const time = (args: readonly string[]): number => {
       const start = clock.nowNs();
       run(args);

@@ -4,9 +4,9 @@
  * - dist/peerlane.mjs: every command, each a piece of its own in dist/chunks, loaded when asked
  *   for.
  *   Packages stay outside: they are installed beside it, and native ones cannot be bundled.
- * - dist/planner.cjs: the planner's commands alone, as one script with the small packages inside,
+ * - dist/planner.script.js: the planner's commands alone, as one script with the small packages inside,
  *   and
- *   dist/planner.cache: the engine's compiled form of it, made by running it once. bin/peerlane.mjs
+ *   dist/planner.cache: the engine's compiled form of it, made by running it once. bin/peerlane.cjs
  *   runs it first. Node starts in a tenth of a second; this is what keeps `explain` near that.
  */
 import { spawnSync } from "node:child_process";
@@ -75,11 +75,27 @@ const withoutDeviceModels = {
   },
 };
 
+/**
+ * Commander can start other programs, of which there is none here; its door to them takes longer to
+ * open than a dump to read.
+ */
+const withoutPrograms = {
+  name: "without-programs",
+  setup(build) {
+    build.onResolve({ filter: /^node:child_process$/ }, ({ importer }) =>
+      importer.includes("/commander/") ? { path: "nothing", namespace: "empty" } : undefined,
+    );
+    build.onLoad({ filter: /.*/, namespace: "empty" }, () => ({
+      contents: "module.exports = {};",
+    }));
+  },
+};
+
 /** Loaded by name when a file needs them; most do not. */
 const LATE_PACKAGES = ["fast-xml-parser", "tar-stream", "zod"];
 
 async function buildPlanner(esbuild) {
-  const script = `${root}dist/planner.cjs`;
+  const script = `${root}dist/planner.script.js`;
   const cache = `${root}dist/planner.cache`;
   await rm(cache, { force: true });
   const { metafile } = await esbuild.build({
@@ -88,8 +104,11 @@ async function buildPlanner(esbuild) {
     outfile: script,
     metafile: true,
     external: LATE_PACKAGES,
-    plugins: [withoutDeviceModels],
+    plugins: [withoutDeviceModels, withoutPrograms],
     format: "cjs",
+    // The function that bin/peerlane.cjs calls: nothing is left to be joined at start.
+    banner: { js: "(function (exports, require, module) {" },
+    footer: { js: "})" },
     // A script that comes from a cache cannot import; what is loaded late is required.
     supported: { "dynamic-import": false },
     minifySyntax: true,
@@ -98,16 +117,16 @@ async function buildPlanner(esbuild) {
   const { bytes } = Object.values(metafile.outputs)[0];
   warmUp();
   const compiled = existsSync(cache) ? "compiled" : "not compiled";
-  console.log(`build: dist/planner.cjs, ${Math.ceil(bytes / 1024)} KiB, ${compiled}`);
+  console.log(`build: dist/planner.script.js, ${Math.ceil(bytes / 1024)} KiB, ${compiled}`);
 }
 
-/** A run that compiles what `explain` needs, and writes it down (bin/peerlane.mjs). */
+/** A run that compiles what `explain` needs, and writes it down (bin/peerlane.cjs). */
 function warmUp() {
   const machine = `${root}scenarios/machines/hgx-h100-gpud.vvv.txt`;
   if (!existsSync(machine)) return;
   const args = ["explain", "1a:00.0", "3b:00.0", "-m", machine, "--kernel", "5.15"];
   const env = { ...process.env, PEERLANE_WRITE_CACHE: "1" };
-  const { stderr } = spawnSync(process.execPath, [`${root}bin/peerlane.mjs`, ...args], { env });
+  const { stderr } = spawnSync(process.execPath, [`${root}bin/peerlane.cjs`, ...args], { env });
   if (stderr.includes("internal error")) throw new Error(`build: ${stderr}`);
 }
 

@@ -1,5 +1,5 @@
 /**
- * The planner's commands alone, as a script that bin/peerlane.mjs runs first: it is small, and its
+ * The planner's commands alone, as a script that bin/peerlane.cjs runs first: it is small, and its
  * compiled form lies beside it, so that `explain` answers while one still looks at the key. It says
  * no to every other command; then the whole command line is loaded.
  */

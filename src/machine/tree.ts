@@ -11,8 +11,7 @@ import {
   assert,
   type Bdf,
   BRIDGE_DEPTH_MAX,
-  bdfBus,
-  bdfDomain,
+  busKey,
   formatBdf,
   type Inspectable,
   PeerlaneError,
@@ -175,10 +174,17 @@ export class MachineIndex implements Inspectable {
 
   /** Functions on one bus, in order; for a root bus these are what the host bridge sees. */
   functionsOnBus(domain: number, bus: number): number[] {
+    const { functions } = this;
+    const key = busKey(domain, bus);
+    const keyAt = (i: number): number => Math.floor((functions[i] as PciFunction).bdf / 256);
+    let low = 0;
+    for (let high = this.count; low < high; ) {
+      const middle = (low + high) >>> 1;
+      if (keyAt(middle) < key) low = middle + 1;
+      else high = middle;
+    }
     const found: number[] = [];
-    this.functions.forEach((fn, i) => {
-      if (bdfBus(fn.bdf) === bus && bdfDomain(fn.bdf) === domain) found.push(i);
-    });
+    for (let i = low; i < this.count && keyAt(i) === key; i++) found.push(i);
     return found;
   }
 

@@ -7,7 +7,7 @@
  * names them so that the caller can tell the user which command does. Nothing is written to disk,
  * so a path in a tar cannot reach outside it; entries that try are counted and dropped.
  */
-import { gunzipSync } from "node:zlib";
+import { getBuiltinModule } from "node:process";
 import type { Header } from "tar-stream";
 import { PeerlaneError, TAR_ENTRIES_MAX, TAR_PATH_CHARS_MAX } from "../core/index.ts";
 import { Bzip2LimitError, decodeBzip2 } from "./bzip2.ts";
@@ -35,6 +35,8 @@ export function packingOf(bytes: Uint8Array): Packing | null {
  */
 export function gunzip(bytes: Uint8Array, limit: number, place: string): Uint8Array {
   try {
+    // Loaded when a packed file is met: most are not, and a command should answer at once.
+    const { gunzipSync } = getBuiltinModule("node:zlib");
     return gunzipSync(bytes, { maxOutputLength: limit });
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException;

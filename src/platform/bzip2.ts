@@ -21,11 +21,16 @@ const CODE_BITS_MAX = 20;
 const RUN_A = 0;
 const RUN_B = 1;
 
-const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
-  let crc = byte << 24;
-  for (let bit = 0; bit < 8; bit++) crc = crc < 0 ? (crc << 1) ^ 0x04c11db7 : crc << 1;
-  return crc >>> 0;
-});
+/** Filled when the first file is decoded. */
+const CRC_TABLE = new Uint32Array(256);
+
+function fillCrcTable(): void {
+  for (let byte = 0; byte < 256; byte++) {
+    let crc = byte << 24;
+    for (let bit = 0; bit < 8; bit++) crc = crc < 0 ? (crc << 1) ^ 0x04c11db7 : crc << 1;
+    CRC_TABLE[byte] = crc >>> 0;
+  }
+}
 
 class BitReader {
   readonly #bytes: Uint8Array;
@@ -283,6 +288,7 @@ function readBlock(reader: BitReader, block: Uint32Array, sink: Sink): number {
 export function decodeBzip2(bytes: Uint8Array, limit: number): Uint8Array {
   const reader = new BitReader(bytes);
   const sink = new Sink(limit);
+  fillCrcTable();
   do {
     if (reader.read(24) !== 0x425a68) throw new Bzip2Error("a stream does not begin with BZh");
     const level = reader.read(8) - 0x30;

@@ -5,8 +5,6 @@
  *
  * Leaves out: simulated time, which the fabric keeps for itself.
  */
-import { performance } from "node:perf_hooks";
-
 /** Stops a timer that has not fired; harmless afterwards. */
 export type CancelTimer = () => void;
 

@@ -4,17 +4,8 @@
  *
  * Leaves out: streaming. Inputs are dumps of a few MiB; whoever needs more adds it here.
  */
-import type { Dirent } from "node:fs";
-import {
-  type FileHandle,
-  mkdir,
-  open,
-  readdir,
-  readlink,
-  rename,
-  rm,
-  writeFile,
-} from "node:fs/promises";
+import { closeSync, type Dirent, openSync, promises, readSync, statSync } from "node:fs";
+import type { FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
 import { PeerlaneError } from "../core/index.ts";
 
@@ -48,12 +39,41 @@ export interface Files {
 const CHUNK_BYTES = 64 * 1024;
 
 async function readWithLimit(path: string, limit: number): Promise<Uint8Array> {
+  try {
+    return readRegular(path, limit) ?? (await readStream(path, limit));
+  } catch (cause) {
+    throw explain("read", path, cause);
+  }
+}
+
+/**
+ * A regular file, at once: a dump is in memory before a thread would have been woken for it. Null
+ * for what is none, says no size, or grows meanwhile.
+ */
+function readRegular(path: string, limit: number): Uint8Array | null {
+  const stat = statSync(path);
+  if (!stat.isFile() || stat.size === 0) return null;
+  if (stat.size > limit) throw tooLarge(path, limit);
+  const handle = openSync(path, "r");
+  try {
+    const bytes = Buffer.allocUnsafeSlow(stat.size + 1);
+    let length = 0;
+    for (;;) {
+      const count = readSync(handle, bytes, length, bytes.length - length, null);
+      length += count;
+      if (length === bytes.length) return null;
+      if (count === 0) return new Uint8Array(bytes.buffer, 0, length);
+    }
+  } finally {
+    closeSync(handle);
+  }
+}
+
+async function readStream(path: string, limit: number): Promise<Uint8Array> {
   let handle: FileHandle | undefined;
   try {
-    handle = await open(path, "r");
-    const { size } = await handle.stat();
-    if (size > limit) throw tooLarge(path, limit);
-    let bytes = new Uint8Array(Math.min(limit, Math.max(size, CHUNK_BYTES)) + 1);
+    handle = await promises.open(path, "r");
+    let bytes = new Uint8Array(Math.min(limit, CHUNK_BYTES) + 1);
     let length = 0;
     for (;;) {
       const { bytesRead } = await handle.read(bytes, length, bytes.length - length);
@@ -66,8 +86,6 @@ async function readWithLimit(path: string, limit: number): Promise<Uint8Array> {
         bytes = larger;
       }
     }
-  } catch (cause) {
-    throw explain("read", path, cause);
   } finally {
     await handle?.close();
   }
@@ -77,11 +95,11 @@ async function writeWhole(path: string, data: string | Uint8Array): Promise<void
   // Beside the target, because a rename is atomic within one file system only.
   const partial = `${path}.partial`;
   try {
-    await mkdir(dirname(path), { recursive: true });
-    await writeFile(partial, data);
-    await rename(partial, path);
+    await promises.mkdir(dirname(path), { recursive: true });
+    await promises.writeFile(partial, data);
+    await promises.rename(partial, path);
   } catch (cause) {
-    await rm(partial, { force: true }).catch(() => undefined);
+    await promises.rm(partial, { force: true }).catch(() => undefined);
     throw explain("write", path, cause);
   }
 }
@@ -113,7 +131,7 @@ async function replaceDurably(path: string, data: string | Uint8Array): Promise<
 
 async function listEntries(path: string): Promise<DirectoryEntry[]> {
   try {
-    const entries = await readdir(path, { withFileTypes: true });
+    const entries = await promises.readdir(path, { withFileTypes: true });
     return entries
       .map((entry) => ({ name: entry.name, kind: kindOf(entry) }))
       .sort((a, b) => (a.name < b.name ? -1 : 1));
@@ -134,7 +152,7 @@ export const realFiles: Files = {
   list: listEntries,
   readLink: async (path) => {
     try {
-      return await readlink(path);
+      return await promises.readlink(path);
     } catch (cause) {
       throw explain("read link", path, cause);
     }

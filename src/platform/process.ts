@@ -39,16 +39,23 @@ export interface Host {
 export const DEFAULT_COLUMNS = 100;
 
 class StreamOutput implements Output {
-  readonly #stream: NodeJS.WriteStream;
+  readonly #open: () => NodeJS.WriteStream;
+  #opened: NodeJS.WriteStream | undefined;
 
-  constructor(stream: NodeJS.WriteStream) {
-    this.#stream = stream;
+  /** `open`: called when the stream is first used, since opening one takes milliseconds. */
+  constructor(open: () => NodeJS.WriteStream) {
+    this.#open = open;
+  }
+
+  get #stream(): NodeJS.WriteStream {
+    if (this.#opened !== undefined) return this.#opened;
     // `peerlane ... | head` closes the pipe early: that is the reader's choice, not an error.
-    stream.on("error", (error: NodeJS.ErrnoException) => {
+    this.#opened = this.#open().on("error", (error: NodeJS.ErrnoException) => {
       if (error.code === "EPIPE") return;
       process.stderr.write(`peerlane: cannot write the output: ${error.message}\n`);
       process.exitCode = 1;
     });
+    return this.#opened;
   }
 
   write(text: string): void {
@@ -67,8 +74,8 @@ class StreamOutput implements Output {
 /** The real process. A function, so that importing this file has no effect on the streams. */
 export function realHost(): Host {
   return {
-    stdout: new StreamOutput(process.stdout),
-    stderr: new StreamOutput(process.stderr),
+    stdout: new StreamOutput(() => process.stdout),
+    stderr: new StreamOutput(() => process.stderr),
     args: process.argv.slice(2),
     env: (name) => process.env[name] || undefined,
     cwd: () => process.cwd(),

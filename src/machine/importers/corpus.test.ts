@@ -8,7 +8,7 @@ import { PeerlaneError } from "../../core/index.ts";
 import { factsFromConfig } from "../config-facts.ts";
 import { deviceKind, importMachine, isUnknown, MachineIndex, type PciFunction } from "../index.ts";
 import { splitLspci } from "./lspci-records.ts";
-import { functionFromText } from "./lspci-text.ts";
+import { functionFromText, TextMemo } from "./lspci-text.ts";
 
 const dumps = [...collected("corpus/lspci-hex"), ...collected("corpus/lspci-text")];
 const trees = dumps.filter(({ name }) => /\.(?:t|tv|nntv)\.txt$/.test(name));
@@ -141,9 +141,9 @@ describe("hex and text of one function", () => {
 
   it.each(files)("agree in $name", ({ name, path }) => {
     for (const record of splitLspci(readText(path), name).records) {
-      if (record.config === null || record.details.length === 0) continue;
+      if (record.config === null || record.body === "") continue;
       const hex = factsFromConfig(record.bdf, record.config);
-      const text = functionFromText(record);
+      const text = functionFromText(record, new TextMemo());
       expect(comparable(text, hex), `${name}:${record.line}`).toEqual(comparable(hex, text));
     }
   });

@@ -14,7 +14,7 @@ import {
   PORT_TYPE_NAMES,
   PortType,
 } from "../../spec/pcie/index.ts";
-import { type FunctionDraft, unknownField } from "../blank.ts";
+import { unknownField } from "../blank.ts";
 import { withSizes } from "../config-facts.ts";
 import type {
   AcsFacts,
@@ -23,50 +23,47 @@ import type {
   LinkFacts,
   MsixFacts,
   PcieFacts,
+  PciFunction,
   ResizableBar,
   SriovFacts,
   Unknown,
 } from "../snapshot.ts";
 import { parseBarLine, parseSizeText } from "./lspci-values.ts";
 
-/** One `Capabilities:` line and where the lines under it are. */
+/** One `Capabilities:` line and what stands under it. */
 interface Block {
   readonly offset: number;
   readonly version: number;
   readonly title: string;
-  readonly details: readonly string[];
-  readonly from: number;
-  to: number;
+  /** Lines with their tabs; empty, or begins with a line feed. */
+  readonly text: string;
 }
 
+const TOP_LINE = /^\t(?!\t).*$/gm;
 const CAPABILITY_LINE = /^\tCapabilities: \[([0-9a-f]{2,3})(?: v(\d{1,2}))?\] (.*)$/;
 
-function blocksOf(details: readonly string[]): Block[] {
+function blocksOf(tail: string): Block[] {
   const blocks: Block[] = [];
-  let block: Block | null = null;
-  for (let i = 0; i < details.length; i++) {
-    const line = details[i] as string;
-    if (line.charCodeAt(1) === 9) continue;
-    if (block !== null) block.to = i;
-    block = null;
+  const tops = [...tail.matchAll(TOP_LINE)];
+  tops.forEach(({ 0: line, index }, i) => {
     const match = line.startsWith("\tCapabilities: [") ? CAPABILITY_LINE.exec(line) : null;
-    if (match === null) continue;
-    block = {
+    if (match === null) return;
+    blocks.push({
       offset: Number.parseInt(match[1] as string, 16),
       version: Number(match[2] ?? 0),
       title: match[3] as string,
-      details,
-      from: i + 1,
-      to: details.length,
-    };
-    blocks.push(block);
-  }
+      text: tail.slice(index + line.length, (tops[i + 1]?.index ?? tail.length) - 1),
+    });
+  });
   return blocks;
 }
 
 /** The lines under a capability, without their first two tabs. Most capabilities never need it. */
-const linesOf = ({ details, from, to }: Block): string[] =>
-  details.slice(from, to).map((line) => line.slice(2));
+const linesOf = ({ text }: Block): string[] =>
+  text
+    .split("\n")
+    .slice(1)
+    .map((line) => line.slice(2));
 
 /** Beginnings of titles; the longest that fits decides. */
 const TITLES: readonly (readonly [string, number])[] = [
@@ -157,21 +154,24 @@ function linkFrom(text: string): LinkFacts {
   return { generation, width: numberAfter(text, /Width x(\d{1,2})\b/) ?? 0 };
 }
 
-/** Joins each register with its continuation lines: `DevCap:` to what stands before `DevCtl:`. */
-function registersOf(lines: readonly string[]): Map<string, string> {
-  const registers = new Map<string, string>();
-  let name = "";
-  for (const line of lines) {
-    const match = line.charCodeAt(0) === 9 ? null : /^([A-Za-z]\w*):\s*(.*)$/.exec(line);
-    if (match === null) {
-      if (name !== "") registers.set(name, `${registers.get(name)} ${line.trim()}`);
-      continue;
-    }
-    name = match[1] as string;
-    registers.set(name, match[2] as string);
-  }
-  return registers;
-}
+/** A register's line and those that continue it: `DevCap:` to what stands before `DevCtl:`. */
+const registerPattern = (name: string): RegExp =>
+  new RegExp(`\\n\\t\\t${name}:([^\\n]*(?:\\n(?!\\t\\t[A-Za-z]\\w*:)[^\\n]*)*)`);
+
+const REGISTERS = {
+  DevCap: registerPattern("DevCap"),
+  DevCtl: registerPattern("DevCtl"),
+  DevCtl2: registerPattern("DevCtl2"),
+  LnkCap: registerPattern("LnkCap"),
+  LnkSta: registerPattern("LnkSta"),
+  LnkCtl: registerPattern("LnkCtl"),
+  SltCap: registerPattern("SltCap"),
+  ACSCap: registerPattern("ACSCap"),
+  ACSCtl: registerPattern("ACSCtl"),
+} as const;
+
+const registerOf = ({ text }: Block, name: keyof typeof REGISTERS): string | null =>
+  REGISTERS[name].exec(text)?.[1] ?? null;
 
 const PORT_TYPES = Object.entries(PORT_TYPE_NAMES)
   .map(([code, name]) => [name, Number(code)] as const)
@@ -187,8 +187,7 @@ function portTypeFrom(title: string): PortType | null {
 function expressFrom(block: Block): PcieFacts | null {
   const portType = portTypeFrom(block.title);
   if (portType === null) return null;
-  const registers = registersOf(linesOf(block));
-  const text = (name: string): string => registers.get(name) ?? "";
+  const text = (name: keyof typeof REGISTERS): string => registerOf(block, name) ?? "";
   const capability = text("DevCap");
   const control = text("DevCtl");
   const isLinked =
@@ -227,10 +226,9 @@ const ACS_FLAGS: readonly (readonly [string, number])[] = [
 ];
 
 function acsFrom(block: Block, unknown: Unknown[]): AcsFacts | null {
-  const registers = registersOf(linesOf(block));
-  const capability = registers.get("ACSCap");
-  const control = registers.get("ACSCtl");
-  if (capability === undefined || control === undefined) return null;
+  const capability = registerOf(block, "ACSCap");
+  const control = registerOf(block, "ACSCtl");
+  if (capability === null || control === null) return null;
   const word = (text: string): number =>
     ACS_FLAGS.reduce((bits, [name, bit]) => (hasFlag(text, name) ? bits | bit : bits), 0);
   const capabilities = word(capability);
@@ -241,7 +239,7 @@ function acsFrom(block: Block, unknown: Unknown[]): AcsFacts | null {
 }
 
 function sriovFrom(block: Block, unknown: Unknown[]): SriovFacts {
-  const text = linesOf(block).join("\n");
+  const { text } = block;
   const bars: Bar[] = [];
   for (const line of linesOf(block)) {
     const match = /^Region ([0-5]): (.*)$/.exec(line);
@@ -283,7 +281,7 @@ function resizableFrom(block: Block): ResizableBar[] {
 }
 
 function msixFrom(block: Block): MsixFacts {
-  const text = linesOf(block).join("\n");
+  const { text } = block;
   const table = /Vector table: BAR=(\d) offset=([0-9a-f]+)/.exec(text);
   const pba = /PBA: BAR=(\d) offset=([0-9a-f]+)/.exec(text);
   const vectors = numberAfter(block.title, /(?:Count|TabSize)=(\d{1,4})/) ?? 1;
@@ -298,32 +296,51 @@ function msixFrom(block: Block): MsixFacts {
   };
 }
 
-/** Reads all capabilities of a record into the function. */
-export function parseCapabilities(
-  fn: FunctionDraft,
-  details: readonly string[],
-  unknown: Unknown[],
-): void {
+/** What the capabilities of one record tell. Shared by functions that print the same text. */
+export interface CapabilityFacts {
+  pcie: PcieFacts | null;
+  msix: MsixFacts | null;
+  acs: AcsFacts | null;
+  aerOffset: number | null;
+  sriov: SriovFacts | null;
+  ats: PciFunction["ats"];
+  resizableBars: readonly ResizableBar[];
+  capabilities: readonly CapabilityRef[];
+  readonly unknown: Unknown[];
+}
+
+/** Reads all capabilities among the lines of a record, each ended by a line feed. */
+export function parseCapabilities(lines: string): CapabilityFacts {
   const capabilities: CapabilityRef[] = [];
+  const facts: CapabilityFacts = {
+    pcie: null,
+    msix: null,
+    acs: null,
+    aerOffset: null,
+    sriov: null,
+    ats: null,
+    resizableBars: [],
+    capabilities,
+    unknown: [],
+  };
   let vfBars: ResizableBar[] = [];
-  for (const block of blocksOf(details)) {
+  for (const block of blocksOf(lines)) {
     const extended = block.offset >= CONFIG_PCI_BYTES;
     const id = idOf(block.title, extended);
     if (id === 0) continue;
     const version = extended ? block.version : 0;
     capabilities.push({ id, offset: block.offset, extended, version });
     if (extended && id === ExtendedId.vfResizableBar) vfBars = resizableFrom(block);
-    else if (extended) readExtended(fn, block, id, unknown);
-    else if (id === CapabilityId.express) fn.pcie ??= expressFrom(block);
-    else if (id === CapabilityId.msiX) fn.msix ??= msixFrom(block);
+    else if (extended) readExtended(facts, block, id);
+    else if (id === CapabilityId.express) facts.pcie ??= expressFrom(block);
+    else if (id === CapabilityId.msiX) facts.msix ??= msixFrom(block);
   }
-  fn.capabilities = capabilities;
-  if (fn.sriov !== null && vfBars.length > 0) {
-    fn.sriov = { ...fn.sriov, bars: withSizes(fn.sriov.bars, vfBars, "sriov.", unknown) };
+  const { sriov, unknown } = facts;
+  if (sriov !== null && vfBars.length > 0) {
+    facts.sriov = { ...sriov, bars: withSizes(sriov.bars, vfBars, "sriov.", unknown) };
   }
-  if (fn.pcie !== null && !capabilities.some(({ extended }) => extended)) {
-    markExtended(details, unknown);
-  }
+  if (facts.pcie !== null && !capabilities.some(({ extended }) => extended)) markExtended(unknown);
+  return facts;
 }
 
 /**
@@ -331,30 +348,29 @@ export function parseCapabilities(
  * read beyond 256 bytes, which it does not say. Ports and endpoints since 2006 have at least AER or
  * a serial number, so nothing is taken for known.
  */
-function markExtended(details: readonly string[], unknown: Unknown[]): void {
-  if (details.length === 0) return;
+function markExtended(unknown: Unknown[]): void {
   const reason = "no extended capability is printed";
   for (const field of ["acs", "sriov", "ats", "resizableBars", "aerOffset"]) {
     unknown.push(unknownField(field, reason));
   }
 }
 
-function readExtended(fn: FunctionDraft, block: Block, id: number, unknown: Unknown[]): void {
+function readExtended(facts: CapabilityFacts, block: Block, id: number): void {
   switch (id) {
     case ExtendedId.acs:
-      fn.acs ??= acsFrom(block, unknown);
+      facts.acs ??= acsFrom(block, facts.unknown);
       return;
     case ExtendedId.aer:
-      fn.aerOffset ??= block.offset;
+      facts.aerOffset ??= block.offset;
       return;
     case ExtendedId.sriov:
-      fn.sriov ??= sriovFrom(block, unknown);
+      facts.sriov ??= sriovFrom(block, facts.unknown);
       return;
     case ExtendedId.ats:
-      fn.ats ??= { enabled: /ATSCtl:\s*Enable\+/.test(linesOf(block).join("\n")) };
+      facts.ats ??= { enabled: /ATSCtl:\s*Enable\+/.test(block.text) };
       return;
     case ExtendedId.resizableBar:
-      if (fn.resizableBars.length === 0) fn.resizableBars = resizableFrom(block);
+      if (facts.resizableBars.length === 0) facts.resizableBars = resizableFrom(block);
       return;
     default:
   }

@@ -16,12 +16,12 @@ import { CONFIG_HEADER_BYTES, CONFIG_PCI_BYTES, CONFIG_PCIE_BYTES } from "../../
 /** One function as the dump has it. */
 export interface LspciRecord {
   readonly bdf: Bdf;
-  /** 1-based line of the header. */
+  /** 1-based line of the header. Counted when asked for: few records are ever asked. */
   readonly line: number;
   /** What follows the function's name on the header line. */
   readonly header: string;
-  /** Lines of text under the header, indented by tabs, without line ends. */
-  readonly details: string[];
+  /** Lines of text under the header, indented by tabs, each ended by a line feed. */
+  readonly body: string;
   /** 64, 128, 256 or 4096 bytes; null without hex rows. */
   readonly config: Uint8Array | null;
 }
@@ -62,18 +62,60 @@ function rowDigits(text: string, start: number, end: number): number {
   return 0;
 }
 
+/** Counts lines up to a place, onwards from where it was asked last. */
+class LineCounter {
+  private readonly text: string;
+  private offset = 0;
+  private line = 1;
+
+  constructor(text: string) {
+    this.text = text;
+  }
+
+  /** 1-based. */
+  at(offset: number): number {
+    if (offset < this.offset) {
+      this.offset = 0;
+      this.line = 1;
+    }
+    for (;;) {
+      const end = this.text.indexOf("\n", this.offset);
+      if (end < 0 || end >= offset) return this.line;
+      this.offset = end + 1;
+      this.line++;
+    }
+  }
+}
+
 /** A record while its lines come in. */
-interface Draft {
+class Draft implements LspciRecord {
   readonly bdf: Bdf;
-  readonly line: number;
   readonly header: string;
-  readonly details: string[];
-  length: number;
+  body = "";
+  config: Uint8Array | null = null;
+  /** Bytes of its rows so far. */
+  length = 0;
+  private readonly lines: LineCounter;
+  private readonly offset: number;
+
+  constructor(bdf: Bdf, header: string, lines: LineCounter, offset: number) {
+    this.bdf = bdf;
+    this.header = header;
+    this.lines = lines;
+    this.offset = offset;
+  }
+
+  get line(): number {
+    return this.lines.at(this.offset);
+  }
 }
 
 class Splitter {
   private readonly text: string;
   private readonly file: string;
+  private readonly lines: LineCounter;
+  /** End of a line that no detail follows. */
+  private readonly detailsEnd = /\n(?!\t)/g;
   private readonly records: LspciRecord[] = [];
   private noise = { count: 0, line: 0, text: "" };
   private readonly scratch = new Uint8Array(CONFIG_PCIE_BYTES);
@@ -82,151 +124,156 @@ class Splitter {
   private closed = true;
 
   constructor(text: string, file: string) {
-    this.text = text;
+    // Line ends of Windows, and the one that a cut left at the end.
+    this.text = text.includes("\r") ? text.replace(/\r(?=\n|$)/g, "") : text;
     this.file = file;
+    this.lines = new LineCounter(this.text);
   }
 
   run(): LspciRecords {
     const text = this.text;
     let start = text.charCodeAt(0) === 0xfeff ? 1 : 0;
-    let line = 0;
     while (start < text.length) {
-      line++;
       let end = text.indexOf("\n", start);
       if (end < 0) end = text.length;
-      const next = end + 1;
-      if (end > start && text.charCodeAt(end - 1) === 13) end--;
-      this.take(start, end, line);
-      start = next;
+      start = this.take(start, end);
     }
-    this.finish(line);
+    this.finish(Math.max(text.length - 1, 0));
     return { records: this.records, noise: this.noise };
   }
 
-  private take(start: number, end: number, line: number): void {
+  /** Takes the line at `start`, and the details under it; returns where the next one starts. */
+  private take(start: number, end: number): number {
+    const next = end + 1;
     if (start === end) {
       this.closed = true;
-      return;
+      return next;
     }
     const first = this.text.charCodeAt(start);
     if (first === TAB || first === SPACE) {
-      this.takeDetail(start, end, line);
-      return;
+      this.takeDetail(start, end);
+      return next;
     }
     const digits = rowDigits(this.text, start, end);
     if (digits > 0) {
-      this.takeRow(start, end, digits, line);
-      return;
+      this.takeRow(start, end, digits);
+      return next;
     }
     const content = this.text.slice(start, end);
     const match = hexDigit(first) < 0 ? null : HEADER.exec(content);
-    if (match !== null) {
-      this.finish(line);
-      this.begin(match, content, line);
-      return;
+    if (match === null) {
+      this.takeNoise(content, start);
+      return next;
     }
-    this.takeNoise(content, line);
+    this.finish(start);
+    return this.begin(match, content, start, end);
   }
 
-  private begin(match: RegExpExecArray, content: string, line: number): void {
+  /** Begins a record and takes what stands under its header at once, as far as tabs go. */
+  private begin(match: RegExpExecArray, content: string, start: number, end: number): number {
     const domain = match[1] === undefined ? 0 : Number.parseInt(match[1], 16);
     const device = Number.parseInt(match[3] as string, 16);
-    if (device > 31)
-      this.refuse(line, "dump-malformed", `no PCI device has the number ${match[3]}`);
+    if (device > 31) {
+      this.refuse(start, "dump-malformed", `no PCI device has the number ${match[3]}`);
+    }
     if (this.records.length >= MACHINE_FUNCTIONS_MAX) {
-      this.refuse(line, "too-large", `more than ${MACHINE_FUNCTIONS_MAX} functions`);
+      this.refuse(start, "too-large", `more than ${MACHINE_FUNCTIONS_MAX} functions`);
     }
     const bus = Number.parseInt(match[2] as string, 16);
-    this.draft = {
-      bdf: makeBdf(domain, bus, device, Number(match[4])),
-      line,
-      header: content.slice(match[0].length).trim(),
-      details: [],
-      length: 0,
-    };
+    const bdf = makeBdf(domain, bus, device, Number(match[4]));
+    const draft = new Draft(bdf, content.slice(match[0].length).trim(), this.lines, start);
+    this.draft = draft;
     this.closed = false;
+    this.detailsEnd.lastIndex = end;
+    const last = this.detailsEnd.exec(this.text);
+    const next = last === null ? this.text.length : last.index + 1;
+    if (next > end + 1) draft.body = this.text.slice(end + 1, next) + (last === null ? "\n" : "");
+    return next;
   }
 
-  private takeDetail(start: number, end: number, line: number): void {
+  private takeDetail(start: number, end: number): void {
     const draft = this.draft;
     if (draft === null || this.closed) {
-      this.takeNoise(this.text.slice(start, end), line);
+      this.takeNoise(this.text.slice(start, end), start);
       return;
     }
     if (draft.length > 0) {
-      this.refuse(line, "dump-malformed", "text stands between rows of configuration space");
+      this.refuse(start, "dump-malformed", "text stands between rows of configuration space");
     }
     let text = this.text.slice(start, end);
     // Pasted dumps have each tab as eight spaces.
     if (text.charCodeAt(0) === SPACE) {
       text = text.replace(/^(?: {8})+/, (spaces) => "\t".repeat(spaces.length / 8));
     }
-    if (text.charCodeAt(0) === TAB) draft.details.push(text);
+    if (text.charCodeAt(0) === TAB) draft.body += `${text}\n`;
   }
 
-  private takeRow(start: number, end: number, digits: number, line: number): void {
+  private takeRow(start: number, end: number, digits: number): void {
     const draft = this.draft;
     if (draft === null || this.closed) {
-      this.refuse(line, "dump-malformed", "a row of configuration space belongs to no function");
+      this.refuse(start, "dump-malformed", "a row of configuration space belongs to no function");
     }
     const offset = Number.parseInt(this.text.slice(start, start + digits), 16);
     if (offset !== draft.length || offset % ROW_BYTES !== 0 || offset >= CONFIG_PCIE_BYTES) {
       const expected = draft.length.toString(16).padStart(2, "0");
       const what = `row ${this.text.slice(start, start + digits)} where row ${expected} must be`;
-      this.refuse(line, "dump-malformed", what);
+      this.refuse(start, "dump-malformed", what);
     }
     let at = start + digits + 1;
     for (let i = 0; i < ROW_BYTES; i++, at += 3) {
       const high = at + 2 < end ? hexDigit(this.text.charCodeAt(at + 1)) : -1;
       const low = at + 2 < end ? hexDigit(this.text.charCodeAt(at + 2)) : -1;
       if (this.text.charCodeAt(at) !== SPACE || high < 0 || low < 0) {
-        this.refuseRow(at, end, i, line);
+        this.refuseRow(at, end, i);
       }
       this.scratch[offset + i] = high * 16 + low;
     }
-    if (this.text.slice(at, end).trim() !== "") this.refuseRow(at, end, ROW_BYTES, line);
+    if (this.text.slice(at, end).trim() !== "") this.refuseRow(at, end, ROW_BYTES);
     draft.length += ROW_BYTES;
   }
 
-  private refuseRow(at: number, end: number, bytes: number, line: number): never {
+  private refuseRow(at: number, end: number, bytes: number): never {
     const rest = this.text.slice(at, Math.min(end, at + 40)).trim();
     const code = rest === "" ? "dump-truncated" : "dump-malformed";
     const found = rest === "" ? "the line ends" : `there is "${rest}"`;
-    this.refuse(line, code, `a row holds ${ROW_BYTES} bytes, but after ${bytes} of them ${found}`);
+    this.refuse(end, code, `a row holds ${ROW_BYTES} bytes, but after ${bytes} of them ${found}`);
   }
 
-  private takeNoise(text: string, line: number): void {
+  private takeNoise(text: string, start: number): void {
     const isMidRecord = this.draft !== null && this.draft.length > 0 && !this.closed;
     if (isMidRecord && !MESSAGE.test(text)) {
       const seen = text.slice(0, 40);
-      this.refuse(line, "dump-malformed", `"${seen}" stands between rows of configuration space`);
+      this.refuse(start, "dump-malformed", `"${seen}" stands between rows of configuration space`);
     }
     // Lines after something unknown must not be taken for the function before it.
     if (!MESSAGE.test(text)) this.closed = true;
-    if (this.noise.count === 0)
+    if (this.noise.count === 0) {
+      const line = this.lines.at(start);
       this.noise = { count: 0, line, text: text.slice(0, NOISE_CHARS_MAX) };
+    }
     this.noise.count++;
   }
 
-  private finish(line: number): void {
+  /** Ends the record before `offset`. */
+  private finish(offset: number): void {
     const draft = this.draft;
     if (draft === null) return;
-    const length = draft.length;
+    const { length } = draft;
     // 128 bytes are what lspci -xx prints of a CardBus bridge.
     const isWhole = [0, CONFIG_HEADER_BYTES, 128, CONFIG_PCI_BYTES, CONFIG_PCIE_BYTES].includes(
       length,
     );
     if (!isWhole) {
       const what = `configuration space of ${draft.header.slice(0, 40)} ends after ${length} bytes`;
-      this.refuse(line, "dump-truncated", what);
+      this.refuse(offset, "dump-truncated", what);
     }
-    const { bdf, header, details } = draft;
-    const config = length === 0 ? null : this.scratch.slice(0, length);
-    this.records.push({ bdf, line: draft.line, header, details, config });
+    if (length > 0) draft.config = this.scratch.slice(0, length);
+    this.records.push(draft);
     this.draft = null;
   }
 
-  private refuse(line: number, code: string, reason: string): never {
+  private refuse(offset: number, code: string, reason: string): never {
+    const line = this.lines.at(offset);
     const place = `${this.file}:${line}`;
     throw new PeerlaneError(code, reason, { place, remedy: REMEDY, details: { line } });
   }

@@ -11,7 +11,7 @@ import { BridgeControl, barCount, Command, ROM_BAR } from "../../spec/pcie/index
 import { blankFunction, type FunctionDraft, UNKNOWN_ID, unknownField } from "../blank.ts";
 import { classCodeOf, classNameOf } from "../classes.ts";
 import type { Bar, BridgeFacts, PciFunction, Unknown } from "../snapshot.ts";
-import { parseCapabilities } from "./lspci-capabilities.ts";
+import { type CapabilityFacts, parseCapabilities } from "./lspci-capabilities.ts";
 import type { LspciRecord } from "./lspci-records.ts";
 import { parseAddress, parseBarLine, parseSizeText, parseWindow } from "./lspci-values.ts";
 import { splitName } from "./names.ts";
@@ -24,27 +24,69 @@ const SUBCLASS_SEMI_TRANSPARENT = 0x0609;
 const SUBCLASS_CARDBUS = 0x0607;
 const SUBCLASS_NVM = 0x0108;
 const NVME_INTERFACE = 0x02;
+const TAB = 9;
+const TAIL_START = "\tCapabilities:";
+
 /** The lines of a record that belong to no capability. */
 interface TopLines {
-  /** Without their tab. */
-  readonly lines: readonly string[];
+  /** Without their tab; those that name a capability are left out. */
+  readonly lines: string[];
   /** What follows the first colon, by what is before it; the first line of a name counts. */
-  readonly values: ReadonlyMap<string, string>;
+  readonly values: Map<string, string>;
 }
 
-function topLinesOf(details: readonly string[]): TopLines {
+function topLinesOf(body: string): TopLines {
   const lines: string[] = [];
   const values = new Map<string, string>();
-  for (const detail of details) {
-    if (detail.charCodeAt(1) === 9) continue;
-    const line = detail.slice(1);
-    lines.push(line);
-    const colon = line.indexOf(":");
-    if (colon <= 0) continue;
-    const name = line.slice(0, colon);
-    if (!values.has(name)) values.set(name, line.slice(colon + 1).trim());
+  for (let start = 0; start < body.length; ) {
+    const end = body.indexOf("\n", start);
+    if (body.charCodeAt(start + 1) !== TAB) {
+      const line = body.slice(start + 1, end);
+      const colon = line.indexOf(":");
+      const name = line.slice(0, Math.max(colon, 0));
+      if (name !== "Capabilities") lines.push(line);
+      if (colon > 0 && !values.has(name)) values.set(name, line.slice(colon + 1).trim());
+    }
+    start = end + 1;
   }
   return { lines, values };
+}
+
+/** From the first capability to the record's end. */
+interface Tail {
+  readonly top: TopLines;
+  readonly facts: CapabilityFacts;
+}
+
+/**
+ * What texts meant that came before in this dump. Functions of one kind print the same header and
+ * the same capabilities: of the 517 of an HGX H100, 95 tails differ.
+ */
+export class TextMemo {
+  readonly headers = new Map<string, HeaderFacts>();
+  readonly plainHeaders = new Map<string, HeaderFacts>();
+  readonly tails = new Map<string, Tail>();
+  readonly commands = new Map<string, number>();
+}
+
+function remembered<T>(known: Map<string, T>, text: string, read: (text: string) => T): T {
+  let meaning = known.get(text);
+  if (meaning === undefined) {
+    meaning = read(text);
+    known.set(text, meaning);
+  }
+  return meaning;
+}
+
+const readTail = (text: string): Tail => ({
+  top: topLinesOf(text),
+  facts: parseCapabilities(text),
+});
+
+/** Adds the tail's lines; the first line of a name counts. */
+function withTail(top: TopLines, tail: TopLines): void {
+  top.lines.push(...tail.lines);
+  for (const [name, value] of tail.values) if (!top.values.has(name)) top.values.set(name, value);
 }
 
 /** `I/O+ Mem- BusMaster+` into bits. */
@@ -81,38 +123,42 @@ const BRIDGE_CONTROL_BITS: Readonly<Record<string, number>> = {
   FastB2B: BridgeControl.fastBackToBack.bits,
 };
 
+/** What a header line tells. */
+type HeaderFacts = Pick<
+  FunctionDraft,
+  "revision" | "classCode" | "className" | "vendorId" | "deviceId" | "vendorName" | "deviceName"
+> & { readonly unknown: Unknown[] };
+
 /** Header line: class, names or ids, revision, programming interface. */
-function parseHeader(
-  fn: FunctionDraft,
-  header: string,
-  unknown: Unknown[],
-  isPlain: boolean,
-): void {
+function parseHeader(header: string, isPlain: boolean): HeaderFacts {
   // Suffixes in any order: (rev 01), (prog-if 02 [NVM Express]).
   const revision = / \(rev ([0-9a-f]{2})\)/.exec(header);
   const interfaceMatch = / \(prog-if ([0-9a-f]{2})/.exec(header);
   const suffix = / \((?:rev|prog-if) [0-9a-f]{2}/.exec(header);
   const body = suffix === null ? header : header.slice(0, suffix.index);
-  fn.revision = revision === null ? 0 : Number.parseInt(revision[1] as string, 16);
-
+  const facts: HeaderFacts = {
+    revision: revision === null ? 0 : Number.parseInt(revision[1] as string, 16),
+    classCode: 0,
+    className: null,
+    vendorId: UNKNOWN_ID,
+    deviceId: UNKNOWN_ID,
+    vendorName: null,
+    deviceName: null,
+    unknown: [],
+  };
   const colon = body.indexOf(": ");
   const classText = colon < 0 ? body.replace(/:$/, "") : body.slice(0, colon);
   const nameText = colon < 0 ? "" : body.slice(colon + 2).trim();
-  parseClass(fn, classText, interfaceMatch?.[1] ?? null, unknown, isPlain);
-  parseName(fn, nameText, unknown);
+  parseClass(facts, classText, interfaceMatch?.[1] ?? null, isPlain);
+  parseName(facts, nameText);
+  return facts;
 }
 
-function parseClass(
-  fn: FunctionDraft,
-  text: string,
-  progIf: string | null,
-  unknown: Unknown[],
-  isPlain: boolean,
-): void {
+function parseClass(fn: HeaderFacts, text: string, progIf: string | null, isPlain: boolean): void {
   const numeric = /(?:^| \[|^Class )\[?([0-9a-f]{4})\]?$/i.exec(text);
   const named = numeric === null ? classCodeOf(text) : null;
   if (numeric === null && named === null) {
-    unknown.push(unknownField("classCode", `class "${text.slice(0, 60)}" is in no table`));
+    fn.unknown.push(unknownField("classCode", `class "${text.slice(0, 60)}" is in no table`));
     fn.className = text;
     return;
   }
@@ -129,7 +175,7 @@ function parseClass(
     : plainName;
 }
 
-function parseName(fn: FunctionDraft, text: string, unknown: Unknown[]): void {
+function parseName(fn: HeaderFacts, text: string): void {
   const ids = /(?:^|\[)([0-9a-f]{4}):([0-9a-f]{4})\]?$/i.exec(text);
   const name = splitName(ids === null ? text : text.slice(0, ids.index).trim());
   fn.vendorName = name.vendorName;
@@ -146,8 +192,8 @@ function parseName(fn: FunctionDraft, text: string, unknown: Unknown[]): void {
   fn.vendorId = name.vendorId ?? UNKNOWN_ID;
   fn.deviceId = name.deviceId ?? UNKNOWN_ID;
   const reason = "printed without -nn";
-  if (name.vendorId === null) unknown.push(unknownField("vendorId", reason));
-  if (name.deviceId === null) unknown.push(unknownField("deviceId", reason));
+  if (name.vendorId === null) fn.unknown.push(unknownField("vendorId", reason));
+  if (name.deviceId === null) fn.unknown.push(unknownField("deviceId", reason));
 }
 
 function parseRom(text: string): Bar | null {
@@ -173,6 +219,8 @@ function parseBars(fn: FunctionDraft, top: TopLines, unknown: Unknown[]): void {
   const count = fn.bridge === null && fn.headerType === 0 ? barCount(0) : barCount(fn.headerType);
   let next = 0;
   for (const body of top.lines) {
+    // All of them name an address.
+    if (!body.includes(" at ")) continue;
     const numbered = /^(?:\[virtual\] )?Region (\d): (.*)$/.exec(body);
     const isBare = /^(?:\[virtual\] )?(?:Memory|I\/O ports) at /.test(body);
     if (numbered !== null || isBare) {
@@ -220,14 +268,17 @@ function parseBridge(top: TopLines): BridgeFacts | null {
   };
 }
 
+const commandOf = (text: string): number => flagsToBits(text, COMMAND_BITS);
+
 function parseCommand(
   fn: FunctionDraft,
   top: TopLines,
   verbosity: Verbosity,
   unknown: Unknown[],
+  memo: TextMemo,
 ): void {
   if (verbosity === "vv") {
-    fn.command = flagsToBits(top.values.get("Control") ?? "", COMMAND_BITS);
+    fn.command = remembered(memo.commands, top.values.get("Control") ?? "", commandOf);
     return;
   }
   if (verbosity === "plain") {
@@ -287,25 +338,53 @@ const ALL_CAPABILITIES = [
   "resizableBars",
 ];
 
+function putHeader(fn: FunctionDraft, header: HeaderFacts, unknown: Unknown[]): void {
+  fn.revision = header.revision;
+  fn.classCode = header.classCode;
+  fn.className = header.className;
+  fn.vendorId = header.vendorId;
+  fn.deviceId = header.deviceId;
+  fn.vendorName = header.vendorName;
+  fn.deviceName = header.deviceName;
+  unknown.push(...header.unknown);
+}
+
+function putCapabilities(fn: FunctionDraft, facts: CapabilityFacts, unknown: Unknown[]): void {
+  fn.pcie = facts.pcie;
+  fn.msix = facts.msix;
+  fn.acs = facts.acs;
+  fn.aerOffset = facts.aerOffset;
+  fn.sriov = facts.sriov;
+  fn.ats = facts.ats;
+  fn.resizableBars = facts.resizableBars;
+  fn.capabilities = facts.capabilities;
+  unknown.push(...facts.unknown);
+}
+
 /** A function from its record's text alone; `config` stays null. */
-export function functionFromText(record: LspciRecord): PciFunction {
-  const { details } = record;
-  const top = topLinesOf(details);
+export function functionFromText({ bdf, header, body }: LspciRecord, memo: TextMemo): PciFunction {
+  const tailAt = body.startsWith(TAIL_START) ? 0 : body.indexOf(`\n${TAIL_START}`) + 1;
+  const hasTail = tailAt > 0 || body.startsWith(TAIL_START);
+  const top = topLinesOf(hasTail ? body.slice(0, tailAt) : body);
+  const tail = remembered(memo.tails, hasTail ? body.slice(tailAt) : "", readTail);
+  withTail(top, tail.top);
   const verbosity = verbosityOf(top);
-  const fn = blankFunction(record.bdf);
+  const isPlain = verbosity === "plain";
+  const fn = blankFunction(bdf);
   const unknown: Unknown[] = [];
-  parseHeader(fn, record.header, unknown, verbosity === "plain");
+  const read = (text: string): HeaderFacts => parseHeader(text, isPlain);
+  putHeader(fn, remembered(isPlain ? memo.plainHeaders : memo.headers, header, read), unknown);
   fn.bridge = parseBridge(top);
   fn.headerType = headerTypeOf(fn, fn.bridge !== null);
   if (fn.headerType !== 0 && fn.bridge === null) {
     unknown.push(unknownField("bridge", "printed without -v"));
   }
-  if (verbosity === "plain") unknown.push(unknownField("bars", "printed without -v"));
+  if (isPlain) unknown.push(unknownField("bars", "printed without -v"));
   else parseBars(fn, top, unknown);
-  parseCommand(fn, top, verbosity, unknown);
+  parseCommand(fn, top, verbosity, unknown, memo);
   parsePlacement(fn, top, unknown);
-  if (verbosity === "plain") fn.driver = null;
-  if (verbosity === "plain" && details.length === 0) unknown.push(unknownField("driver"));
+  if (isPlain) fn.driver = null;
+  if (isPlain && body === "") unknown.push(unknownField("driver"));
   if (verbosity !== "vv") {
     // At -v capabilities are named without their registers; what has registers is unknown.
     const reason = "printed without -vv";
@@ -314,7 +393,7 @@ export function functionFromText(record: LspciRecord): PciFunction {
     const reason = "printed without root";
     for (const field of ALL_CAPABILITIES) unknown.push(unknownField(field, reason));
   } else {
-    parseCapabilities(fn, details, unknown);
+    putCapabilities(fn, tail.facts, unknown);
   }
   fn.unknown = unknown;
   return fn;

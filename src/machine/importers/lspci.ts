@@ -11,7 +11,7 @@ import { completeFunction } from "../complete.ts";
 import { factsFromConfig } from "../config-facts.ts";
 import type { PciFunction } from "../snapshot.ts";
 import { type LspciRecord, splitLspci } from "./lspci-records.ts";
-import { functionFromText } from "./lspci-text.ts";
+import { functionFromText, TextMemo } from "./lspci-text.ts";
 
 /** A header line of lspci, in the first part of a file. */
 const HEADER_LINE =
@@ -21,8 +21,8 @@ export function isLspci(head: string): boolean {
   return HEADER_LINE.test(head);
 }
 
-function functionFromRecord(record: LspciRecord, file: string): PciFunction {
-  const text = functionFromText(record);
+function functionFromRecord(record: LspciRecord, memo: TextMemo, file: string): PciFunction {
+  const text = functionFromText(record, memo);
   if (record.config === null) return text;
   const place = `${file}:${record.line}`;
   const hex = factsFromConfig(record.bdf, record.config);
@@ -46,29 +46,32 @@ function settlePrinted(functions: PciFunction[]): PciFunction[] {
 
 function formatOf(records: readonly LspciRecord[]): string {
   const hasHex = records.some(({ config }) => config !== null);
-  const hasText = records.some(({ details }) => details.length > 0);
+  const hasText = records.some(({ body }) => body !== "");
   if (!hasHex) return "lspci-text";
   return hasText ? "lspci-hex+text" : "lspci-hex";
 }
 
 /** A function may come twice in a file when several lspci outputs were put one after another. */
 function joinRepeated(records: readonly LspciRecord[], file: string): PciFunction[] {
-  const joined = new Map<Bdf, { fn: PciFunction; line: number }>();
+  const memo = new TextMemo();
+  const joined = new Map<Bdf, { fn: PciFunction; record: LspciRecord }>();
   for (const record of records) {
-    const fn = functionFromRecord(record, file);
+    const fn = functionFromRecord(record, memo, file);
     const before = joined.get(record.bdf);
     if (before === undefined) {
-      joined.set(record.bdf, { fn, line: record.line });
+      joined.set(record.bdf, { fn, record });
       continue;
     }
-    if (before.fn.config !== null && fn.config !== null) refuseTwice(record, before.line, file);
+    const { line } = before.record;
+    if (before.fn.config !== null && fn.config !== null) refuseTwice(record, line, file);
     const hasMore = isFuller(fn, before.fn);
     const places = {
-      base: `${file}:${hasMore ? record.line : before.line}`,
-      other: `${file}:${hasMore ? before.line : record.line}`,
+      base: `${file}:${hasMore ? record.line : line}`,
+      other: `${file}:${hasMore ? line : record.line}`,
     };
     const [base, other] = hasMore ? [fn, before.fn] : [before.fn, fn];
-    joined.set(record.bdf, { fn: completeFunction(base, other, places), line: before.line });
+    const whole = completeFunction(base, other, places);
+    joined.set(record.bdf, { fn: whole, record: before.record });
   }
   return [...joined.values()].map(({ fn }) => fn);
 }
