@@ -107,24 +107,24 @@ async function writeWhole(path: string, data: string | Uint8Array): Promise<void
 async function replaceDurably(path: string, data: string | Uint8Array): Promise<void> {
   const partial = `${path}.partial`;
   try {
-    await mkdir(dirname(path), { recursive: true });
+    await promises.mkdir(dirname(path), { recursive: true });
     // The contents first: a rename may reach the medium before what it names.
-    const handle = await open(partial, "w");
+    const handle = await promises.open(partial, "w");
     try {
       await handle.writeFile(data);
       await handle.sync();
     } finally {
       await handle.close();
     }
-    await rename(partial, path);
-    const folder = await open(dirname(path), "r");
+    await promises.rename(partial, path);
+    const folder = await promises.open(dirname(path), "r");
     try {
       await folder.sync();
     } finally {
       await folder.close();
     }
   } catch (cause) {
-    await rm(partial, { force: true }).catch(() => undefined);
+    await promises.rm(partial, { force: true }).catch(() => undefined);
     throw explain("replace", path, cause);
   }
 }
