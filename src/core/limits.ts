@@ -83,6 +83,8 @@ export const TCP_SEND_BUFFERS_MAX = 4;
 export const TCP_SEND_BUFFER_BYTES = 128 * 1024;
 /** Data bytes of one H2CData that the target takes (MAXH2CDATA). */
 export const TCP_H2C_DATA_BYTES_MAX = 128 * 1024;
+/** Bytes of one message of in-band authentication: the largest group and hash need 1168. */
+export const NVMET_AUTH_BYTES_MAX = 4096;
 /** Namespaces of one subsystem. */
 export const NVMET_NAMESPACES_MAX = 1024;
 /** ANA groups of one subsystem; the largest identifier as well. As many as Linux' nvmet has. */

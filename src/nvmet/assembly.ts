@@ -22,7 +22,7 @@ import { Orchestrator, type OrchestratorOptions, type PeerDescription } from "./
 import type { P2pSetting } from "./p2p-config.ts";
 import type { Port } from "./port.ts";
 import type { Subsystem, SubsystemOptions } from "./subsystem.ts";
-import { Target } from "./target.ts";
+import { Target, type TargetOptions } from "./target.ts";
 import { RdmaTargetTransport } from "./transports/rdma/target-transport.ts";
 import { type TcpTargetOptions, TcpTargetTransport } from "./transports/tcp/target-transport.ts";
 
@@ -35,6 +35,9 @@ export interface AssemblyOptions {
   readonly description?: PeerDescription;
   readonly policy?: NonNullable<OrchestratorOptions["policy"]>;
   readonly hostPoolBytes?: number;
+  /** For challenges and DH keys. Default: the host's. */
+  readonly random?: TargetOptions["random"];
+  readonly onAuthentication?: NonNullable<TargetOptions["onAuthentication"]>;
   /** Time for keep-alive timers, monotonic nanoseconds. Default: the machine's own. */
   readonly nowNs?: () => number;
 }
@@ -91,7 +94,14 @@ export class TargetAssembly implements Poller, Inspectable {
       policy,
       ...(hostPoolBytes === undefined ? {} : { hostPoolBytes }),
     });
-    this.target = new Target({ orchestrator: this.orchestrator, trace, nowNs });
+    const { random, onAuthentication } = options;
+    this.target = new Target({
+      orchestrator: this.orchestrator,
+      trace,
+      nowNs,
+      ...(random === undefined ? {} : { random }),
+      ...(onAuthentication === undefined ? {} : { onAuthentication }),
+    });
   }
 
   /**

@@ -9,6 +9,7 @@
 import { NVMET_QUEUE_DEPTH_MAX } from "../core/index.ts";
 import { NvmeStatus, STATUS_DNR } from "../spec/nvme/index.ts";
 import {
+  AUTHREQ_ATR,
   CNTLID_DYNAMIC,
   CONNECT_DATA_BYTES,
   ConnectAttribute,
@@ -212,7 +213,7 @@ export class ConnectHandler implements CommandHandler {
     queue.sqHead = 0;
     queue.hasFlowControl = ConnectAttribute.disableSqFlowControl.get(cattr) === 0;
     if (!queue.hasFlowControl) queue.sqHead = SQHD_NONE;
-    request.result0 = controller.cntlid;
+    request.result0 = controller.cntlid | (queue.needsAuth ? AUTHREQ_ATR : 0);
     const { trace } = this.services;
     if (trace.on) trace.emit(Event.nvmetConnect, controller.cntlid, queue.qid, depth);
     queue.complete(request, NvmeStatus.success);

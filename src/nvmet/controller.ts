@@ -25,13 +25,15 @@ import {
   OAES_NAMESPACE_ATTRIBUTE,
   STATUS_DNR,
 } from "../spec/nvme/index.ts";
-import { FABRICS_OPCODE, KEEP_ALIVE_UNIT_MS } from "../spec/nvmf/index.ts";
+import { FABRICS_OPCODE, FabricsSc, KEEP_ALIVE_UNIT_MS } from "../spec/nvmf/index.ts";
 import { Event, type Tracer } from "../trace/index.ts";
 import { adminCommand } from "./admin/commands.ts";
 import { ErrorInformation } from "./admin/error-log.ts";
 import { AsyncEvents } from "./admin/events.ts";
 import { Attachments } from "./attachments.ts";
-import { fabricsCommand } from "./fabrics.ts";
+import type { HostSecurity } from "./auth/host-security.ts";
+import { QueueAuthentication } from "./auth/queue-auth.ts";
+import { fabricsCommand, fabricsStatus, isAuthentication } from "./fabrics.ts";
 import type { Namespace } from "./namespace.ts";
 import type { DataMover, Orchestrator } from "./orchestrator.ts";
 import type { Port } from "./port.ts";
@@ -44,6 +46,8 @@ import type { Subsystem, SubsystemMember } from "./subsystem.ts";
 export interface ControllerServices {
   readonly orchestrator: Orchestrator;
   readonly trace: Tracer;
+  readonly security: HostSecurity;
+  readonly onAuthentication: ((event: AuthEvent) => void) | null;
   nowNs(): number;
   /** The discovery log as a host on `port` sees it. */
   discoveryLog(port: Port, hostNqn: string): Uint8Array;
@@ -53,6 +57,17 @@ export interface ControllerServices {
   queueGone(queue: TargetQueue): void;
   /** All its queues are gone. */
   controllerGone(controller: Controller): void;
+}
+
+/** How an authentication ended. */
+export interface AuthEvent {
+  readonly what: "authenticated" | "authentication-failed";
+  readonly hostNqn: string;
+  readonly subsystemNqn: string;
+  readonly qid: number;
+  readonly peer: string;
+  /** Empty when it went well. */
+  readonly reason: string;
 }
 
 export interface ControllerOptions {
@@ -70,6 +85,8 @@ const NS_PER_MS = 1e6;
 /** What a controller knows of one queue besides the queue itself. */
 interface QueueResources {
   readonly capsules: Map<string, HostMemory>;
+  /** Made when the queue must authenticate, or by the first command that does. */
+  authentication: QueueAuthentication | null;
 }
 
 export class Controller implements CommandHandler, SubsystemMember, Inspectable {
@@ -139,7 +156,8 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     queue.transferMax = this.subsystem.transferMax;
     const { mover } = this;
     queue.controlPool = mover === null ? null : this.services.orchestrator.controlPool(mover);
-    this.resources.set(queue, { capsules: new Map() });
+    this.resources.set(queue, { capsules: new Map(), authentication: null });
+    this.demandAuthentication(queue);
     if (queue.qid === 0) return;
     this.ioQueues.set(queue.qid, queue);
     const vecs = queue.direct === null ? 1 : NVMET_SGL_DESCRIPTORS_MAX;
@@ -147,7 +165,74 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     for (const request of queue.requests) request.bio = bios.acquire();
     queue.capsuleMemories = this.attached.namespaces.map(() => null);
     for (const namespace of this.attached.active()) this.mapCapsules(queue, namespace);
-    queue.takesIo = this.properties.isReady;
+    queue.takesIo = this.properties.isReady && !queue.needsAuth;
+  }
+
+  /** Makes the queue authenticate before anything else, when its host has a key. */
+  private demandAuthentication(queue: TargetQueue): void {
+    if (this.subsystem.isDiscovery) return;
+    if (!this.services.security.mustAuthenticate(this.hostNqn)) return;
+    queue.needsAuth = true;
+    // The time it may take runs from now.
+    this.authenticationOf(queue);
+  }
+
+  private authenticationOf(queue: TargetQueue): QueueAuthentication | null {
+    const resources = this.resources.get(queue);
+    if (resources === undefined) return null;
+    const parties = { hostNqn: this.hostNqn, subsystemNqn: this.subsystem.nqn };
+    const { security } = this.services;
+    resources.authentication ??= new QueueAuthentication(this, queue, parties, security);
+    return resources.authentication;
+  }
+
+  nowNs(): number {
+    return this.services.nowNs();
+  }
+
+  queueAuthenticated(queue: TargetQueue): void {
+    queue.needsAuth = false;
+    queue.takesIo = queue.qid !== 0 && this.properties.isReady;
+    this.tellAuthentication(queue, "authenticated", "");
+  }
+
+  /** Its host failed to authenticate: the queue goes when the answer is out. */
+  queueRefused(queue: TargetQueue, reason: string): void {
+    queue.needsAuth = true;
+    queue.takesIo = false;
+    queue.leavesBecause = `authentication: ${reason}`;
+    queue.isLeaving = true;
+    if (queue.qid === 0) this.answerParked();
+    this.tellAuthentication(queue, "authentication-failed", reason);
+  }
+
+  private tellAuthentication(queue: TargetQueue, what: AuthEvent["what"], reason: string): void {
+    const { trace, onAuthentication } = this.services;
+    const isGood = what === "authenticated" ? 1 : 0;
+    if (trace.on) trace.emit(Event.nvmetAuthentication, this.cntlid, queue.qid, isGood);
+    onAuthentication?.({
+      what,
+      hostNqn: this.hostNqn,
+      subsystemNqn: this.subsystem.nqn,
+      qid: queue.qid,
+      peer: queue.origin.peer,
+      reason,
+    });
+  }
+
+  /** Drops queues whose host is late to authenticate. */
+  checkAuthentication(nowNs: number): void {
+    for (const [queue, { authentication }] of [...this.resources]) {
+      if (queue.isClosed || authentication?.isLate(nowNs) !== true) continue;
+      this.tellAuthentication(queue, "authentication-failed", "timed out");
+      this.services.dropQueue(queue, "authentication timed out");
+    }
+  }
+
+  private answerParked(): void {
+    for (const request of this.events.clear()) {
+      this.adminQueue.complete(request, NvmeStatus.abortRequested);
+    }
   }
 
   /** Lets the namespace's disks take data from the queue's receive ring. */
@@ -207,13 +292,21 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
   }
 
   command(queue: TargetQueue, request: TargetRequest): void {
-    if (request.opcode === FABRICS_OPCODE) fabricsCommand(this, queue, request);
+    const isFabrics = request.opcode === FABRICS_OPCODE;
+    if (isFabrics && isAuthentication(request)) this.authenticationOf(queue)?.command(request);
+    else if (queue.needsAuth) {
+      queue.complete(request, fabricsStatus(FabricsSc.AUTHENTICATION_REQUIRED));
+    } else if (isFabrics) fabricsCommand(this, queue, request);
     else if (queue.qid !== 0 || !this.properties.isReady) {
       queue.complete(request, NvmeStatus.commandSequenceError | STATUS_DNR);
     } else adminCommand(this, queue, request);
   }
 
   commandData(queue: TargetQueue, request: TargetRequest): void {
+    if (request.opcode === FABRICS_OPCODE) {
+      this.authenticationOf(queue)?.commandData(request);
+      return;
+    }
     // No admin command of this target takes data from the host.
     queue.complete(request, NvmeStatus.invalidOpcode | STATUS_DNR);
   }
@@ -226,12 +319,10 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
   propertyEffect(effect: PropertyEffect): void {
     if (effect === "none") return;
     const isReady = effect === "enabled";
-    for (const queue of this.ioQueues.values()) queue.takesIo = isReady;
+    for (const queue of this.ioQueues.values()) queue.takesIo = isReady && !queue.needsAuth;
     if (isReady) return;
     // Disabled or shut down: the host connects its I/O queues again after the next enable.
-    for (const request of this.events.clear()) {
-      this.adminQueue.complete(request, NvmeStatus.abortRequested);
-    }
+    this.answerParked();
     for (const queue of [...this.ioQueues.values()]) {
       this.services.dropQueue(queue, `controller ${effect}`);
     }
@@ -276,7 +367,7 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
   }
 
   idle(queue: TargetQueue): void {
-    this.services.dropQueue(queue, "Disconnect command");
+    this.services.dropQueue(queue, queue.leavesBecause);
   }
 
   drained(queue: TargetQueue): void {
@@ -314,6 +405,7 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
         errors: queue.errors,
         takesIo: queue.takesIo,
         closed: queue.isClosed,
+        authentication: this.resources.get(queue)?.authentication?.responder.state ?? null,
         peer: queue.origin.peer,
       })),
     };

@@ -1,8 +1,6 @@
 /**
  * Fabrics commands on a queue that is connected: Property Get and Set, Disconnect. Connect itself
- * is in connect.ts. NVM Express Base Specification 2.0, section 6.
- *
- * Leaves out: in-band authentication (refused; no host is asked for it).
+ * is in connect.ts, authentication in auth/. NVM Express Base Specification 2.0, section 6.
  */
 
 import { NvmeStatus, STATUS_DNR } from "../spec/nvme/index.ts";
@@ -25,6 +23,12 @@ export interface PropertyOwner {
 
 /** A Fabrics status code as the status of a completion. */
 export const fabricsStatus = (code: FabricsSc): number => (FABRICS_SCT << 8) | code | STATUS_DNR;
+
+/** Authentication Send or Receive. Of a Fabrics command. */
+export function isAuthentication(request: TargetRequest): boolean {
+  const type = request.view.getUint8(request.capsuleBase + FabricsSqe.FCTYPE);
+  return type === FabricsType.AUTHENTICATION_SEND || type === FabricsType.AUTHENTICATION_RECEIVE;
+}
 
 export function fabricsCommand(
   controller: PropertyOwner,

@@ -2,10 +2,17 @@
 
 export * from "./admin/identify.ts";
 export * from "./assembly.ts";
+export * from "./auth/dhchap.ts";
+export * from "./auth/host-security.ts";
+export * from "./auth/initiator.ts";
+export * from "./auth/keys.ts";
+export * from "./auth/responder.ts";
+export * from "./auth/tls-psk.ts";
 export * from "./binding.hot.ts";
 export * from "./channel.ts";
 export * from "./controller.ts";
 export * from "./counters.ts";
+export { fabricsStatus } from "./fabrics.ts";
 export * from "./host/admin.ts";
 export * from "./host/host.ts";
 export * from "./host/queue.hot.ts";

@@ -66,9 +66,12 @@ export class TargetQueue implements IoQueue {
   hasFlowControl = true;
   /** An I/O queue whose controller is ready: I/O commands are taken. */
   takesIo = false;
+  /** The host has to authenticate first; until then no other command is taken. */
+  needsAuth = false;
   isClosed = false;
   /** Closes once it is idle, so that the last answers go out (Disconnect). */
   isLeaving = false;
+  leavesBecause = "Disconnect command";
   /** Largest transfer in bytes. */
   transferMax = 0;
   /** By NSID; what the controller's subsystem has. */

@@ -9,11 +9,13 @@
 
 import type { BlockQueue } from "../block/index.ts";
 import { type Inspectable, PeerlaneError, type Poller, type Tree } from "../core/index.ts";
+import { type Random, realRandom } from "../platform/index.ts";
 import { DISCOVERY_NQN, encodeDiscoveryLog } from "../spec/nvmf/index.ts";
 import type { Tracer } from "../trace/index.ts";
+import { HostSecurity } from "./auth/host-security.ts";
 import type { Channel, DirectMemory, QueueOrigin } from "./channel.ts";
 import { ConnectHandler, type ConnectServices } from "./connect.ts";
-import type { Controller } from "./controller.ts";
+import type { AuthEvent, Controller } from "./controller.ts";
 import type { Namespace } from "./namespace.ts";
 import type { Orchestrator } from "./orchestrator.ts";
 import { Port, type PortOptions, type Referral, referralEntry } from "./port.ts";
@@ -31,6 +33,10 @@ export interface TargetOptions {
    * works beside it.
    */
   readonly discoveryNqn?: string;
+  /** For challenges and DH keys. Default: the host's. */
+  readonly random?: Random;
+  /** Told how each authentication ends. */
+  readonly onAuthentication?: (event: AuthEvent) => void;
 }
 
 /** A connection that sends no Connect command for this long is closed: it holds a receive ring. */
@@ -42,6 +48,9 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
   readonly orchestrator: Orchestrator;
   readonly trace: Tracer;
   readonly nowNs: () => number;
+  /** Keys of hosts. */
+  readonly security: HostSecurity;
+  readonly onAuthentication: ((event: AuthEvent) => void) | null;
   /** Every port offers it. */
   readonly discovery: Subsystem;
   private readonly subsystems = new Map<string, Subsystem>();
@@ -59,6 +68,8 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
     this.orchestrator = options.orchestrator;
     this.trace = options.trace;
     this.nowNs = options.nowNs;
+    this.security = new HostSecurity(options.random ?? realRandom);
+    this.onAuthentication = options.onAuthentication ?? null;
     this.connect = new ConnectHandler(this);
     this.discovery = new Subsystem(
       {
@@ -314,7 +325,10 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
     if (this.leaving.size > 0) this.forgetDrained();
     if (this.queues.length === 0) return;
     const now = this.nowNs();
-    for (const controller of this.controllers) controller.checkKeepAlive(now);
+    for (const controller of this.controllers) {
+      controller.checkKeepAlive(now);
+      controller.checkAuthentication(now);
+    }
     for (const queue of this.queues) {
       const isStranger = queue.handler === this.connect && !queue.isClosed;
       if (isStranger && now - queue.openedNs > CONNECT_TIMEOUT_NS) {
@@ -350,6 +364,7 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
       discoveryNqn: this.discovery.nqn,
       discoveryGeneration: this.discoveryGeneration,
       namespacesLeaving: this.leaving.size,
+      security: this.security.inspect(),
       orchestrator: this.orchestrator.inspect(),
     };
   }

@@ -13,6 +13,22 @@ export {
 } from "./archive.ts";
 export { BlockFile, type BlockFileOptions, openBlockFile } from "./block-file.ts";
 export { type CancelTimer, type Clock, ManualClock, realClock } from "./clock.ts";
+export {
+  crc32,
+  DhExchange,
+  type DhGroupName,
+  dhBytes,
+  fromBase64,
+  HASH_BYTES,
+  type HashName,
+  hash,
+  hkdf,
+  hmac,
+  type Random,
+  realRandom,
+  sameSecret,
+  toBase64,
+} from "./crypto.ts";
 export { type Digest, sha256 } from "./digest.ts";
 export { type DirectoryEntry, type EntryKind, type Files, realFiles } from "./files.ts";
 export { MemoryFiles } from "./memory-files.ts";

@@ -35,6 +35,7 @@ export const Event = {
   rdmaRun: 20,
   rdmaRetry: 21,
   rdmaQpError: 22,
+  nvmetAuthentication: 23,
 } as const;
 export type Event = (typeof Event)[keyof typeof Event];
 
@@ -77,4 +78,5 @@ export const EVENTS: readonly EventDef[] = [
   def("rdma.run", ["nicBdf", "kind", "psn", "bytes"], "packets of one message arrived at an RNIC"),
   def("rdma.retry", ["nicBdf", "qpn", "psn"], "an RNIC sends again from this PSN on"),
   def("rdma.qp_error", ["nicBdf", "qpn"], "a queue pair went to the error state"),
+  def("nvmet.authentication", ["cntlid", "qid", "isGood"], "DH-HMAC-CHAP of a queue ended"),
 ];

@@ -6,6 +6,8 @@
 import { encodeLayout, PeerlaneError, setU64LE, viewOf } from "../../core/index.ts";
 import { AdminOpcode, formatStatus, NvmeStatus } from "../../spec/nvme/index.ts";
 import {
+  AUTHREQ_ASCR,
+  AUTHREQ_ATR,
   CONNECT_DATA_BYTES,
   CONNECT_SQE,
   ConnectAttribute,
@@ -92,12 +94,19 @@ export interface ConnectRequest {
   readonly data: ConnectData;
 }
 
-/** The Connect command. Returns the controller identifier. */
+/** What Connect granted. */
+export interface Connected {
+  readonly cntlid: number;
+  /** The controller takes nothing else before the queue is authenticated (ATR, ASCR). */
+  readonly mustAuthenticate: boolean;
+}
+
+/** The Connect command. */
 export async function connectCommand(
   queue: HostQueue,
   buffer: AdminBuffer,
   request: ConnectRequest,
-): Promise<number> {
+): Promise<Connected> {
   encodeConnectData(request.data, buffer.bytes);
   const raw = new Uint8Array(64);
   const values = {
@@ -118,7 +127,8 @@ export async function connectCommand(
     `Connect to ${request.data.subsystemNqn}`,
     true,
   );
-  return result0 & 0xffff;
+  const mustAuthenticate = (result0 & (AUTHREQ_ATR | AUTHREQ_ASCR)) !== 0;
+  return { cntlid: result0 & 0xffff, mustAuthenticate };
 }
 
 /** Property Get; the halves of the value. */

@@ -6,7 +6,7 @@
  * so run it in a reactor while waiting. I/O goes through {@link HostQueue} with preallocated
  * commands.
  *
- * Leaves out: reconnecting, multipath, authentication.
+ * Leaves out: reconnecting and multipath, which are layers above (path.ts, multipath.ts).
  */
 
 import {
@@ -54,6 +54,7 @@ import {
   decodeDiscoveryEntry,
   decodeDiscoveryHeader,
 } from "../../spec/nvmf/index.ts";
+import { authenticateQueue, type HostCredentials } from "../auth/initiator.ts";
 import {
   type AdminRequest,
   adminCommand,
@@ -80,6 +81,8 @@ export interface HostOptions {
   /** Data bytes to send in capsules, at most what the controller takes. Default 0. */
   readonly inCapsuleBytes?: number;
   readonly disableSqFlowControl?: boolean;
+  /** Authenticates every queue when the controller asks, or there is a key of the controller. */
+  readonly credentials?: HostCredentials;
   /** Monotonic nanoseconds. */
   readonly nowNs: () => number;
 }
@@ -191,10 +194,10 @@ export class NvmfHost implements Poller, Inspectable, CommandOwner {
     return new HostQueue(qid, depth, channel);
   }
 
-  private connectQueue(queue: HostQueue, cntlid: number): Promise<number> {
+  private async connectQueue(queue: HostQueue, cntlid: number): Promise<number> {
     const { hostNqn, subsystemNqn, keepAliveMs = 0, disableSqFlowControl = false } = this.options;
     const hostId = this.options.hostId ?? defaultHostId();
-    return this.inTurn((buffer) =>
+    const connected = await this.inTurn((buffer) =>
       connectCommand(queue, buffer, {
         qid: queue.qid,
         depth: queue.depth,
@@ -203,6 +206,26 @@ export class NvmfHost implements Poller, Inspectable, CommandOwner {
         data: { hostId, cntlid, subsystemNqn, hostNqn },
       }),
     );
+    const { credentials } = this.options;
+    // With a key of the controller this host asks, too: a false target would not.
+    const asks = credentials?.ctrlKey !== undefined && !isDiscoveryNqn(subsystemNqn);
+    if (connected.mustAuthenticate || asks) await this.authenticate(queue);
+    return connected.cntlid;
+  }
+
+  /** Authenticates a queue, the first time or again. Throws `authentication-failed`. */
+  async authenticate(queue = this.adminQueue): Promise<void> {
+    const { credentials, hostNqn, subsystemNqn } = this.options;
+    if (queue === null) throw this.notConnected();
+    if (credentials === undefined) {
+      throw new PeerlaneError(
+        "authentication-required",
+        "the target wants this host to authenticate, and there is no key to do it with",
+        { place: this.options.transport.name, remedy: "give the host's DH-HMAC-CHAP key" },
+      );
+    }
+    const parties = { hostNqn, subsystemNqn };
+    await this.inTurn((buffer) => authenticateQueue(queue, buffer, credentials, parties));
   }
 
   private async connectIoQueues(depthMax: number): Promise<void> {

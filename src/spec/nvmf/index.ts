@@ -1,5 +1,6 @@
 /** NVMe over Fabrics on the wire: commands, capsules, discovery, names, RDMA private data. */
 
+export * from "./auth.ts";
 export * from "./commands.ts";
 export * from "./connect-data.ts";
 export * from "./discovery.ts";
