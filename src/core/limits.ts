@@ -76,6 +76,8 @@ export const NVMET_SGL_DESCRIPTORS_MAX = 16;
 export const TCP_CONNECTIONS_MAX = 128;
 /** Bytes that arrived on one connection and wait: above, reading pauses and the peer must wait. */
 export const TCP_INBOX_BYTES_MAX = 256 * 1024;
+/** Connections of one port that have not finished their TLS handshake. */
+export const TLS_HANDSHAKES_MAX = 64;
 /** PDUs that one connection handles before the next has its turn. */
 export const TCP_PDUS_PER_POLL = 64;
 /** Buffers of one connection for what it sends, and the bytes of each. */

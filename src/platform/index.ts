@@ -53,3 +53,4 @@ export {
   type StreamEvents,
   type StreamListener,
 } from "./sockets.ts";
+export type { TlsClient, TlsServer } from "./tls.ts";

@@ -3,9 +3,12 @@
  * its seed. Streams have the back-pressure of real ones: a bound on what is under way, reading that
  * pauses. Pieces may be cut anywhere, as TCP does.
  *
+ * TLS is played: who listens must have the same key for the identity; nothing is encrypted.
+ *
  * Leaves out: loss (TCP has none), latency.
  */
 import { PeerlaneError, type Poller } from "../core/index.ts";
+import { sameSecret } from "./crypto.ts";
 import {
   type ByteStream,
   formatAddress,
@@ -14,6 +17,7 @@ import {
   type StreamEvents,
   type StreamListener,
 } from "./sockets.ts";
+import type { TlsClient, TlsServer } from "./tls.ts";
 
 export interface MemoryNetworkOptions {
   /** Bytes of the next piece that arrives, given how many there are. Default: all of them. */
@@ -32,6 +36,7 @@ interface Piece {
 
 class MemoryStream implements ByteStream {
   readonly peer: string;
+  tlsIdentity: string | null = null;
   readonly #options: MemoryNetworkOptions;
   #other: MemoryStream | null = null;
   #events: StreamEvents | null = null;
@@ -139,9 +144,22 @@ class MemoryStream implements ByteStream {
   }
 }
 
+interface Listener {
+  readonly onStream: (stream: ByteStream) => void;
+  readonly tls: TlsServer | null;
+}
+
+/** Why a handshake fails; null: it does not. */
+function handshakeProblem(server: TlsServer | null, client: TlsClient | null): string | null {
+  if (client === null) return server?.required === true ? "no TLS, which is required" : null;
+  const key = server?.keyFor(client.identity) ?? null;
+  if (key === null) return "no key for this identity";
+  return sameSecret(key, client.key) ? null : "the keys differ";
+}
+
 export class MemoryNetwork implements Network, Poller {
   readonly #options: MemoryNetworkOptions;
-  readonly #listeners = new Map<string, (stream: ByteStream) => void>();
+  readonly #listeners = new Map<string, Listener>();
   #streams: MemoryStream[] = [];
   #nextPort = 49_152;
 
@@ -149,7 +167,11 @@ export class MemoryNetwork implements Network, Poller {
     this.#options = options;
   }
 
-  listen(at: StreamAddress, onStream: (stream: ByteStream) => void): Promise<StreamListener> {
+  listen(
+    at: StreamAddress,
+    onStream: (stream: ByteStream) => void,
+    tls?: TlsServer,
+  ): Promise<StreamListener> {
     const port = at.port === 0 ? this.#nextPort++ : at.port;
     const name = formatAddress(at.address, port);
     if (this.#listeners.has(name)) {
@@ -158,17 +180,17 @@ export class MemoryNetwork implements Network, Poller {
       });
       return Promise.reject(error);
     }
-    this.#listeners.set(name, onStream);
+    this.#listeners.set(name, { onStream, tls: tls ?? null });
     const close = async (): Promise<void> => {
       this.#listeners.delete(name);
     };
     return Promise.resolve({ at: { address: at.address, port }, close });
   }
 
-  connect(to: StreamAddress): Promise<ByteStream> {
+  connect(to: StreamAddress, tls?: TlsClient): Promise<ByteStream> {
     const name = formatAddress(to.address, to.port);
-    const accept = this.#listeners.get(name);
-    if (accept === undefined) {
+    const listener = this.#listeners.get(name);
+    if (listener === undefined) {
       const error = new PeerlaneError("connect-failed", `cannot reach ${name}: nothing listens`, {
         remedy: "start the target",
       });
@@ -179,9 +201,24 @@ export class MemoryNetwork implements Network, Poller {
       MemoryStream,
       MemoryStream,
     ];
+    const problem = handshakeProblem(listener.tls, tls ?? null);
+    if (problem !== null) {
+      listener.tls?.refused(own, problem);
+      const error = new PeerlaneError("tls-failed", `no TLS with ${name}: ${problem}`, {
+        remedy: "compare the keys",
+      });
+      return Promise.reject(error);
+    }
+    near.tlsIdentity = tls?.identity ?? null;
+    far.tlsIdentity = near.tlsIdentity;
     this.#streams.push(near, far);
-    accept(far);
+    listener.onStream(far);
     return Promise.resolve(near);
+  }
+
+  /** Cuts all connections, as a pulled cable and a killed process do: both ends hear of it. */
+  cutAll(): void {
+    for (const stream of this.#streams) stream.destroy();
   }
 
   poll(): number {

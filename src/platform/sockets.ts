@@ -7,10 +7,12 @@
  * fills the kernel's buffers and stops.
  *
  * Errors of a stream that is up (reset, timeout) end it: `onEnd` is told why, once.
- * Leaves out: TLS, UDP, Unix sockets.
+ * With TLS (tls.ts) a stream is the same, and knows the identity of the key that opened it.
+ * Leaves out: UDP, Unix sockets.
  */
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { PeerlaneError } from "../core/index.ts";
+import { secureClient, type TlsClient, TlsGate, type TlsServer } from "./tls.ts";
 
 /** Told what happens on a stream. Called from the event loop, or from inside `poll` in tests. */
 export interface StreamEvents {
@@ -25,6 +27,8 @@ export interface StreamEvents {
 export interface ByteStream {
   /** The other end, for people: `10.0.0.2:51324`. */
   readonly peer: string;
+  /** TLS: the PSK identity that the client opened it with; null: no TLS. */
+  readonly tlsIdentity: string | null;
   /** Bytes that were written and are not in the kernel yet. */
   readonly pendingBytes: number;
   /** Says who is told; once, before anything else. */
@@ -58,9 +62,13 @@ export interface StreamListener {
 
 export interface Network {
   /** Throws `listen-failed` (port taken, no such address, no permission). */
-  listen(at: StreamAddress, onStream: (stream: ByteStream) => void): Promise<StreamListener>;
-  /** Throws `connect-failed`. */
-  connect(to: StreamAddress): Promise<ByteStream>;
+  listen(
+    at: StreamAddress,
+    onStream: (stream: ByteStream) => void,
+    tls?: TlsServer,
+  ): Promise<StreamListener>;
+  /** Throws `connect-failed`, `tls-failed`. */
+  connect(to: StreamAddress, tls?: TlsClient): Promise<ByteStream>;
 }
 
 /** How long a peer may take to close its side after ours, in milliseconds. */
@@ -70,11 +78,13 @@ const BACKLOG = 128;
 
 class RealStream implements ByteStream {
   readonly peer: string;
+  readonly tlsIdentity: string | null;
   readonly #socket: Socket;
   #reason: string | null = null;
 
-  constructor(socket: Socket) {
+  constructor(socket: Socket, tlsIdentity: string | null) {
     this.#socket = socket;
+    this.tlsIdentity = tlsIdentity;
     this.peer = formatAddress(socket.remoteAddress ?? "?", socket.remotePort ?? 0);
     // Requests are whole when they are written: waiting for more to send only costs time.
     socket.setNoDelay(true);
@@ -165,9 +175,16 @@ const REMEDIES: Readonly<Record<string, string>> = {
 };
 
 export const realNetwork: Network = {
-  listen({ address, port }, onStream) {
+  listen({ address, port }, onStream, tls) {
     return new Promise((resolve, reject) => {
-      const server = createServer((socket) => onStream(new RealStream(socket)));
+      const accept = (socket: Socket, identity: string | null): void => {
+        onStream(new RealStream(socket, identity));
+      };
+      const gate = tls === undefined ? null : new TlsGate(tls, accept);
+      const server = createServer((socket) => {
+        if (gate === null) accept(socket, null);
+        else gate.take(socket);
+      });
       // Stays: later it hears of connections that could not be accepted (no descriptors left). The
       // peer sees those closed; the listener goes on.
       server.on("error", (error) => {
@@ -181,16 +198,24 @@ export const realNetwork: Network = {
     });
   },
 
-  connect({ address, port }) {
+  connect({ address, port }, tls) {
     return new Promise((resolve, reject) => {
       const socket = connect({ host: address, port });
+      const name = formatAddress(address, port);
       const onError = (error: Error): void => {
-        reject(failure("connect-failed", `cannot reach ${formatAddress(address, port)}`, error));
+        reject(failure("connect-failed", `cannot reach ${name}`, error));
       };
       socket.once("error", onError);
       socket.once("connect", () => {
         socket.off("error", onError);
-        resolve(new RealStream(socket));
+        if (tls === undefined) resolve(new RealStream(socket, null));
+        else {
+          socket.setNoDelay(true);
+          secureClient(socket, tls, name).then(
+            (secured) => resolve(new RealStream(secured, tls.identity)),
+            reject,
+          );
+        }
       });
     });
   },
