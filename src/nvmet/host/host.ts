@@ -50,6 +50,7 @@ import {
   DISCOVERY_ENTRY_BYTES,
   DISCOVERY_HEADER_BYTES,
   DISCOVERY_LOG_ID,
+  DISCOVERY_NQN,
   type DiscoveryEntry,
   decodeDiscoveryEntry,
   decodeDiscoveryHeader,
@@ -208,7 +209,7 @@ export class NvmfHost implements Poller, Inspectable, CommandOwner {
     );
     const { credentials } = this.options;
     // With a key of the controller this host asks, too: a false target would not.
-    const asks = credentials?.ctrlKey !== undefined && !isDiscoveryNqn(subsystemNqn);
+    const asks = credentials?.ctrlKey !== undefined && subsystemNqn !== DISCOVERY_NQN;
     if (connected.mustAuthenticate || asks) await this.authenticate(queue);
     return connected.cntlid;
   }
