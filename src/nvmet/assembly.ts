@@ -203,7 +203,7 @@ export class TargetAssembly implements Poller, Inspectable {
     this.target.shutdown();
     const all = [...this.transports, ...this.tcpTransports];
     await Promise.all(all.map((transport) => transport.close()));
-    while (!this.target.isIdle) await Promise.resolve();
+    await this.target.whenIdle();
     this.orchestrator.close();
   }
 

@@ -63,6 +63,7 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
   private readonly leaving = new Set<Namespace>();
   private discoveryGeneration = 1;
   private rounds = 0;
+  private readonly idleWaiters: (() => void)[] = [];
 
   constructor(options: TargetOptions) {
     this.orchestrator = options.orchestrator;
@@ -248,6 +249,7 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
   /** A queue drained that no controller had, or its controller is done with it. */
   queueGone(queue: TargetQueue): void {
     this.queues = this.queues.filter((other) => other !== queue);
+    this.tellIdle();
   }
 
   port(id: number): Port | null {
@@ -272,6 +274,7 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
     this.controllers.delete(controller);
     controller.subsystem.controllers.delete(controller.cntlid);
     this.collectBlockQueues();
+    this.tellIdle();
   }
 
   /** The block queues to drive: those of all subsystems, each once. */
@@ -353,6 +356,17 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
   /** No connection is left. */
   get isIdle(): boolean {
     return this.queues.length === 0 && this.controllers.size === 0 && this.leaving.size === 0;
+  }
+
+  /** Resolves when no connection is left. */
+  whenIdle(): Promise<void> {
+    if (this.isIdle) return Promise.resolve();
+    return new Promise((resolve) => this.idleWaiters.push(resolve));
+  }
+
+  private tellIdle(): void {
+    if (!this.isIdle) return;
+    for (const resolve of this.idleWaiters.splice(0)) resolve();
   }
 
   inspect(): Tree {

@@ -11,7 +11,7 @@ export {
   type TarEntry,
   untar,
 } from "./archive.ts";
-export { BlockFile, type BlockFileOptions, openBlockFile } from "./block-file.ts";
+export { BlockFile, type BlockFileOptions, FileStatus, openBlockFile } from "./block-file.ts";
 export { type CancelTimer, type Clock, ManualClock, realClock } from "./clock.ts";
 export {
   crc32,

@@ -60,6 +60,11 @@ export class PollLoop {
     this.wake();
   }
 
+  /** By {@link stop}, or by an error. */
+  get isStopped(): boolean {
+    return this.#isStopped;
+  }
+
   stop(): void {
     this.#isStopped = true;
     if (this.#tick !== null) clearInterval(this.#tick);

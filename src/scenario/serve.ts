@@ -18,6 +18,7 @@ import { TargetAssembly, type TcpEvent } from "../nvmet/index.ts";
 import {
   type BlockFile,
   type Clock,
+  FileStatus,
   type Network,
   openBlockFile,
   PollLoop,
@@ -110,7 +111,6 @@ export class TargetServer {
   readonly port: number;
   readonly ssd: PciFunction;
   private readonly assembly: TargetAssembly;
-  private readonly reactor: Reactor;
   private readonly loop: PollLoop;
   private readonly files: readonly BlockFile[];
 
@@ -118,7 +118,6 @@ export class TargetServer {
     readonly at: { readonly address: string; readonly port: number };
     readonly ssd: PciFunction;
     readonly assembly: TargetAssembly;
-    readonly reactor: Reactor;
     readonly loop: PollLoop;
     readonly files: readonly BlockFile[];
   }) {
@@ -126,7 +125,6 @@ export class TargetServer {
     this.port = parts.at.port;
     this.ssd = parts.ssd;
     this.assembly = parts.assembly;
-    this.reactor = parts.reactor;
     this.loop = parts.loop;
     this.files = parts.files;
   }
@@ -134,14 +132,18 @@ export class TargetServer {
   static async open(options: ServeOptions): Promise<TargetServer> {
     const ssd = chooseSsd(options.machine, options.ssd);
     const files: BlockFile[] = [];
+    let server: TargetServer | null = null;
+    // A file's answer may be what the loop waits for.
+    const wake = (): void => server?.loop.wake();
     try {
       const namespaces = options.namespaces.map(({ sizeBytes, file }) => {
         if (file === null) return { sizeBytes };
-        const opened = openBlockFile(file, { sizeBytes });
+        const opened = openBlockFile(file, { sizeBytes, lock: true, wake });
         files.push(opened);
         return { store: new FileStore(opened, sizeBytes) };
       });
-      return await TargetServer.start(options, ssd, namespaces, files);
+      server = await TargetServer.start(options, ssd, namespaces, files);
+      return server;
     } catch (error) {
       for (const file of files) file.close();
       throw error;
@@ -185,7 +187,6 @@ export class TargetServer {
       at: transport.at ?? { address, port },
       ssd,
       assembly,
-      reactor,
       loop,
       files,
     });
@@ -193,12 +194,25 @@ export class TargetServer {
 
   /** Ends all connections, writes what is to be written, closes the files. */
   async close(): Promise<void> {
-    this.loop.stop();
-    await this.reactor.settle(this.assembly.close(), "the target to drain");
+    // After an error of its own nothing drains any more; what reached the files is kept.
+    if (!this.loop.isStopped) {
+      const drained = this.assembly.close();
+      this.loop.wake();
+      await drained;
+      this.loop.stop();
+    }
+    const failed: BlockFile[] = [];
     for (const file of this.files) {
-      file.sync();
+      await file.idle();
+      if (!file.readOnly && file.syncNow() !== FileStatus.ok) failed.push(file);
       file.close();
     }
+    const lost = failed[0];
+    if (lost === undefined) return;
+    throw new PeerlaneError("block-file", `${lost.path} was not written out: ${lost.lastError}`, {
+      place: lost.path,
+      remedy: "look at the system's log for errors of the disk; the last writes may be lost",
+    });
   }
 
   inspect(): Tree {

@@ -55,10 +55,10 @@ import {
   SQE_SHIFT,
 } from "../../../spec/nvme/index.ts";
 import type { AsyncEvents } from "./async-events.ts";
-import { type Command, CommandState } from "./command.hot.ts";
+import { type Command, CommandState, PENDING } from "./command.hot.ts";
 import { type ControllerMemory, MemoryKind } from "./controller-memory.hot.ts";
 import type { DataPointer } from "./data-pointer.hot.ts";
-import { type Engine, PENDING } from "./engine.hot.ts";
+import type { Engine } from "./engine.hot.ts";
 import type { FeatureTable } from "./feature-table.ts";
 import * as pages from "./identify-pages.ts";
 import type { IoCommands } from "./io-commands.hot.ts";
@@ -394,7 +394,7 @@ export class AdminCommands {
 
   /** Everything, in the old format: its metadata may lie where the new one's does not. */
   private erase(ns: Namespace): number {
-    return this.device.io.deallocate(ns, 0, ns.blocks);
+    return this.device.io.zero(ns, 0, ns.blocks);
   }
 
   /** Controller to host. */

@@ -14,13 +14,16 @@ export const CommandState = {
   executing: 1,
   /** Its transfers are landing. */
   settling: 2,
-  /** Held by a fault rule, for a time or until it is aborted. */
+  /** Held by a fault rule, for a time or until it is aborted, or by the medium. */
   held: 3,
   /** An Asynchronous Event Request. */
   event: 4,
   /** Its completion queue is full. */
   waiting: 5,
 } as const;
+
+/** An executor keeps the command; it is completed later. */
+export const PENDING = -1;
 
 const TWO_32 = 2 ** 32;
 /** Tokens are generation * 65536 + index. */
@@ -37,6 +40,8 @@ export class Command {
   status = 0;
   /** Dword 0 of the completion. */
   result = 0;
+  /** Parts of it that stores have not answered yet. */
+  pendingParts = 0;
   /** Index of the next one in a completion queue's waiting list, or -1. */
   next = -1;
   /** Identifies this use of the context. */
@@ -53,6 +58,7 @@ export class Command {
     for (let i = 0; i < SQE_DWORDS; i++) words[i] = view.getUint32(offset + 4 * i, true);
     this.status = 0;
     this.result = 0;
+    this.pendingParts = 0;
   }
 
   /** Makes all tokens given so far stale. */

@@ -14,15 +14,14 @@
 import { assert, NVME_STEP_COMMANDS_MAX, Span } from "../../../core/index.ts";
 import { NvmeStatus, SQE_BYTES } from "../../../spec/nvme/index.ts";
 import type { DevicePort, SettleClient, TimerClient } from "../../device.ts";
-import { Command, CommandState, commandIndexOf } from "./command.hot.ts";
+import { Command, CommandState, commandIndexOf, PENDING } from "./command.hot.ts";
 import type { ControllerMemory } from "./controller-memory.hot.ts";
 import type { FaultInjector } from "./faults.ts";
 import type { IoCommands } from "./io-commands.hot.ts";
 import type { CompletionQueue, SubmissionQueue } from "./queues.hot.ts";
+import type { StoreClient } from "./store.hot.ts";
 import { ViewCache } from "./view-cache.hot.ts";
 
-/** An executor keeps the command and completes it later by `finish`. */
-export const PENDING = -1;
 /** Commands fetched by one read. */
 const FETCH_MAX = 32;
 
@@ -38,7 +37,7 @@ export interface EngineClient {
   fatal(): void;
 }
 
-export class Engine implements SettleClient, TimerClient {
+export class Engine implements SettleClient, TimerClient, StoreClient {
   /** By queue id; index 0 is the admin pair. */
   readonly sqs: (SubmissionQueue | null)[];
   readonly cqs: (CompletionQueue | null)[];
@@ -85,6 +84,7 @@ export class Engine implements SettleClient, TimerClient {
     this.memory = memory;
     this.io = io;
     this.client = client;
+    io.setClient(this);
     this.doorbellShift = 2 + options.dstrd;
     this.commands = Array.from({ length: options.commandsMax }, (_, i) => new Command(i));
     this.free = Array.from(this.commands).reverse();
@@ -164,6 +164,16 @@ export class Engine implements SettleClient, TimerClient {
     const command = this.commands[commandIndexOf(token)];
     if (command === undefined || command.token !== token) return;
     if (command.state !== CommandState.held) return;
+    this.finish(command, command.status);
+  }
+
+  /** A store is done with a part of a command. */
+  storeDone(token: number, status: number): void {
+    const command = this.commands[commandIndexOf(token)];
+    if (command === undefined || command.token !== token || command.pendingParts === 0) return;
+    command.pendingParts--;
+    if (command.status === NvmeStatus.success) command.status = status;
+    if (command.pendingParts > 0 || command.state !== CommandState.held) return;
     this.finish(command, command.status);
   }
 
@@ -283,7 +293,8 @@ export class Engine implements SettleClient, TimerClient {
     const admin = sq.qid === 0;
     if (this.faults !== null && this.injectFault(command, admin)) return;
     const status = admin ? this.client.executeAdmin(command) : this.io.execute(command);
-    if (status !== PENDING && !this.isGone(command)) this.finish(command, status);
+    if (status === PENDING) hold(command);
+    else if (!this.isGone(command)) this.finish(command, status);
   }
 
   /** Its own transfers reached CC and reset the controller. */
@@ -302,6 +313,7 @@ export class Engine implements SettleClient, TimerClient {
     let status = fault.status;
     if (status === NvmeStatus.success) {
       status = admin ? this.client.executeAdmin(command) : this.io.execute(command);
+      if (status === PENDING) hold(command);
       if (status === PENDING || this.isGone(command)) return true;
     }
     if (fault.delayNs === 0) this.finish(command, status);
@@ -375,4 +387,9 @@ export class Engine implements SettleClient, TimerClient {
       if (sq !== null && sq.pending > 0) this.makeReady(sq);
     }
   }
+}
+
+/** Keeps a command that its executor answered with PENDING, and has not put away itself. */
+function hold(command: Command): void {
+  if (command.state === CommandState.executing) command.state = CommandState.held;
 }

@@ -56,7 +56,7 @@ import {
   VWC_FLUSH_ALL_YES,
   VWC_PRESENT,
 } from "../../../spec/nvme/index.ts";
-import { COPY_MCL, COPY_MSRC, COPY_MSSRL } from "./io-commands.hot.ts";
+import { COPY_MCL, COPY_MSRC, COPY_MSSRL, NO_DATA_SHIFT } from "./io-commands.hot.ts";
 import { LBA_FORMATS, type LbaFormat, type Namespace } from "./namespace.ts";
 import type { NvmeConfig } from "./options.ts";
 
@@ -126,7 +126,8 @@ export function identifyNamespace(ns: Namespace): Uint8Array {
   IdNs.DPC.set(view, DPC_TYPE_1 | DPC_TYPE_2 | DPC_TYPE_3 | DPC_FIRST | DPC_LAST);
   IdNs.DPS.set(view, DPS_FIRST.set(DPS_TYPE.set(0, ns.piType), ns.piFirst ? 1 : 0));
   IdNs.NMIC.set(view, ns.shared ? NMIC_SHARED : 0);
-  IdNs.DLFEAT.set(view, DLFEAT_READ_ZEROES | DLFEAT_WRITE_ZEROES_DEALLOCATE);
+  const { deallocates } = ns.store;
+  IdNs.DLFEAT.set(view, deallocates ? DLFEAT_READ_ZEROES | DLFEAT_WRITE_ZEROES_DEALLOCATE : 0);
   IdNs.NVMCAP.set(view, ns.store.capacityBytes);
   IdNs.MSSRL.set(view, COPY_MSSRL);
   IdNs.MCL.set(view, COPY_MCL);
@@ -150,10 +151,11 @@ export function identifyNamespaceIndependent(ns: Namespace): Uint8Array {
   return bytes;
 }
 
-/** CNS 06h for the NVM Command Set: no command is limited further than its own fields do. */
+/** CNS 06h for the NVM Command Set: commands without data are cut as those with data are. */
 export function identifyControllerNvm(): Uint8Array {
   const { bytes, view } = allocateStruct(IDENTIFY_BYTES);
-  IdCtrlNvm.DMRL.set(view, 0);
+  IdCtrlNvm.VSL.set(view, NO_DATA_SHIFT);
+  IdCtrlNvm.WZSL.set(view, NO_DATA_SHIFT);
   return bytes;
 }
 

@@ -1,6 +1,7 @@
 /** NVMe controller model: what the fabric and scenarios make one from. */
 
 export type { NvmeFaultRule } from "./faults.ts";
+export { FileStore, type StoreFile } from "./file-store.hot.ts";
 export { NvmeModel } from "./model.ts";
 export {
   LBA_FORMATS,
@@ -14,4 +15,4 @@ export type {
   NvmeNamespaceOptions,
   NvmePmrOptions,
 } from "./options.ts";
-export { FileStore, MemoryStore, type NamespaceStore, type StoreFile } from "./store.hot.ts";
+export { MemoryStore, type NamespaceStore, STORE_PENDING, type StoreClient } from "./store.hot.ts";

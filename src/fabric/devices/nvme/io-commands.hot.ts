@@ -1,7 +1,9 @@
 /**
- * The NVM Command Set (NVM Command Set 1.0, section 3.2), executed to completion in one call: Read,
- * Write, Flush, Write Zeroes, Compare, Dataset Management, Verify, Copy. Each returns an NVMe
- * status; timing is added by the engine, which reports it when the transfers have landed.
+ * The NVM Command Set (NVM Command Set 1.0, section 3.2): Read, Write, Flush, Write Zeroes,
+ * Compare, Dataset Management, Verify, Copy. Each is executed in one call and returns an NVMe
+ * status, except for what a medium takes its time for (flush, deallocate): then it is PENDING, and
+ * the engine is told when the last part is done. Timing is added by the engine, which reports a
+ * status when the transfers have landed.
  *
  * A command that fails half way leaves its range in an undefined state, block by block old or new,
  * as AWUPF of one block allows. Checks of addresses, sizes and protection settings come before the
@@ -33,11 +35,12 @@ import {
   PRACT,
 } from "../../../spec/nvme/index.ts";
 import { BlockRuns, RunBuffer, runBlocksMax } from "./block-runs.hot.ts";
-import type { Command } from "./command.hot.ts";
+import { type Command, PENDING } from "./command.hot.ts";
 import type { DataPointer } from "./data-pointer.hot.ts";
 import type { Namespace } from "./namespace.ts";
 import { checkPrinfo, ProtectionTags } from "./protection.hot.ts";
 import { Direction } from "./segment-list.hot.ts";
+import { STORE_PENDING, type StoreClient } from "./store.hot.ts";
 
 const PRCHK_MASK = 0x7;
 const TWO_32 = 2 ** 32;
@@ -46,6 +49,9 @@ export const COPY_MSSRL = 65_535;
 export const COPY_MCL = 1_048_576;
 export const COPY_MSRC = 127;
 const LIST_BYTES = 4096;
+/** Largest Write Zeroes and Verify (WZSL, VSL): 2^8 pages of 4 KiB, done in one go. */
+export const NO_DATA_SHIFT = 8;
+const NO_DATA_BYTES_MAX = 4096 * 2 ** NO_DATA_SHIFT;
 
 /** Indexes of the counters: what SMART reports, in bytes and commands. */
 export const Counter = {
@@ -73,6 +79,8 @@ export class IoCommands {
   private readonly sourceTags = new ProtectionTags();
   private readonly list = new Uint8Array(LIST_BYTES);
   private readonly listView = new DataView(this.list.buffer);
+  /** Told when a store is done with what was pending. */
+  private client: StoreClient | null = null;
 
   constructor(namespaces: readonly Namespace[], pointer: DataPointer, copier: Copier) {
     this.namespaces = namespaces;
@@ -80,7 +88,15 @@ export class IoCommands {
     this.runs = new BlockRuns(copier);
   }
 
-  /** Does the command. Returns an NVMe status; `command.result` is dword 0 of the completion. */
+  /** Who is told of what was pending; before the first command. */
+  setClient(client: StoreClient): void {
+    this.client = client;
+  }
+
+  /**
+   * Does the command. Returns an NVMe status, or PENDING while `command.pendingParts` are with
+   * stores; `command.result` is dword 0 of the completion.
+   */
   execute(command: Command): number {
     this.count(Counter.commands, 1);
     const opcode = command.opcode;
@@ -109,12 +125,38 @@ export class IoCommands {
     }
   }
 
-  /** Deallocates blocks: they read as zeros, their protection information as ones. */
-  deallocate(ns: Namespace, slba: number, blocks: number): number {
+  /** Makes blocks read as zeros, their protection information as ones. */
+  zero(ns: Namespace, slba: number, blocks: number): number {
     const status = ns.store.zero(slba * ns.lbaBytes, blocks * ns.lbaBytes);
     if (status !== NvmeStatus.success || ns.metadataBytes === 0) return status;
     const at = ns.metadataBase + slba * ns.metadataBytes;
     return ns.store.zero(at, blocks * ns.metadataBytes);
+  }
+
+  /** The same, with the space given back; nothing at all where the store cannot do that. */
+  private deallocate(command: Command, ns: Namespace, slba: number, blocks: number): number {
+    const status = this.deallocatePart(command, ns, slba * ns.lbaBytes, blocks * ns.lbaBytes);
+    if (status !== NvmeStatus.success || ns.metadataBytes === 0) return status;
+    const at = ns.metadataBase + slba * ns.metadataBytes;
+    return this.deallocatePart(command, ns, at, blocks * ns.metadataBytes);
+  }
+
+  private deallocatePart(command: Command, ns: Namespace, at: number, bytes: number): number {
+    const isDurable =
+      this.writeThrough || (hasFua(command) && command.opcode !== NvmOpcode.datasetManagement);
+    const client = this.client as StoreClient;
+    const status = ns.store.deallocate(at, bytes, isDurable, client, command.token);
+    if (status !== STORE_PENDING) return status;
+    command.pendingParts++;
+    return NvmeStatus.success;
+  }
+
+  /** The status of a command whose own part is done: PENDING while stores have parts of it. */
+  private outcome(command: Command, status: number): number {
+    if (command.pendingParts === 0) return status;
+    // The first failure counts.
+    if (command.status === NvmeStatus.success) command.status = status;
+    return PENDING;
   }
 
   private read(command: Command, ns: Namespace): number {
@@ -150,33 +192,42 @@ export class IoCommands {
   }
 
   private settleWrite(command: Command, ns: Namespace): number {
-    if (!this.writeThrough && IO_FUA.get(command.cdw12) === 0) return NvmeStatus.success;
-    return ns.store.flush();
+    if (!this.writeThrough && !hasFua(command)) return NvmeStatus.success;
+    return this.outcome(command, this.flushStore(command, ns));
+  }
+
+  private flushStore(command: Command, ns: Namespace): number {
+    const status = ns.store.flush(this.client as StoreClient, command.token);
+    if (status !== STORE_PENDING) return status;
+    command.pendingParts++;
+    return NvmeStatus.success;
   }
 
   private flush(command: Command): number {
     if (command.nsid === NSID_ALL) {
+      let status: number = NvmeStatus.success;
       for (let i = 0; i < this.namespaces.length; i++) {
-        const status = (this.namespaces[i] as Namespace).store.flush();
-        if (status !== NvmeStatus.success) return status;
+        const each = this.flushStore(command, this.namespaces[i] as Namespace);
+        if (status === NvmeStatus.success) status = each;
       }
-      return NvmeStatus.success;
+      return this.outcome(command, status);
     }
     const ns = this.namespaces[command.nsid - 1];
-    return ns === undefined ? NvmeStatus.invalidNamespaceOrFormat : ns.store.flush();
+    if (ns === undefined) return NvmeStatus.invalidNamespaceOrFormat;
+    return this.outcome(command, this.flushStore(command, ns));
   }
 
   private writeZeroes(command: Command, ns: Namespace): number {
     const { slba, blocks } = command;
     if (slba + blocks > ns.blocks) return NvmeStatus.lbaOutOfRange;
     if (ns.readOnly) return NvmeStatus.namespaceWriteProtected;
+    if (blocks * ns.lbaBytes > NO_DATA_BYTES_MAX) return NvmeStatus.invalidField;
     this.count(Counter.hostWrites, 1);
-    const deallocates = IO_DEAC.get(command.cdw12) === 1;
-    if (ns.piType !== 0 && !deallocates) {
-      const status = this.zeroProtected(command, ns);
-      return status === NvmeStatus.success ? this.settleWrite(command, ns) : status;
+    // Without DEAC the host wants the blocks to keep their space.
+    if (IO_DEAC.get(command.cdw12) === 1 && ns.store.deallocates) {
+      return this.outcome(command, this.deallocate(command, ns, slba, blocks));
     }
-    const status = this.deallocate(ns, slba, blocks);
+    const status = ns.piType === 0 ? this.zero(ns, slba, blocks) : this.zeroProtected(command, ns);
     return status === NvmeStatus.success ? this.settleWrite(command, ns) : status;
   }
 
@@ -202,6 +253,7 @@ export class IoCommands {
   private verify(command: Command, ns: Namespace): number {
     const { slba, blocks } = command;
     if (slba + blocks > ns.blocks) return NvmeStatus.lbaOutOfRange;
+    if (blocks * ns.lbaBytes > NO_DATA_BYTES_MAX) return NvmeStatus.invalidField;
     this.count(Counter.hostReads, 1);
     const prinfo = this.takeTags(command);
     if (ns.piType !== 0) {
@@ -290,10 +342,10 @@ export class IoCommands {
       const slba = view.getUint32(at + 12, true) * TWO_32 + view.getUint32(at + 8, true);
       const blocks = view.getUint32(at + 4, true);
       if (blocks === 0) continue;
-      status = this.deallocate(ns, slba, blocks);
-      if (status !== NvmeStatus.success) return status;
+      status = this.deallocate(command, ns, slba, blocks);
+      if (status !== NvmeStatus.success) return this.outcome(command, status);
     }
-    return NvmeStatus.success;
+    return this.outcome(command, NvmeStatus.success);
   }
 
   private copy(command: Command, ns: Namespace): number {
@@ -459,6 +511,8 @@ export class IoCommands {
     this.counters[counter] = (this.counters[counter] as number) + by;
   }
 }
+
+const hasFua = (command: Command): boolean => IO_FUA.get(command.cdw12) !== 0;
 
 function sameBytes(a: Uint8Array, b: Uint8Array, offset: number, length: number): boolean {
   const end = offset + length;

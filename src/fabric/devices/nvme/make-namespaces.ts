@@ -26,7 +26,7 @@ export function makeNamespaces(
     const format = formatOf(options, nsid);
     const store = options.store ?? new MemoryStore(options.sizeBytes ?? 0, config.copier);
     const identity = options.identity ?? deriveIdentity(config.serial, nsid);
-    const { readOnly = false, shared = false } = options;
+    const { readOnly = store.readOnly, shared = false } = options;
     return new Namespace(nsid, store, format, identity, { readOnly, shared });
   });
 }

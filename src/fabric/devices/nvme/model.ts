@@ -45,6 +45,7 @@ import type { Namespace } from "./namespace.ts";
 import { completeOptions, type NvmeConfig, type NvmeModelOptions } from "./options.ts";
 import type { SubmissionQueue as Sq } from "./queues.hot.ts";
 import { CompletionQueue, SubmissionQueue } from "./queues.hot.ts";
+import { STORE_PENDING, type StoreClient } from "./store.hot.ts";
 
 /** Composite temperature at first, in kelvins: 40 degrees Celsius. */
 const TEMPERATURE_INITIAL = 313;
@@ -67,7 +68,7 @@ const RETRYABLE = new Set<number>([
 ]);
 
 export class NvmeModel
-  implements DeviceModel, EngineClient, RegistersClient, TimerClient, AdminDevice
+  implements DeviceModel, EngineClient, RegistersClient, TimerClient, AdminDevice, StoreClient
 {
   readonly kind = "NVMe controller model";
   readonly config: NvmeConfig;
@@ -86,6 +87,9 @@ export class NvmeModel
   private port: DevicePort | null = null;
   /** Makes a ready timer of an earlier enable stale. */
   private enableCount = 0;
+  /** Of the last shutdown, and stores that it waits for; makes answers of earlier ones stale. */
+  private shutdownToken = 0;
+  private shutdownParts = 0;
 
   /** Throws `UsageError` for options that no controller could have. */
   constructor(options: NvmeModelOptions) {
@@ -237,18 +241,32 @@ export class NvmeModel
 
   disable(): void {
     this.enableCount++;
+    this.shutdownToken++;
     this.events.reset();
     this.engine.reset();
     this.features.reset();
     this.changedNamespaces.clear();
   }
 
+  /** Complete once every store is durable; fatal when one cannot be. */
   shutdown(): void {
     this.engine.running = false;
-    for (const ns of this.namespaces) {
-      if (ns.store.flush() !== NvmeStatus.success) this.fatal();
+    this.shutdownToken++;
+    this.shutdownParts = 1;
+    for (const { store } of this.namespaces) {
+      const status = store.flush(this, this.shutdownToken);
+      if (status === STORE_PENDING) this.shutdownParts++;
+      else if (status !== NvmeStatus.success) this.fatal();
     }
-    this.registers.setShutdownComplete();
+    this.storeDone(this.shutdownToken, NvmeStatus.success);
+  }
+
+  /** A store is flushed for a shutdown. */
+  storeDone(token: number, status: number): void {
+    if (token !== this.shutdownToken) return;
+    if (status !== NvmeStatus.success) this.fatal();
+    this.shutdownParts--;
+    if (this.shutdownParts === 0) this.registers.setShutdownComplete();
   }
 
   // AdminDevice

@@ -109,7 +109,7 @@ export class Namespace {
   inspect(): Tree {
     return {
       nsid: this.nsid,
-      store: this.store.kind,
+      store: this.store.inspect(),
       blocks: this.blocks,
       lbaBytes: this.lbaBytes,
       metadataBytes: this.metadataBytes,

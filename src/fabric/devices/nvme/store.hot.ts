@@ -1,20 +1,34 @@
 /**
- * Where a namespace's bytes are: memory, or a file. A store lends the place where bytes are to go
- * or come from, so that a transfer is one copy (memory), or one copy and one positioned read or
- * write (file). Statuses are NVMe statuses: a file that fails becomes a media error.
+ * Where a namespace's bytes are: memory, or a file (file-store.hot.ts). A store lends the place
+ * where bytes are to go or come from, so that a transfer is one copy (memory), or one copy and one
+ * positioned read or write (file). Statuses are NVMe statuses: a file that fails becomes a media
+ * error.
  *
  * A store holds data from 0 to `capacityBytes` and metadata after it; it knows no blocks. Bytes
- * never written, and bytes zeroed, read as zeros. A file keeps its data in the first
- * `capacityBytes`, so an image of a disk is a namespace.
+ * never written, and bytes zeroed, read as zeros.
+ *
+ * What a medium takes its time for (flush, deallocate) may be answered later, by `storeDone`.
  */
 
-import { assert, type Copier, type Span, SparseMemory } from "../../../core/index.ts";
+import { type Copier, type Span, SparseMemory, type Tree } from "../../../core/index.ts";
 import { NvmeStatus } from "../../../spec/nvme/index.ts";
+
+/** Answer of `flush` and `deallocate`: `storeDone` follows, never from inside the call. */
+export const STORE_PENDING = -1;
+
+/** Told what became of a flush or deallocate that was pending; `token` is what it gave. */
+export interface StoreClient {
+  storeDone(token: number, status: number): void;
+}
 
 export interface NamespaceStore {
   readonly kind: string;
   /** Bytes of data. Metadata may follow: up to an eighth more, and one page. */
   readonly capacityBytes: number;
+  /** Nothing may be written: the medium takes no writes. */
+  readonly readOnly: boolean;
+  /** `deallocate` gives space back and makes the range read as zeros; else it does nothing. */
+  readonly deallocates: boolean;
   /** Lends where up to `length` bytes at `offset` are. `span.length` says how many. */
   lend(offset: number, length: number, span: Span): number;
   /** Lends where up to `length` bytes at `offset` may be written; `commit` must follow. */
@@ -23,8 +37,17 @@ export interface NamespaceStore {
   commit(offset: number, length: number, span: Span): number;
   /** Makes a range read as zeros. */
   zero(offset: number, length: number): number;
-  /** Makes everything committed so far durable. */
-  flush(): number;
+  /** Gives the space of a range back; `isDurable`: that is on the medium when it is answered. */
+  deallocate(
+    offset: number,
+    length: number,
+    isDurable: boolean,
+    client: StoreClient,
+    token: number,
+  ): number;
+  /** Makes everything that was committed before this call durable. */
+  flush(client: StoreClient, token: number): number;
+  inspect(): Tree;
 }
 
 /** Bytes that metadata may need: 64 per 512 and rounding to a page. */
@@ -35,6 +58,8 @@ export function metadataBytesMax(capacityBytes: number): number {
 /** A namespace in memory that costs only what is written. */
 export class MemoryStore implements NamespaceStore {
   readonly kind = "memory";
+  readonly readOnly = false;
+  readonly deallocates = true;
   readonly capacityBytes: number;
   private readonly memory: SparseMemory;
 
@@ -62,6 +87,10 @@ export class MemoryStore implements NamespaceStore {
     return NvmeStatus.success;
   }
 
+  deallocate(offset: number, length: number): number {
+    return this.zero(offset, length);
+  }
+
   flush(): number {
     return NvmeStatus.success;
   }
@@ -69,98 +98,8 @@ export class MemoryStore implements NamespaceStore {
   get residentBytes(): number {
     return this.memory.residentBytes;
   }
-}
 
-/**
- * A file with positioned, synchronous access, as src/platform opens it. Calls return what they
- * moved or 0, or -1 when the host refused; they do not throw.
- */
-export interface StoreFile {
-  readonly path: string;
-  /** Bytes read; fewer at the end of the file; -1 on an error. */
-  readAt(position: number, target: Uint8Array, targetOffset: number, length: number): number;
-  /** Bytes written; fewer when the disk is full; -1 on an error. */
-  writeAt(position: number, source: Uint8Array, sourceOffset: number, length: number): number;
-  /** 0, or -1: everything written is on the medium. */
-  sync(): number;
-  /** 0, or -1: cuts or extends with zeros, without using space. */
-  truncate(sizeBytes: number): number;
-}
-
-/** Bytes moved by one system call. */
-const FILE_RUN_BYTES = 256 * 1024;
-
-/** A namespace in a file. Ends of file inside the store read as zeros. */
-export class FileStore implements NamespaceStore {
-  readonly kind = "file";
-  readonly capacityBytes: number;
-  readonly file: StoreFile;
-  /** System calls that failed, for `inspect`. */
-  errors = 0;
-  private readonly readBuffer = new Uint8Array(FILE_RUN_BYTES);
-  private readonly writeBuffer = new Uint8Array(FILE_RUN_BYTES);
-  private readonly zeros = new Uint8Array(FILE_RUN_BYTES);
-
-  constructor(file: StoreFile, capacityBytes: number) {
-    assert(capacityBytes > 0, "a store has a capacity");
-    this.file = file;
-    this.capacityBytes = capacityBytes;
-  }
-
-  lend(offset: number, length: number, span: Span): number {
-    const run = Math.min(length, FILE_RUN_BYTES);
-    const got = this.file.readAt(offset, this.readBuffer, 0, run);
-    if (got < 0) {
-      this.errors++;
-      return NvmeStatus.unrecoveredReadError;
-    }
-    if (got < run) this.readBuffer.fill(0, got, run);
-    span.set(this.readBuffer, 0, run);
-    return NvmeStatus.success;
-  }
-
-  lendForWrite(_offset: number, length: number, span: Span): number {
-    span.set(this.writeBuffer, 0, Math.min(length, FILE_RUN_BYTES));
-    return NvmeStatus.success;
-  }
-
-  commit(offset: number, length: number, span: Span): number {
-    return this.put(offset, span.bytes, span.offset, length);
-  }
-
-  zero(offset: number, length: number): number {
-    if (offset === 0 && length >= this.capacityBytes) return this.zeroAll();
-    let done = 0;
-    while (done < length) {
-      const left = length - done;
-      const run = Math.min(left, FILE_RUN_BYTES);
-      const status = this.put(offset + done, this.zeros, 0, run);
-      if (status !== NvmeStatus.success) return status;
-      done += run;
-    }
-    return NvmeStatus.success;
-  }
-
-  flush(): number {
-    if (this.file.sync() === 0) return NvmeStatus.success;
-    this.errors++;
-    return NvmeStatus.writeFault;
-  }
-
-  /** Cutting and extending frees the file's space, and its metadata with it. */
-  private zeroAll(): number {
-    if (this.file.truncate(0) === 0 && this.file.truncate(this.capacityBytes) === 0) {
-      return NvmeStatus.success;
-    }
-    this.errors++;
-    return NvmeStatus.writeFault;
-  }
-
-  private put(offset: number, source: Uint8Array, sourceOffset: number, length: number): number {
-    if (this.file.writeAt(offset, source, sourceOffset, length) === length) {
-      return NvmeStatus.success;
-    }
-    this.errors++;
-    return NvmeStatus.writeFault;
+  inspect(): Tree {
+    return { kind: this.kind, residentBytes: this.residentBytes };
   }
 }

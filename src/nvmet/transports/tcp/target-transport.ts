@@ -93,6 +93,7 @@ export class TcpTargetTransport implements TcpChannelOwner, Inspectable {
   private readonly copier = new Copier();
   private readonly wakeUp: () => void;
   private listener: StreamListener | null = null;
+  private onEmpty: () => void = NO_OP;
 
   constructor(options: TcpTargetOptions) {
     this.options = options;
@@ -200,6 +201,7 @@ export class TcpTargetTransport implements TcpChannelOwner, Inspectable {
     this.counters.closed++;
     this.tell("closed", channel.stream, channel.ended ?? "closed");
     this.options.machine.freeHost(session.region);
+    if (this.sessions.size === 0) this.onEmpty();
   }
 
   wake(): void {
@@ -211,7 +213,11 @@ export class TcpTargetTransport implements TcpChannelOwner, Inspectable {
     await this.listener?.close();
     this.listener = null;
     for (const channel of [...this.sessions.keys()]) this.lost(channel, "port closed");
-    while (this.sessions.size > 0) await Promise.resolve();
+    // Not by waiting in a loop: what drains may need a turn of the event loop (a sync of a file).
+    if (this.sessions.size === 0) return;
+    await new Promise<void>((resolve) => {
+      this.onEmpty = resolve;
+    });
   }
 
   /** Where it listens, with the port that was chosen; null when it does not. */
