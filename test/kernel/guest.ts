@@ -1,7 +1,7 @@
 /**
  * A Linux guest in QEMU without KVM: boots the kit's kernel with the initramfs, runs shell commands
- * in it through an agent on a virtio port. The guest reaches the loopback address of this machine
- * as 10.0.2.2. All waits have a limit, and QEMU itself ends after `LIFE_SECONDS`.
+ * in it through an agent on a virtio port. The guest reaches this machine's loopback address
+ * 127.0.0.2 (guest/init). All waits have a limit, and QEMU itself ends after `LIFE_SECONDS`.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -11,8 +11,8 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Kit, kitCommand } from "./packages.ts";
 
-/** Where the guest finds what listens on this machine's loopback address. */
-export const HOST_ADDRESS = "10.0.2.2";
+/** A loopback address of this machine that the guest reaches too. */
+export const HOST_ADDRESS = "127.0.0.2";
 
 const BOOT_SECONDS = 150;
 const LIFE_SECONDS = 1200;
@@ -160,6 +160,23 @@ export class Guest {
     const { status, output } = await this.run(command, seconds);
     if (status !== 0) throw new GuestError(`status ${status} of: ${command}\n${output.trimEnd()}`);
     return output;
+  }
+
+  /** Stops the guest in its tracks: no processor runs, no packet moves. */
+  pause(): void {
+    this.#signalQemu("SIGSTOP");
+  }
+
+  resume(): void {
+    this.#signalQemu("SIGCONT");
+  }
+
+  /** QEMU is the one child of `timeout`. */
+  #signalQemu(signal: NodeJS.Signals): void {
+    const { pid } = this.#qemu;
+    if (pid === undefined || !this.isUsable) return;
+    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "latin1").trim();
+    process.kill(Number(children), signal);
   }
 
   /** Last lines of the guest's console. */

@@ -9,3 +9,9 @@ beforeAll(() => lab.prepare(), 600_000);
 afterAll(() => lab.close(), 30_000);
 
 await import("./steps/filesystem.ts");
+await import("./steps/connecting.ts");
+await import("./steps/commands.ts");
+await import("./steps/fio.ts");
+await import("./steps/recovery.ts");
+await import("./steps/multipath.ts");
+await import("./steps/hostile.ts");

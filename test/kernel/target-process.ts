@@ -6,6 +6,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { HOST_ADDRESS } from "./guest.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
 const START_SECONDS = 30;
@@ -19,7 +20,7 @@ export function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer();
     server.on("error", reject);
-    server.listen(0, "127.0.0.1", () => {
+    server.listen(0, HOST_ADDRESS, () => {
       const address = server.address();
       const port = typeof address === "object" && address !== null ? address.port : 0;
       server.close(() => resolve(port));
@@ -46,7 +47,12 @@ export class TargetProcess {
   }
 
   async start(): Promise<void> {
-    const command = [join(ROOT, "bin/peerlane.mjs"), "target", "-l", `127.0.0.1:${this.port}`];
+    const command = [
+      join(ROOT, "bin/peerlane.mjs"),
+      "target",
+      "-l",
+      `${HOST_ADDRESS}:${this.port}`,
+    ];
     const child = spawn(process.execPath, [...command, ...this.#args], {
       stdio: ["ignore", "pipe", "pipe"],
     });
@@ -65,6 +71,10 @@ export class TargetProcess {
       if (Date.now() > until) throw new Error(`the target does not listen\n${this.logTail()}`);
       await sleep(20);
     }
+  }
+
+  get pid(): number {
+    return this.#child?.pid ?? -1;
   }
 
   get isRunning(): boolean {
