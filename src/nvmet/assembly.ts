@@ -20,7 +20,7 @@ import { Tracer } from "../trace/index.ts";
 import type { Namespace } from "./namespace.ts";
 import { Orchestrator, type OrchestratorOptions, type PeerDescription } from "./orchestrator.ts";
 import type { P2pSetting } from "./p2p-config.ts";
-import type { Port } from "./port.ts";
+import type { Port, PortTls } from "./port.ts";
 import type { Subsystem, SubsystemOptions } from "./subsystem.ts";
 import { Target, type TargetOptions } from "./target.ts";
 import { RdmaTargetTransport } from "./transports/rdma/target-transport.ts";
@@ -57,6 +57,7 @@ export interface TcpPortOptions
   readonly address: string;
   /** Default: 4420. */
   readonly port?: number;
+  readonly tls?: PortTls;
 }
 
 export interface DiskOptions {
@@ -173,12 +174,13 @@ export class TargetAssembly implements Poller, Inspectable {
     subsystems: readonly Subsystem[],
     options: TcpPortOptions,
   ): Promise<{ port: Port; transport: TcpTargetTransport }> {
-    const { id, address, port: service = NVMF_PORT, ...rest } = options;
+    const { id, address, port: service = NVMF_PORT, tls = "none", ...rest } = options;
     const port = this.target.addPort({
       id: id ?? this.transports.length + this.tcpTransports.length + 1,
       transport: TransportType.TCP,
       address,
       serviceId: String(service),
+      tls,
     });
     for (const subsystem of subsystems) this.target.link(port, subsystem);
     const transport = new TcpTargetTransport({

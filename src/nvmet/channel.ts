@@ -58,4 +58,6 @@ export interface QueueOrigin {
   readonly qid: number;
   /** For people: `10.0.0.2`. */
   readonly peer: string;
+  /** TLS: the names that the connection's key is for; Connect must give the same. */
+  readonly secure?: { readonly hostNqn: string; readonly subsystemNqn: string };
 }

@@ -98,8 +98,13 @@ export class ConnectHandler implements CommandHandler {
     request: TargetRequest,
     data: ConnectData,
   ): Subsystem | null {
-    if (nqnProblem(data.hostNqn) !== null) {
+    const { secure } = queue.origin;
+    const isOwnName = secure === undefined || secure.hostNqn === data.hostNqn;
+    if (nqnProblem(data.hostNqn) !== null || !isOwnName) {
       return invalid(queue, request, inData(ConnectDataOffset.HOSTNQN));
+    }
+    if (secure !== undefined && secure.subsystemNqn !== data.subsystemNqn) {
+      return invalid(queue, request, inData(ConnectDataOffset.SUBNQN));
     }
     const port = this.services.port(queue.origin.portId);
     const found = [...(port?.subsystems ?? [])].find((subsystem) =>

@@ -12,6 +12,7 @@ import {
   type DiscoveryEntry,
   SecureChannel,
   SubsystemType,
+  TcpSecurity,
   TRANSPORT_TYPE_NAMES,
   TransportRequirement,
   TransportType,
@@ -27,7 +28,12 @@ export interface PortOptions {
   readonly address: string;
   /** `4420`. */
   readonly serviceId: string;
+  /** TCP: TLS 1.3, as `addr_tsas` and `addr_treq` of Linux' nvmet. Default `none`. */
+  readonly tls?: PortTls;
 }
+
+/** Whether connections use TLS: none do, all do, or each as its host likes. */
+export type PortTls = "none" | "required" | "allowed";
 
 /** A pointer to another discovery subsystem. */
 export interface Referral {
@@ -51,6 +57,7 @@ export class Port implements Inspectable {
   readonly serviceId: string;
   readonly subsystems = new Set<Subsystem>();
   readonly referrals: Referral[] = [];
+  readonly tls: PortTls;
   /** Asymmetric access: state of each ANA group through this port; missing: optimized. */
   private readonly anaStates = new Map<number, number>();
   private readonly anaChanges = new Map<number, number>();
@@ -66,6 +73,10 @@ export class Port implements Inspectable {
     this.transport = options.transport;
     this.address = options.address;
     this.serviceId = options.serviceId;
+    this.tls = options.tls ?? "none";
+    if (this.tls !== "none" && this.transport !== TransportType.TCP) {
+      throw new UsageError("bad-port", "only a TCP port has TLS", { remedy: "leave tls out" });
+    }
   }
 
   anaState(group: number): number {
@@ -109,7 +120,10 @@ export class Port implements Inspectable {
       transport: this.transport,
       addressFamily: this.addressFamily,
       subsystemType: subsystem.isDiscovery ? SubsystemType.CURRENT_DISCOVERY : SubsystemType.NVM,
-      requirements: requirements(),
+      requirements: requirements(
+        this.tls === "required" ? SecureChannel.REQUIRED : SecureChannel.NOT_REQUIRED,
+      ),
+      tcpSecurity: this.tls === "none" ? TcpSecurity.none : TcpSecurity.tls13,
       portId: this.id,
       cntlid: CNTLID_DYNAMIC,
       adminQueueSize: ADMIN_QUEUE_DEPTH,
@@ -133,8 +147,8 @@ export class Port implements Inspectable {
   }
 }
 
-function requirements(): number {
-  const none = TransportRequirement.secureChannel.set(0, SecureChannel.NOT_REQUIRED);
+function requirements(channel: SecureChannel): number {
+  const none = TransportRequirement.secureChannel.set(0, channel);
   return TransportRequirement.disableSqFlowControl.set(none, 1);
 }
 
@@ -144,7 +158,7 @@ export function referralEntry(referral: Referral): DiscoveryEntry {
     transport: referral.transport,
     addressFamily: referral.address.includes(":") ? AddressFamily.IPV6 : AddressFamily.IPV4,
     subsystemType: SubsystemType.REFERRAL,
-    requirements: requirements(),
+    requirements: requirements(SecureChannel.NOT_SPECIFIED),
     portId: referral.portId,
     cntlid: CNTLID_DYNAMIC,
     adminQueueSize: ADMIN_QUEUE_DEPTH,

@@ -106,6 +106,8 @@ class RealStream implements ByteStream {
       this.#reason ??= "closed by the peer";
     });
     socket.on("close", () => events.onEnd(this.#reason ?? "closed"));
+    // A gate (tls.ts) may have looked at the first bytes and paused.
+    if (socket.isPaused()) socket.resume();
     if (socket.destroyed) events.onEnd(this.#reason ?? "closed");
   }
 

@@ -1,18 +1,28 @@
 /** Authentication of a host by a target over TCP, both ours, and of hosts that misbehave. */
-import { expect, it } from "vitest";
-import { HOST_NQN } from "../../../testing/nvmet-harness.ts";
+import { describe, expect, it } from "vitest";
+import { HOST_NQN, SUBSYSTEM_NQN } from "../../../testing/nvmet-harness.ts";
 import { type TcpHarness, tcpHarness } from "../../../testing/nvmet-tcp-harness.ts";
 import { Bench, quiesce } from "../../../testing/nvmet-transport-contract.ts";
 import { Prng } from "../../core/index.ts";
 import type { HashName, Random } from "../../platform/index.ts";
 import { NvmOpcode } from "../../spec/nvme/index.ts";
-import { FabricsSc } from "../../spec/nvmf/index.ts";
+import {
+  DISCOVERY_NQN,
+  FabricsSc,
+  SecureChannel,
+  TcpSecurity,
+  TransportRequirement,
+  TransportType,
+} from "../../spec/nvmf/index.ts";
 import {
   type DhGroup,
+  deriveTlsPsk,
   fabricsStatus,
   generateDhchapKey,
+  generateTlsKey,
   type HostKeys,
   parseDhchapKey,
+  parseTlsKey,
   type Secret,
 } from "../index.ts";
 
@@ -127,4 +137,62 @@ it("an I/O queue is not usable before it is authenticated", async () => {
   const data = await bench.data(4096);
   const status = bench.io(NvmOpcode.write, 0, 8, data);
   expect(status).toBe(fabricsStatus(FabricsSc.AUTHENTICATION_REQUIRED));
+});
+
+describe("TLS", () => {
+  const secret = parseTlsKey(generateTlsKey((bytes) => new Prng(21).fill(bytes)));
+  const psk = (host: string, subsystem: string) => deriveTlsPsk(secret, host, subsystem);
+  const OTHER = "nqn.2026-11.test.peerlane:other";
+
+  async function secured(tls: "required" | "allowed", client = psk(HOST_NQN, SUBSYSTEM_NQN)) {
+    const harness = await tcpHarness({ port: { tls }, host: { tls: client } });
+    harness.subsystem.allowHost(OTHER);
+    for (const nqn of [HOST_NQN, OTHER]) harness.target.security.set(nqn, { tlsKeys: [secret] });
+    return harness;
+  }
+
+  it("opens with the host's key, and authentication works inside it", async () => {
+    const harness = await secured("required");
+    const keys = { dhchapKey: KEY, tlsKeys: [secret] };
+    harness.target.security.set(HOST_NQN, keys);
+    const bench = await Bench.open(harness, { credentials: { key: KEY, random } });
+    const data = await bench.data(4096);
+    expect(bench.io(NvmOpcode.write, 0, 8, data)).toBe(0);
+    expect(harness.transport.inspect()).toMatchObject({ connections: [{ tls: true }, {}] });
+  });
+
+  it("gives nobody the name or the subsystem of another", async () => {
+    const byName = await secured("required");
+    expect(await refused(byName, { hostNqn: OTHER })).toMatch(/Connect Invalid Parameters/);
+    const elsewhere = await secured("required", psk(HOST_NQN, DISCOVERY_NQN));
+    expect(await refused(elsewhere, {})).toMatch(/Connect Invalid Parameters/);
+    const unknown = await secured(
+      "required",
+      psk("nqn.2026-11.test.peerlane:third", SUBSYSTEM_NQN),
+    );
+    expect(await refused(unknown, {})).toMatch(/no TLS/);
+    expect(unknown.target.security.counters.tlsUnknownIdentity).toBe(1);
+  });
+
+  it("is told in the discovery log", async () => {
+    for (const [tls, channel] of [
+      ["required", SecureChannel.REQUIRED],
+      ["allowed", SecureChannel.NOT_REQUIRED],
+    ] as const) {
+      const harness = await secured(tls, psk(HOST_NQN, DISCOVERY_NQN));
+      const bench = await Bench.open(harness, { subsystemNqn: DISCOVERY_NQN });
+      const entries = await bench.settle(bench.host.discoveryLog());
+      const entry = entries.find(({ transport }) => transport === TransportType.TCP);
+      expect(entry?.tcpSecurity).toBe(TcpSecurity.tls13);
+      const { secureChannel } = TransportRequirement;
+      expect(secureChannel.get(entry?.requirements ?? 0)).toBe(channel);
+    }
+  });
+
+  it("is left out only where it is allowed to be", async () => {
+    const open = await tcpHarness({ port: { tls: "allowed" } });
+    await Bench.open(open);
+    const closed = await tcpHarness({ port: { tls: "required" } });
+    expect(await refused(closed, {})).toMatch(/required/);
+  });
 });

@@ -75,6 +75,8 @@ export const RDMA_TSAS = defineLayout({
     { name: "RDMA_PKEY", offset: 8, kind: "u16", text: "partition key, for AF_IB" },
   ],
 });
+/** TSAS of TCP has one field. NVM Express TCP Transport Specification 1.0, figure 9. */
+const SECTYPE_AT = 0;
 export const RdmaQpType = { RELIABLE_CONNECTED: 1, RELIABLE_DATAGRAM: 2 } as const;
 export const RdmaProviderType = { NONE: 1, INFINIBAND: 2, ROCE: 3, ROCE_V2: 4, IWARP: 5 } as const;
 export const RDMA_CMS_IP = 1;
@@ -91,6 +93,8 @@ export interface DiscoveryEntry {
   readonly serviceId: string;
   readonly subsystemNqn: string;
   readonly address: string;
+  /** SECTYPE, of TCP. Default none. */
+  readonly tcpSecurity?: number;
 }
 
 /**
@@ -98,6 +102,7 @@ export interface DiscoveryEntry {
  */
 export function encodeDiscoveryEntry(entry: DiscoveryEntry, bytes: Uint8Array, offset = 0): void {
   const tsas = new Uint8Array(RDMA_TSAS.sizeBytes);
+  if (entry.transport === TransportType.TCP) tsas[SECTYPE_AT] = entry.tcpSecurity ?? 0;
   if (entry.transport === TransportType.RDMA) {
     const rdma: LayoutValues = {
       RDMA_QPTYPE: RdmaQpType.RELIABLE_CONNECTED,
@@ -126,7 +131,10 @@ export function encodeDiscoveryEntry(entry: DiscoveryEntry, bytes: Uint8Array, o
 export function decodeDiscoveryEntry(bytes: Uint8Array, offset = 0): DiscoveryEntry {
   const values = decodeLayout(DISCOVERY_ENTRY, bytes, offset);
   const number = (name: string): number => values[name] as number;
+  const tsas = values["TSAS"] as Uint8Array;
+  const isTcp = number("TRTYPE") === TransportType.TCP;
   return {
+    ...(isTcp ? { tcpSecurity: tsas[SECTYPE_AT] ?? 0 } : {}),
     transport: number("TRTYPE"),
     addressFamily: number("ADRFAM"),
     subsystemType: number("SUBTYPE"),

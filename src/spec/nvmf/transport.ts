@@ -47,6 +47,11 @@ export const TransportRequirement = {
   disableSqFlowControl: bit(2),
 } as const;
 export const SecureChannel = { NOT_SPECIFIED: 0, REQUIRED: 1, NOT_REQUIRED: 2 } as const;
+export type SecureChannel = (typeof SecureChannel)[keyof typeof SecureChannel];
+
+/** SECTYPE: security of a TCP entry. NVM Express TCP Transport Specification 1.0, figure 9. */
+export const TcpSecurity = { none: 0, tls: 1, tls13: 2 } as const;
+export type TcpSecurity = (typeof TcpSecurity)[keyof typeof TcpSecurity];
 
 /** The port number that IANA assigned to NVMe over Fabrics. */
 export const NVMF_PORT = 4420;

@@ -5,7 +5,7 @@
  * A "registration" is only a number here: keys find memory for the channel and never leave this
  * process.
  *
- * Leaves out: TLS, in-band authentication, reconnecting.
+ * Leaves out: reconnecting (host/path.ts).
  */
 
 import {
@@ -17,7 +17,7 @@ import {
   type Tree,
 } from "../../../core/index.ts";
 import { cpuMemory, type IoMemory } from "../../../memory/index.ts";
-import { formatAddress, type Network } from "../../../platform/index.ts";
+import { formatAddress, type Network, type TlsClient } from "../../../platform/index.ts";
 import {
   TCP_ADMIN_IN_CAPSULE_BYTES,
   TCP_H2C_TERM_REQ,
@@ -46,6 +46,8 @@ export interface TcpHostOptions {
   readonly dataDigest?: boolean;
   /** Alignment to ask of the target, HPDA: dwords, 0's based. Default 0. */
   readonly hpda?: number;
+  /** TLS 1.3 with this key; its identity names this host and the subsystem. */
+  readonly tls?: TlsClient;
   /** Something arrived: poll. */
   readonly wake?: () => void;
 }
@@ -105,10 +107,10 @@ export class TcpHostTransport implements HostTransport, TcpHostOwner, Inspectabl
     return key < this.memories.length ? this.memories[key] : null;
   }
 
-  /** Throws `connect-failed`, `nvme-tcp-refused`. */
+  /** Throws `connect-failed`, `tls-failed`, `nvme-tcp-refused`. */
   async connect(options: HostQueueOptions): Promise<HostChannel> {
     const { network, address, port, hpda = 0 } = this.options;
-    const stream = await network.connect({ address, port });
+    const stream = await network.connect({ address, port }, this.options.tls);
     const channel = new TcpHostChannel({
       owner: this,
       stream,

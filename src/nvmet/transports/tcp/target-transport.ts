@@ -10,7 +10,7 @@
  * Invariants: every connection ends in `released`, and then nothing of it is left; there are at
  * most `TCP_CONNECTIONS_MAX`, and the target ends one that sends no Connect command in time.
  *
- * Leaves out: TLS, in-band authentication, more than one R2T per command, `SO_BUSY_POLL` and other
+ * Leaves out: more than one R2T per command, `SO_BUSY_POLL` and other
  * tuning of sockets.
  */
 
@@ -30,6 +30,7 @@ import type {
   Network,
   StreamAddress,
   StreamListener,
+  TlsServer,
 } from "../../../platform/index.ts";
 import {
   COMMAND_BYTES,
@@ -41,6 +42,8 @@ import {
   TCP_ICRESP,
   TcpPdu,
 } from "../../../spec/nvmf/index.ts";
+import { parseTlsIdentity } from "../../auth/tls-psk.ts";
+import type { QueueOrigin } from "../../channel.ts";
 import type { Port } from "../../port.ts";
 import { TargetRequest } from "../../request.hot.ts";
 import type { Target } from "../../target.ts";
@@ -105,7 +108,29 @@ export class TcpTargetTransport implements TcpChannelOwner, Inspectable {
   /** Listens at the port's address. Throws `listen-failed`. */
   async start(): Promise<void> {
     const at = { address: this.port.address, port: Number(this.port.serviceId) };
-    this.listener = await this.options.network.listen(at, (stream) => this.accept(stream));
+    const accept = (stream: ByteStream): void => this.accept(stream);
+    const tls = this.port.tls === "none" ? undefined : this.tls(this.port.tls === "required");
+    this.listener = await this.options.network.listen(at, accept, tls);
+  }
+
+  private tls(required: boolean): TlsServer {
+    const { security } = this.options.target;
+    return {
+      required,
+      keyFor: (identity) => security.tlsKey(identity)?.key ?? null,
+      refused: (peer, reason) => {
+        this.counters.refused++;
+        this.options.onEvent?.({ what: "refused", peer, reason });
+      },
+    };
+  }
+
+  /** The names that a TLS connection's key is for. */
+  private namesOf(stream: ByteStream): Pick<QueueOrigin, "secure"> {
+    const identity = stream.tlsIdentity === null ? null : parseTlsIdentity(stream.tlsIdentity);
+    if (identity === null) return {};
+    const { hostNqn, subsystemNqn } = identity;
+    return { secure: { hostNqn, subsystemNqn } };
   }
 
   private accept(stream: ByteStream): void {
@@ -142,6 +167,7 @@ export class TcpTargetTransport implements TcpChannelOwner, Inspectable {
         ioDepthMax: slots,
         qid: -1,
         peer: stream.peer,
+        ...this.namesOf(stream),
       },
       requests,
     );
@@ -240,6 +266,7 @@ export class TcpTargetTransport implements TcpChannelOwner, Inspectable {
       terminated: Object.fromEntries(this.counters.terminated),
       connections: [...this.sessions.keys()].map((channel) => ({
         peer: channel.stream.peer,
+        tls: channel.stream.tlsIdentity !== null,
         ended: channel.ended,
         headerDigest: channel.reader.headerDigest,
         dataDigest: channel.reader.dataDigest,
