@@ -123,6 +123,11 @@ export class RequestQueue implements BlockQueue, RequestOwner {
     this.freeCount = options.depth;
   }
 
+  /** Nothing was submitted that has not ended. */
+  get isIdle(): boolean {
+    return this.freeCount === this.depth && this.waitHead === null;
+  }
+
   submit(bio: Bio): void {
     this.counters.bios++;
     bio.begin();

@@ -87,6 +87,14 @@ export const TCP_SEND_BUFFER_BYTES = 128 * 1024;
 export const TCP_H2C_DATA_BYTES_MAX = 128 * 1024;
 /** Bytes of one message of in-band authentication: the largest group and hash need 1168. */
 export const NVMET_AUTH_BYTES_MAX = 4096;
+/** NVMe/TCP: milliseconds that a connection may take to send its ICReq. */
+export const TCP_ICREQ_TIMEOUT_MS = 10_000;
+/** Milliseconds that a connection may take to send its Connect command: it holds a receive ring. */
+export const NVMET_CONNECT_TIMEOUT_MS = 30_000;
+/** Bytes of payload in host buffers at once, over all connections through one NIC. */
+export const NVMET_IN_FLIGHT_BYTES = 16 * 1024 * 1024;
+/** Subsystems of one target. */
+export const NVMET_SUBSYSTEMS_MAX = 1024;
 /** Namespaces of one subsystem. */
 export const NVMET_NAMESPACES_MAX = 1024;
 /** ANA groups of one subsystem; the largest identifier as well. As many as Linux' nvmet has. */

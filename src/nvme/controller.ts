@@ -49,7 +49,7 @@ import {
 import { type Cmb, type CmbAbsence, enableCmb, inspectCmb, reenableCmb } from "./cmb.ts";
 import { AsyncEvents } from "./events.ts";
 import { disableBusMaster, enableFunction } from "./function-control.ts";
-import type { ControllerInfo, NamespaceInfo } from "./identify.ts";
+import type { ControllerInfo, NamespaceInfo, NvmLimits } from "./identify.ts";
 import { type EngineControl, IoEngine } from "./io-engine.hot.ts";
 import type { IoQueue, IoQueueOwner } from "./io-queue.hot.ts";
 import {
@@ -91,6 +91,8 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
   /** Why the controller is dead, or was reset last. */
   private lastFailure: PeerlaneError | null = null;
   private abortsInFlight = 0;
+  /** Requests of one namespace in flight at most. */
+  private depth = 0;
   private nextHealthNs = 0;
   private isFreed = false;
   private readonly raw: RawAdmin;
@@ -169,7 +171,9 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
     for (let qid = 1; qid <= count; qid++) this.ioSites.push(this.makeQueue(qid, depth, info));
     yield* createQueues(this.admin_, this.ioSites);
     this.engine.queues = this.ioSites.map(({ queue }) => queue);
-    yield* this.openNamespaces(info, count * (depth - 1));
+    this.depth = count * (depth - 1);
+    const nvm = yield* identifyNvmLimits(site, this.admin_);
+    this.openFound(yield* identifyNamespaces(this.admin_), nvm);
     yield* this.armEvents(info);
     this.goLive();
   }
@@ -195,16 +199,15 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
     return made;
   }
 
-  private *openNamespaces(info: ControllerInfo, depth: number): Steps<void> {
+  private openFound(all: readonly NamespaceInfo[], nvm: NvmLimits): void {
     const { options, place } = this.site;
-    const nvm = yield* identifyNvmLimits(this.site, this.admin_);
-    for (const found of yield* identifyNamespaces(this.admin_)) {
+    for (const found of all) {
       if (found.unsupported !== null) {
         this.unsupportedNamespaces.push(found);
         continue;
       }
-      const limits = limitsOf(info, found, nvm, options);
-      const { engine, device } = this;
+      const limits = limitsOf(this.info, found, nvm, options);
+      const { engine, device, depth } = this;
       const context = { engine, device, name: `nvme ${place} `, depth, options };
       this.namespaces.push(openNamespace(found, limits, context));
     }
@@ -442,6 +445,29 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
     this.engine.queues = [];
     this.raw.freeOrphans();
     for (const namespace of this.namespaces) closeNamespace(namespace, this.device);
+  }
+
+  /**
+   * Looks which namespaces came and went (after a notice about them). One that went must have no
+   * I/O in flight. Throws `nvme-not-live`, and what Identify throws.
+   */
+  async rescan(): Promise<void> {
+    if (this.state_ !== "live") throw this.notLive();
+    await runSteps(this.device.fn.machine, this.rescanSteps());
+  }
+
+  private *rescanSteps(): Steps<void> {
+    const nvm = yield* identifyNvmLimits(this.site, this.admin_);
+    const found = yield* identifyNamespaces(this.admin_);
+    for (const known of [...this.namespaces]) {
+      if (found.some(({ nsid }) => nsid === known.info.nsid)) continue;
+      this.namespaces.splice(this.namespaces.indexOf(known), 1);
+      closeNamespace(known, this.device);
+    }
+    const isNew = ({ nsid }: NamespaceInfo): boolean =>
+      this.namespaces.every(({ info }) => info.nsid !== nsid);
+    this.unsupportedNamespaces.length = 0;
+    this.openFound(found.filter(isNew), nvm);
   }
 
   /**

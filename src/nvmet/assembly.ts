@@ -52,7 +52,10 @@ export interface RdmaPortOptions {
 
 /** Where and how to listen for NVMe/TCP. */
 export interface TcpPortOptions
-  extends Pick<TcpTargetOptions, "network" | "depthMax" | "cpda" | "wake" | "onEvent"> {
+  extends Pick<
+    TcpTargetOptions,
+    "network" | "depthMax" | "inCapsuleBytes" | "cpda" | "wake" | "onEvent"
+  > {
   readonly id?: number;
   readonly address: string;
   /** Default: 4420. */

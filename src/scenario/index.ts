@@ -7,9 +7,10 @@ export * from "./report.ts";
 export { type RunContext, runScenario } from "./runner.ts";
 export { type Scenario, scenarioSchema } from "./schema.ts";
 export {
-  parseListen,
-  parseNamespace,
   type ServedNamespace,
+  type ServedPort,
+  type ServedSubsystem,
   type ServeOptions,
   TargetServer,
 } from "./serve.ts";
+export * from "./target/index.ts";

@@ -9,7 +9,8 @@ import { HostCommand, NvmfHost, TcpHostTransport } from "../nvmet/index.ts";
 import { PollLoop, realClock, realNetwork } from "../platform/index.ts";
 import { NvmOpcode } from "../spec/nvme/index.ts";
 import { DISCOVERY_NQN } from "../spec/nvmf/index.ts";
-import { parseListen, parseNamespace, TargetServer } from "./serve.ts";
+import { type ServedPort, TargetServer } from "./serve.ts";
+import { parseListen, parseNamespace, simpleConfig, targetConfigSchema } from "./target/index.ts";
 
 const NQN = "nqn.2026-11.test.peerlane:served";
 
@@ -24,11 +25,11 @@ it("reads what it is asked to serve", () => {
 });
 
 /** A host on real sockets, with its own polling loop. */
-function hostFor(server: TargetServer, subsystemNqn: string) {
+function hostFor(server: TargetServer, subsystemNqn: string, portId = 1) {
+  const { at } = server.ports.get(portId) as ServedPort;
   const transport = new TcpHostTransport({
     network: realNetwork,
-    address: server.address,
-    port: server.port,
+    ...at,
     headerDigest: true,
     dataDigest: true,
     wake: () => loop.wake(),
@@ -66,11 +67,12 @@ it("serves a file over loopback sockets to another Peerlane", async () => {
   const errors: unknown[] = [];
   const server = await TargetServer.open({
     machine: sameSwitch(),
-    address: "127.0.0.1",
-    port: 0,
-    nqn: NQN,
-    allowedHosts: [],
-    namespaces: [{ sizeBytes: 2 ** 22, file }],
+    config: simpleConfig({
+      listen: [{ address: "127.0.0.1", port: 0 }],
+      nqn: NQN,
+      allowedHosts: [],
+      namespaces: [{ sizeBytes: 2 ** 22, file }],
+    }),
     network: realNetwork,
     clock: realClock,
     onEvent: ({ what }) => events.push(what),
@@ -118,4 +120,83 @@ it("serves a file over loopback sockets to another Peerlane", async () => {
   expect([...errors, ...failures]).toEqual([]);
   expect(events.filter((event) => event === "connected")).toHaveLength(3);
   await rm(folder, { recursive: true });
+});
+
+it("serves several subsystems on several ports, as configured", async () => {
+  const other = "nqn.2026-11.test.peerlane:other";
+  const config = targetConfigSchema.parse({
+    subsystems: [
+      {
+        nqn: NQN,
+        attr_allow_any_host: true,
+        namespaces: [
+          { nsid: 3, size: "1M" },
+          { nsid: 9, size: "2M", block_size: 4096 },
+          { nsid: 10, size: "1M", enable: false },
+        ],
+      },
+      { nqn: other, allowed_hosts: ["nqn.2026-11.test.peerlane:somebody"] },
+    ],
+    ports: [
+      { portid: 5, addr_trsvcid: 0, subsystems: [NQN, other] },
+      {
+        portid: 6,
+        addr_trsvcid: 0,
+        param_max_queue_size: 32,
+        param_inline_data_size: 4096,
+        subsystems: [NQN],
+        referrals: [{ name: "r", addr_traddr: "10.9.8.7" }],
+      },
+    ],
+  });
+  const errors: unknown[] = [];
+  const server = await TargetServer.open({
+    machine: sameSwitch(),
+    config,
+    network: realNetwork,
+    clock: realClock,
+    onEvent: () => undefined,
+    onError: (error) => errors.push(error),
+  });
+  const finder = hostFor(server, DISCOVERY_NQN, 6);
+  await finder.host.connect();
+  const found = await finder.host.discoveryLog();
+  // The subsystem that this host may not use is on no list.
+  expect(found.map(({ subsystemNqn, portId }) => [subsystemNqn, portId])).toEqual([
+    [NQN, 5],
+    [DISCOVERY_NQN, 6],
+    [NQN, 6],
+    [DISCOVERY_NQN, 0],
+  ]);
+  await finder.host.disconnect();
+  finder.loop.stop();
+  for (const portId of [5, 6]) {
+    const { host, loop, failures } = hostFor(server, NQN, portId);
+    await host.connect();
+    expect(host.namespaces).toEqual([
+      { nsid: 3, blocks: 2048, blockBytes: 512 },
+      { nsid: 9, blocks: 512, blockBytes: 4096 },
+    ]);
+    await host.disconnect();
+    loop.stop();
+    expect(failures).toEqual([]);
+  }
+  await server.close();
+  expect(errors).toEqual([]);
+});
+
+it("refuses what it does not do, and a configuration that does not hold together", async () => {
+  const open = (config: object) =>
+    TargetServer.open({
+      machine: sameSwitch(),
+      config: targetConfigSchema.parse(config),
+      network: realNetwork,
+      clock: realClock,
+      onEvent: () => undefined,
+      onError: () => undefined,
+    });
+  await expect(open({ ports: [{ portid: 1, addr_tsas: "tls1.3" }] })).rejects.toThrow(/addr_tsas/);
+  await expect(open({ ports: [{ portid: 1, subsystems: [NQN] }] })).rejects.toThrow(/no subsystem/);
+  const busy = { ports: [{ portid: 1, addr_traddr: "192.0.2.1" }] };
+  await expect(open(busy)).rejects.toThrow(/cannot listen on 192.0.2.1/);
 });

@@ -1,48 +1,40 @@
 /**
- * A target that serves: an SSD model in a simulated machine, over memory or files, offered by
- * NVMe/TCP on real sockets until it is told to stop. What `peerlane target` runs.
+ * A target that serves: subsystems as configured over an SSD model in a simulated machine, offered
+ * by NVMe/TCP on real sockets until it is told to stop. What `peerlane target` runs.
  *
  * The CPU moves the data between socket and host memory of the machine; the SSD's driver and model
  * move it between there and the medium. Flush of a file namespace is an fdatasync of its file.
  *
- * Leaves out: peer memory (the NIC would be the CPU), TLS, authentication, changing anything while
- * it runs, simulated time (the fabric is functional; keep-alive runs on the real clock).
+ * Leaves out: peer memory (the NIC would be the CPU), TLS, authentication, simulated time (the
+ * fabric is functional; keep-alive runs on the real clock).
  */
 
-import { type Bdf, PeerlaneError, Reactor, type Tree, UsageError } from "../core/index.ts";
-import { DmaContext } from "../dma/index.ts";
-import { buildFabric, FileStore, NvmeModel } from "../fabric/index.ts";
-import { deviceKind, type Machine, type PciFunction } from "../machine/index.ts";
-import { NvmeController } from "../nvme/index.ts";
-import { TargetAssembly, type TcpEvent } from "../nvmet/index.ts";
+import { PeerlaneError, parseBdf, Reactor, type Tree, UsageError } from "../core/index.ts";
+import type { Machine, PciFunction } from "../machine/index.ts";
 import {
-  type BlockFile,
-  type Clock,
-  FileStatus,
-  type Network,
-  openBlockFile,
-  PollLoop,
-} from "../platform/index.ts";
-import { NVMF_PORT } from "../spec/nvmf/index.ts";
-import { parseSize } from "./schema.ts";
-
-export interface ServedNamespace {
-  readonly sizeBytes: number;
-  /** Null: in memory, gone with the process. */
-  readonly file: string | null;
-}
+  type Namespace,
+  type Port,
+  parseP2pSetting,
+  type Subsystem,
+  TargetAssembly,
+  type TcpEvent,
+  type TcpTargetTransport,
+} from "../nvmet/index.ts";
+import { type Clock, type Network, PollLoop } from "../platform/index.ts";
+import { TransportType } from "../spec/nvmf/index.ts";
+import { type Backend, SsdShelf } from "./target/backends.ts";
+import { findComplaint } from "./target/load.ts";
+import {
+  ANA_STATES,
+  type NamespaceConfig,
+  type PortConfig,
+  type SubsystemConfig,
+  type TargetConfig,
+} from "./target/schema.ts";
 
 export interface ServeOptions {
   readonly machine: Machine;
-  /** Default: the first SSD that the dump tells enough of. */
-  readonly ssd?: Bdf;
-  readonly address: string;
-  /** 0: any free one; the discovery log then names no usable port. */
-  readonly port: number;
-  readonly nqn: string;
-  /** Empty: any host may connect. */
-  readonly allowedHosts: readonly string[];
-  readonly namespaces: readonly ServedNamespace[];
+  readonly config: TargetConfig;
   readonly network: Network;
   readonly clock: Clock;
   readonly onEvent: (event: TcpEvent) => void;
@@ -50,145 +42,151 @@ export interface ServeOptions {
   readonly onError: (error: unknown) => void;
 }
 
-const SIZE_MIN = 4096;
-
-/** `127.0.0.1:4420`, `[::1]:4420`, `127.0.0.1`. Throws `bad-listen`. */
-export function parseListen(text: string): { address: string; port: number } {
-  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]+))(?::(\d{1,5}))?$/.exec(text);
-  const port = match?.[3] === undefined ? NVMF_PORT : Number(match[3]);
-  const address = match?.[1] ?? match?.[2];
-  if (address !== undefined && port >= 1 && port <= 0xffff) return { address, port };
-  throw new UsageError("bad-listen", `"${text}" is no address to listen on`, {
-    remedy: "write 127.0.0.1:4420 or [::1]:4420",
-  });
+/** A namespace that is served. */
+export interface ServedNamespace {
+  readonly config: NamespaceConfig;
+  readonly namespace: Namespace;
+  readonly backend: Backend;
 }
 
-/** `size=1G` or `size=1G,file=disk.img`. Throws `bad-namespace`. */
-export function parseNamespace(text: string): ServedNamespace {
-  const refuse = (why: string): never => {
-    throw new UsageError("bad-namespace", `"${text}" is no namespace: ${why}`, {
-      remedy: "write size=1G for memory, or size=1G,file=disk.img",
-    });
-  };
-  let sizeBytes = 0;
-  let file: string | null = null;
-  for (const part of text.split(",")) {
-    const [key, value = ""] = splitOnce(part);
-    if (key === "size") {
-      sizeBytes = parseSize(value) ?? refuse(`"${value}" is no size`);
-    } else if (key === "file" && value !== "") file = value;
-    else refuse(`"${part}" is not size= or file=`);
-  }
-  if (sizeBytes < SIZE_MIN || sizeBytes % SIZE_MIN !== 0) {
-    refuse("its size must be a multiple of 4 KiB");
-  }
-  return { sizeBytes, file };
+export interface ServedSubsystem {
+  readonly config: SubsystemConfig;
+  readonly subsystem: Subsystem;
+  readonly namespaces: Map<number, ServedNamespace>;
 }
 
-function splitOnce(text: string): [string, string?] {
-  const at = text.indexOf("=");
-  return at < 0 ? [text] : [text.slice(0, at), text.slice(at + 1)];
-}
-
-function chooseSsd(machine: Machine, wanted: Bdf | undefined): PciFunction {
-  const usable = machine.functions.filter((fn) => {
-    const bar = fn.bars.find(({ index }) => index === 0);
-    const hasRegisters = bar !== undefined && bar.address !== 0 && bar.sizeBytes !== null;
-    return deviceKind(fn) === "nvme" && fn.physicalFunction === null && hasRegisters;
-  });
-  const found = wanted === undefined ? usable[0] : usable.find(({ bdf }) => bdf === wanted);
-  if (found !== undefined) return found;
-  throw new PeerlaneError("no-such-device", "there is no such NVMe controller in this machine", {
-    place: machine.name,
-    remedy: "peerlane topo shows what there is; a BAR must have an address and a size",
-  });
+export interface ServedPort {
+  readonly config: PortConfig;
+  readonly port: Port;
+  readonly transport: TcpTargetTransport;
+  /** Where it listens, with the port number that was chosen. */
+  readonly at: { readonly address: string; readonly port: number };
 }
 
 /** Builds the machine, starts the target. Throws what opening files and listening throw. */
 export class TargetServer {
-  /** Where it listens. */
-  readonly address: string;
-  readonly port: number;
-  readonly ssd: PciFunction;
+  readonly subsystems = new Map<string, ServedSubsystem>();
+  readonly ports = new Map<number, ServedPort>();
+  private readonly options: ServeOptions;
+  private readonly shelf: SsdShelf;
   private readonly assembly: TargetAssembly;
   private readonly loop: PollLoop;
-  private readonly files: readonly BlockFile[];
 
-  private constructor(parts: {
-    readonly at: { readonly address: string; readonly port: number };
-    readonly ssd: PciFunction;
-    readonly assembly: TargetAssembly;
-    readonly loop: PollLoop;
-    readonly files: readonly BlockFile[];
-  }) {
-    this.address = parts.at.address;
-    this.port = parts.at.port;
-    this.ssd = parts.ssd;
-    this.assembly = parts.assembly;
-    this.loop = parts.loop;
-    this.files = parts.files;
+  private constructor(options: ServeOptions, shelf: SsdShelf) {
+    const { clock, config, machine } = options;
+    this.options = options;
+    this.shelf = shelf;
+    this.assembly = new TargetAssembly({
+      context: shelf.context,
+      snapshot: machine,
+      nowNs: () => clock.nowNs(),
+      hostPoolBytes: config.limits.max_in_flight_bytes,
+    });
+    const reactor = new Reactor();
+    for (const poller of [this.assembly, ...shelf.pollers]) reactor.add(poller);
+    this.loop = new PollLoop({ poll: () => reactor.round(), onError: options.onError });
   }
 
   static async open(options: ServeOptions): Promise<TargetServer> {
-    const ssd = chooseSsd(options.machine, options.ssd);
-    const files: BlockFile[] = [];
+    const { config, machine } = options;
+    const complaint = findComplaint(config);
+    if (complaint !== null) {
+      const place = complaint.path.map(String).join(".");
+      const { message, remedy } = complaint;
+      throw new PeerlaneError("bad-target-config", message, { place, remedy });
+    }
+    refuseUnoffered(config);
+    const ssd = config.ssd === undefined ? undefined : parseBdf(config.ssd);
     let server: TargetServer | null = null;
     // A file's answer may be what the loop waits for.
-    const wake = (): void => server?.loop.wake();
+    const shelf = await SsdShelf.open(machine, ssd, () => server?.loop.wake());
+    server = new TargetServer(options, shelf);
+    server.loop.start();
     try {
-      const namespaces = options.namespaces.map(({ sizeBytes, file }) => {
-        if (file === null) return { sizeBytes };
-        const opened = openBlockFile(file, { sizeBytes, lock: true, wake });
-        files.push(opened);
-        return { store: new FileStore(opened, sizeBytes) };
-      });
-      server = await TargetServer.start(options, ssd, namespaces, files);
-      return server;
+      for (const subsystem of config.subsystems) await server.addSubsystem(subsystem);
+      for (const port of config.ports) await server.addPort(port);
     } catch (error) {
-      for (const file of files) file.close();
+      await server.close();
       throw error;
     }
+    return server;
   }
 
-  private static async start(
-    options: ServeOptions,
-    ssd: PciFunction,
-    namespaces: ConstructorParameters<typeof NvmeModel>[0]["namespaces"],
-    files: readonly BlockFile[],
-  ): Promise<TargetServer> {
-    const { machine, network, clock, address, port } = options;
-    const fabric = buildFabric(machine, {
-      model: (fn, { copier }) =>
-        fn.bdf === ssd.bdf ? new NvmeModel({ copier, namespaces }) : null,
+  /** The SSD whose model has the namespaces. */
+  get ssd(): PciFunction {
+    return this.shelf.ssd;
+  }
+
+  private async addSubsystem(config: SubsystemConfig): Promise<void> {
+    const { nqn, attr_serial: serial } = config;
+    const subsystem = this.assembly.addSubsystem({
+      nqn,
+      ...(serial === undefined ? {} : { serial }),
+      model: config.attr_model,
+      firmware: config.attr_firmware,
+      allowAnyHost: config.attr_allow_any_host,
+      allowedHosts: config.allowed_hosts,
+      queuesMax: config.attr_qid_max,
     });
-    const context = new DmaContext(fabric, { iommu: "off", snapshot: machine });
-    const controller = await NvmeController.attach(context.device(ssd.bdf));
-    const nowNs = (): number => clock.nowNs();
-    const assembly = new TargetAssembly({ context, snapshot: machine, nowNs });
-    const allowAnyHost = options.allowedHosts.length === 0;
-    const { nqn, allowedHosts, onEvent } = options;
-    const subsystem = assembly.addSubsystem({ nqn, allowAnyHost, allowedHosts });
-    for (const index of namespaces.keys()) {
-      assembly.addDisk(subsystem, controller, { index, p2pmem: { kind: "off" } });
-    }
-    const reactor = new Reactor();
-    for (const poller of [assembly, controller, fabric]) reactor.add(poller);
-    const loop = new PollLoop({ poll: () => reactor.round(), onError: options.onError });
-    const wake = (): void => loop.wake();
-    const { transport } = await assembly.listenTcp([subsystem], {
+    const served: ServedSubsystem = { config, subsystem, namespaces: new Map() };
+    this.subsystems.set(nqn, served);
+    for (const namespace of config.namespaces) await this.addNamespace(served, namespace);
+  }
+
+  private async addNamespace(served: ServedSubsystem, config: NamespaceConfig): Promise<void> {
+    const { subsystem, namespaces } = served;
+    const { nsid, device_uuid: uuid, device_nguid: nguid } = config;
+    const backend = await this.shelf.add(config);
+    const namespace = subsystem.addNamespace({
+      nsid,
+      queue: backend.queue,
+      initiators: [this.shelf.controller.device],
+      p2pmem: parseP2pSetting(config.p2pmem),
+      readOnly: config.read_only,
+      anaGroup: config.ana_grpid,
+      ...(uuid === undefined ? {} : { uuid: identifierBytes(uuid) }),
+      ...(nguid === undefined ? {} : { nguid: identifierBytes(nguid) }),
+    });
+    namespaces.set(nsid, { config, namespace, backend });
+    if (config.enable) subsystem.enable(namespace);
+  }
+
+  private async addPort(config: PortConfig): Promise<void> {
+    const { network, onEvent } = this.options;
+    const { param_inline_data_size: inCapsuleBytes } = config;
+    const linked = config.subsystems.map((nqn) => this.subsystemOf(nqn).subsystem);
+    const { port, transport } = await this.assembly.listenTcp(linked, {
+      id: config.portid,
+      address: config.addr_traddr,
+      port: config.addr_trsvcid,
+      depthMax: config.param_max_queue_size,
+      ...(inCapsuleBytes === undefined ? {} : { inCapsuleBytes }),
       network,
-      address,
-      port,
-      wake,
+      wake: () => this.loop.wake(),
       onEvent,
     });
-    loop.start();
-    return new TargetServer({
-      at: transport.at ?? { address, port },
-      ssd,
-      assembly,
-      loop,
-      files,
+    const { target } = this.assembly;
+    for (const { grpid, ana_state: state } of config.ana_groups) {
+      target.setAnaState(port, grpid, ANA_STATES[state]);
+    }
+    for (const referral of config.referrals) {
+      if (!referral.enable) continue;
+      target.addReferral(port, {
+        transport: referral.addr_trtype === "rdma" ? TransportType.RDMA : TransportType.TCP,
+        address: referral.addr_traddr,
+        serviceId: String(referral.addr_trsvcid),
+        portId: referral.addr_portid,
+      });
+    }
+    const asked = { address: config.addr_traddr, port: config.addr_trsvcid };
+    this.ports.set(config.portid, { config, port, transport, at: transport.at ?? asked });
+  }
+
+  private subsystemOf(nqn: string): ServedSubsystem {
+    const found = this.subsystems.get(nqn);
+    if (found !== undefined) return found;
+    throw new PeerlaneError("no-subsystem", `there is no subsystem ${nqn}`, {
+      remedy: "add it first",
     });
   }
 
@@ -201,21 +199,38 @@ export class TargetServer {
       await drained;
       this.loop.stop();
     }
-    const failed: BlockFile[] = [];
-    for (const file of this.files) {
-      await file.idle();
-      if (!file.readOnly && file.syncNow() !== FileStatus.ok) failed.push(file);
-      file.close();
-    }
-    const lost = failed[0];
-    if (lost === undefined) return;
-    throw new PeerlaneError("block-file", `${lost.path} was not written out: ${lost.lastError}`, {
-      place: lost.path,
-      remedy: "look at the system's log for errors of the disk; the last writes may be lost",
-    });
+    await this.shelf.close();
   }
 
   inspect(): Tree {
-    return { address: this.address, port: this.port, target: this.assembly.inspect() };
+    return { target: this.assembly.inspect(), storage: this.shelf.inspect() };
   }
+}
+
+/** What the configuration knows and this target does not do yet is refused, never ignored. */
+function refuseUnoffered(config: TargetConfig): void {
+  const { hosts, subsystems, ports } = config;
+  const namespaces = subsystems.flatMap((subsystem) => subsystem.namespaces);
+  const wants: [string, boolean][] = [
+    ["control", config.control !== undefined],
+    ["metrics", config.metrics !== undefined],
+    ["dhchap_key", hosts.some(({ dhchap_key: key }) => key !== undefined)],
+    ["tls_key", hosts.some(({ tls_key: key }) => key !== undefined)],
+    ["addr_tsas", ports.some(({ addr_tsas: security }) => security !== "none")],
+    ["addr_treq", ports.some(({ addr_treq: security }) => security === "required")],
+    ["buffered_io", namespaces.some(({ buffered_io: isBuffered }) => !isBuffered)],
+  ];
+  const unoffered = wants.find(([, isWanted]) => isWanted);
+  if (unoffered === undefined) return;
+  throw new UsageError("not-offered", `${unoffered[0]} is not offered yet`, {
+    remedy: "take it out of the configuration",
+  });
+}
+
+/** The 16 bytes of a UUID or NGUID as text. */
+function identifierBytes(text: string): Uint8Array {
+  const digits = text.replaceAll("-", "");
+  return Uint8Array.from({ length: 16 }, (_, i) =>
+    Number.parseInt(digits.slice(2 * i, 2 * i + 2), 16),
+  );
 }

@@ -3,31 +3,42 @@
  * standard error, as `time event key=value ...`, so that a program can read it too.
  */
 
-import { ExitStatus, formatBdf, formatBytes, parseBdf } from "../../core/index.ts";
+import { ExitStatus, formatBdf, formatBytes, UsageError } from "../../core/index.ts";
 import { formatAddress, realNetwork } from "../../platform/index.ts";
 import {
+  formatTargetConfig,
   parseListen,
   parseNamespace,
-  type ServedNamespace,
+  parseTargetConfig,
+  plainTargetConfig,
+  simpleConfig,
+  type TargetConfig,
   TargetServer,
 } from "../../scenario/index.ts";
 import type { CommandModule } from "../command.ts";
-import { type Context, printText } from "../context.ts";
+import { type Context, printJson, printNotes, printText } from "../context.ts";
 import { loadMachine } from "../machine-input.ts";
 
 interface Options {
-  readonly listen: string;
+  readonly config?: string;
+  readonly printConfig?: boolean;
+  readonly listen?: readonly string[];
   readonly machine?: string[];
   readonly ssd?: string;
-  readonly namespace: readonly string[];
-  readonly nqn: string;
+  readonly namespace?: readonly string[];
+  readonly nqn?: string;
   readonly allowHost?: readonly string[];
+  readonly json?: boolean;
 }
 
 const DEFAULT_NQN = "nqn.2026-11.dev.peerlane:target";
 const DEFAULT_NAMESPACE = "size=1G";
+const DEFAULT_LISTEN = "127.0.0.1:4420";
+const CONFIG_BYTES_MAX = 16 * 1024 * 1024;
 /** The machine that ships with Peerlane. */
 const SHIPPED_MACHINE = "scenarios/machines/hgx-h100-gpud.vvv.txt";
+/** What a configuration file says, and options therefore must not. */
+const SIMPLE = ["listen", "namespace", "nqn", "allowHost"] as const;
 
 const collect = (value: string, earlier: readonly string[] = []): string[] => [...earlier, value];
 
@@ -36,21 +47,62 @@ export const target: CommandModule = {
     program
       .command("target")
       .description("serve namespaces by NVMe/TCP on real sockets, from a simulated machine's SSD")
-      .option("-l, --listen <address>", "where to listen", "127.0.0.1:4420")
+      .option("-c, --config <file>", "YAML configuration, or the JSON of nvmetcli")
+      .option("--print-config", "print the whole configuration as YAML and end")
+      .option("-l, --listen <address>", `repeats (default: ${DEFAULT_LISTEN})`, collect)
       .option("-m, --machine <file...>", "dumps of the machine (default: one that ships)")
       .option("--ssd <function>", "the NVMe controller of the machine (default: the first)")
       .option("-n, --namespace <spec>", "size=1G[,file=PATH]; repeats (default: size=1G)", collect)
-      .option("--nqn <name>", "name of the subsystem", DEFAULT_NQN)
+      .option("--nqn <name>", `name of the subsystem (default: ${DEFAULT_NQN})`)
       .option("--allow-host <nqn>", "a host that may connect; repeats (default: any)", collect)
-      .action((options: Options) => perform(() => serve(context, options)));
+      .option("--json", "with --print-config: JSON instead of YAML")
+      .action((options: Options) => perform(() => run(context, options)));
   },
 };
 
-async function serve(context: Context, options: Options): Promise<number> {
+async function run(context: Context, options: Options): Promise<number> {
+  const config = await readConfig(context, options);
+  if (options.printConfig !== true) return serve(context, config);
+  if (options.json === true) printJson(context, plainTargetConfig(config));
+  else printText(context, formatTargetConfig(config));
+  return ExitStatus.ok;
+}
+
+/** The configuration file, or what the options of the simple case stand for. */
+async function readConfig(context: Context, options: Options): Promise<TargetConfig> {
+  const { config: file, machine, ssd } = options;
+  const both = {
+    ...(machine === undefined ? {} : { machine }),
+    ...(ssd === undefined ? {} : { ssd }),
+  };
+  if (file === undefined) {
+    return simpleConfig({
+      ...both,
+      listen: (options.listen ?? [DEFAULT_LISTEN]).map(parseListen),
+      nqn: options.nqn ?? DEFAULT_NQN,
+      allowedHosts: options.allowHost ?? [],
+      namespaces: (options.namespace ?? [DEFAULT_NAMESPACE]).map(parseNamespace),
+    });
+  }
+  const extra = SIMPLE.find((name) => options[name] !== undefined);
+  if (extra !== undefined) {
+    const option = `--${extra.replace("H", "-h")}`;
+    throw new UsageError("two-sources", `${option} and --config cannot be used together`, {
+      remedy: `write it into ${file}`,
+    });
+  }
+  const { config, notes } = parseTargetConfig(
+    await context.files.readText(file, CONFIG_BYTES_MAX),
+    file,
+  );
+  printNotes(context, notes);
+  return { ...config, ...both };
+}
+
+async function serve(context: Context, config: TargetConfig): Promise<number> {
   const { clock, host } = context;
-  const { address, port } = parseListen(options.listen);
-  const namespaces = (options.namespace ?? [DEFAULT_NAMESPACE]).map(parseNamespace);
-  const dumps = options.machine ?? [`${context.shipped}/${SHIPPED_MACHINE}`];
+  const dumps =
+    config.machine.length > 0 ? config.machine : [`${context.shipped}/${SHIPPED_MACHINE}`];
   const machine = await loadMachine(context, dumps);
   const log = (event: string, fields: Record<string, string>): void => {
     const time = new Date(clock.wallMs()).toISOString();
@@ -66,12 +118,7 @@ async function serve(context: Context, options: Options): Promise<number> {
   try {
     const server = await TargetServer.open({
       machine,
-      ...(options.ssd === undefined ? {} : { ssd: parseBdf(options.ssd) }),
-      address,
-      port,
-      nqn: options.nqn,
-      allowedHosts: options.allowHost ?? [],
-      namespaces,
+      config,
       network: realNetwork,
       clock,
       onEvent: ({ what, peer, reason }) => log(what, { peer, ...(reason ? { reason } : {}) }),
@@ -80,7 +127,7 @@ async function serve(context: Context, options: Options): Promise<number> {
         stop();
       },
     });
-    printOffer(context, server, options.nqn, namespaces);
+    printText(context, offer(server).join("\n"));
     await stopped;
     log("stopping", {});
     await server.close();
@@ -92,23 +139,28 @@ async function serve(context: Context, options: Options): Promise<number> {
 }
 
 /** What there is, and how to connect. */
-function printOffer(
-  context: Context,
-  server: TargetServer,
-  nqn: string,
-  namespaces: readonly ServedNamespace[],
-): void {
-  const { address, port, ssd } = server;
-  const at = formatAddress(address, port);
-  const lines = [
-    `listening on ${at} (NVMe/TCP), subsystem ${nqn}`,
-    ...namespaces.map(({ sizeBytes, file }, i) => {
-      const where = file === null ? "memory: gone when this ends" : file;
-      return `namespace ${i + 1}: ${formatBytes(sizeBytes)}, ${where}`;
-    }),
-    `SSD ${formatBdf(ssd.bdf)} of the simulated machine; data through host memory, since over ` +
-      "TCP the CPU moves it",
-    `connect: nvme connect -t tcp -a ${address} -s ${port} -n ${nqn}`,
-  ];
-  printText(context, lines.join("\n"));
+function offer(server: TargetServer): string[] {
+  const lines: string[] = [];
+  for (const { at, config } of server.ports.values()) {
+    const names = config.subsystems.join(", ") || "no subsystem";
+    lines.push(`listening on ${formatAddress(at.address, at.port)} (NVMe/TCP), subsystem ${names}`);
+  }
+  const several = server.subsystems.size > 1;
+  for (const { config, namespaces } of server.subsystems.values()) {
+    for (const { config: namespace, backend } of namespaces.values()) {
+      const where = namespace.device_path ?? "memory: gone when this ends";
+      const of = several ? ` of ${config.nqn}` : "";
+      lines.push(`namespace ${namespace.nsid}${of}: ${formatBytes(backend.sizeBytes)}, ${where}`);
+    }
+  }
+  lines.push(
+    `SSD ${formatBdf(server.ssd.bdf)} of the simulated machine; data through host memory, since ` +
+      "over TCP the CPU moves it",
+  );
+  for (const { at, config } of server.ports.values()) {
+    for (const nqn of config.subsystems) {
+      lines.push(`connect: nvme connect -t tcp -a ${at.address} -s ${at.port} -n ${nqn}`);
+    }
+  }
+  return lines;
 }

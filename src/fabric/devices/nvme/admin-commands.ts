@@ -269,6 +269,11 @@ export class AdminCommands {
     ].some((value) => value === cns);
     if (!known) return NvmeStatus.invalidField;
     if (ns === undefined) return NvmeStatus.invalidNamespaceOrFormat;
+    if (!ns.isThere) {
+      // Inactive: zeros for its structure, nothing else.
+      const isPlain = cns === Cns.namespace || cns === Cns.allocatedNamespace;
+      return isPlain ? new Uint8Array(IDENTIFY_BYTES) : NvmeStatus.invalidNamespaceOrFormat;
+    }
     switch (cns) {
       case Cns.namespaceDescriptors:
         return pages.namespaceDescriptors(ns);
@@ -380,8 +385,9 @@ export class AdminCommands {
     if (whyNotFormat(format) !== null) return NvmeStatus.invalidFormat;
     const { namespaces } = this.device;
     const ns = namespaces[nsid - 1];
-    if (nsid !== NSID_ALL && ns === undefined) return NvmeStatus.invalidNamespaceOrFormat;
-    const targets = nsid === NSID_ALL ? namespaces : [ns as Namespace];
+    if (nsid !== NSID_ALL && ns?.isThere !== true) return NvmeStatus.invalidNamespaceOrFormat;
+    const all = namespaces.filter(({ isThere }) => isThere);
+    const targets = nsid === NSID_ALL ? all : [ns as Namespace];
     if (targets.some((target) => target.readOnly)) return NvmeStatus.namespaceWriteProtected;
     for (const target of targets) {
       const status = this.erase(target);

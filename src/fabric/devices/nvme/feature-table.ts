@@ -129,7 +129,8 @@ export class FeatureTable {
   private readonly options: {
     vectors: number;
     ioQueues: number;
-    namespaces: number;
+    /** How many there are now. */
+    readonly namespaces: { readonly length: number };
     volatileWriteCache: boolean;
   };
   private readonly changed: (fid: number, value: number) => void;
@@ -184,7 +185,7 @@ export class FeatureTable {
       return NvmeStatus.invalidNamespaceOrFormat;
     }
     const first = def.perNamespace && nsid !== NSID_ALL ? nsid : 1;
-    const last = def.perNamespace && nsid === NSID_ALL ? this.options.namespaces : first;
+    const last = def.perNamespace && nsid === NSID_ALL ? this.options.namespaces.length : first;
     for (let id = first; id <= last; id++) {
       const key = keyOf(fid, def.perNamespace ? id : 0);
       this.current.set(key, cdw11);
@@ -207,7 +208,7 @@ export class FeatureTable {
   }
 
   private isNamespace(nsid: number): boolean {
-    return nsid >= 1 && nsid <= this.options.namespaces;
+    return nsid >= 1 && nsid <= this.options.namespaces.length;
   }
 
   private getSpecial(fid: number, select: number, cdw11: number): FeatureValue {

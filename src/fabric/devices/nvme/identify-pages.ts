@@ -71,7 +71,8 @@ function sglSupport(config: NvmeConfig): number {
 
 export function identifyController(config: NvmeConfig, namespaces: readonly Namespace[]) {
   const { bytes, view } = allocateStruct(IDENTIFY_BYTES);
-  const capacity = namespaces.reduce((sum, ns) => sum + ns.store.capacityBytes, 0);
+  const there = namespaces.filter(({ isThere }) => isThere);
+  const capacity = there.reduce((sum, ns) => sum + ns.store.capacityBytes, 0);
   const shared = namespaces.some((ns) => ns.shared);
   IdCtrl.VID.set(view, config.vendorId);
   IdCtrl.SSVID.set(view, config.subsystemVendorId);
@@ -173,8 +174,8 @@ export function namespaceList(namespaces: readonly Namespace[], after: number): 
   const bytes = new Uint8Array(IDENTIFY_BYTES);
   const view = viewOf(bytes);
   let at = 0;
-  for (const { nsid } of namespaces) {
-    if (nsid <= after || at >= IDENTIFY_BYTES) continue;
+  for (const { nsid, isThere } of namespaces) {
+    if (!isThere || nsid <= after || at >= IDENTIFY_BYTES) continue;
     view.setUint32(at, nsid, true);
     at += 4;
   }

@@ -105,6 +105,7 @@ export class IoCommands {
     const nsid = command.nsid;
     if (nsid === 0 || nsid > this.namespaces.length) return NvmeStatus.invalidNamespaceOrFormat;
     const ns = this.namespaces[nsid - 1] as Namespace;
+    if (!ns.isThere) return NvmeStatus.invalidField;
     switch (opcode) {
       case NvmOpcode.write:
         return this.write(command, ns);
@@ -207,13 +208,16 @@ export class IoCommands {
     if (command.nsid === NSID_ALL) {
       let status: number = NvmeStatus.success;
       for (let i = 0; i < this.namespaces.length; i++) {
-        const each = this.flushStore(command, this.namespaces[i] as Namespace);
+        const ns = this.namespaces[i] as Namespace;
+        if (!ns.isThere) continue;
+        const each = this.flushStore(command, ns);
         if (status === NvmeStatus.success) status = each;
       }
       return this.outcome(command, status);
     }
     const ns = this.namespaces[command.nsid - 1];
     if (ns === undefined) return NvmeStatus.invalidNamespaceOrFormat;
+    if (!ns.isThere) return NvmeStatus.invalidField;
     return this.outcome(command, this.flushStore(command, ns));
   }
 

@@ -21,14 +21,20 @@ export function makeNamespaces(
   wanted: readonly NvmeNamespaceOptions[],
   config: NvmeConfig,
 ): Namespace[] {
-  return wanted.map((options, index) => {
-    const nsid = index + 1;
-    const format = formatOf(options, nsid);
-    const store = options.store ?? new MemoryStore(options.sizeBytes ?? 0, config.copier);
-    const identity = options.identity ?? deriveIdentity(config.serial, nsid);
-    const { readOnly = store.readOnly, shared = false } = options;
-    return new Namespace(nsid, store, format, identity, { readOnly, shared });
-  });
+  return wanted.map((options, index) => makeNamespace(options, index + 1, config));
+}
+
+/** One of them. Throws {@link UsageError} for an impossible format. */
+export function makeNamespace(
+  options: NvmeNamespaceOptions,
+  nsid: number,
+  config: NvmeConfig,
+): Namespace {
+  const format = formatOf(options, nsid);
+  const store = options.store ?? new MemoryStore(options.sizeBytes ?? 0, config.copier);
+  const identity = options.identity ?? deriveIdentity(config.serial, nsid);
+  const { readOnly = store.readOnly, shared = false } = options;
+  return new Namespace(nsid, store, format, identity, { readOnly, shared });
 }
 
 function formatOf(options: NvmeNamespaceOptions, nsid: number): NamespaceFormat {

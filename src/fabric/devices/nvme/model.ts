@@ -8,7 +8,7 @@
  * Saved features survive resets, not the model.
  */
 
-import { SparseMemory, type Tree } from "../../../core/index.ts";
+import { NVME_NAMESPACES_MAX, SparseMemory, type Tree, UsageError } from "../../../core/index.ts";
 import {
   AQA_ACQS,
   AQA_ASQS,
@@ -40,9 +40,14 @@ import { FaultInjector, type NvmeFaultRule } from "./faults.ts";
 import { FeatureTable } from "./feature-table.ts";
 import { Counter, IoCommands } from "./io-commands.hot.ts";
 import * as logs from "./log-pages.ts";
-import { makeNamespaces } from "./make-namespaces.ts";
+import { makeNamespace, makeNamespaces } from "./make-namespaces.ts";
 import type { Namespace } from "./namespace.ts";
-import { completeOptions, type NvmeConfig, type NvmeModelOptions } from "./options.ts";
+import {
+  completeOptions,
+  type NvmeConfig,
+  type NvmeModelOptions,
+  type NvmeNamespaceOptions,
+} from "./options.ts";
 import type { SubmissionQueue as Sq } from "./queues.hot.ts";
 import { CompletionQueue, SubmissionQueue } from "./queues.hot.ts";
 import { STORE_PENDING, type StoreClient } from "./store.hot.ts";
@@ -72,7 +77,7 @@ export class NvmeModel
 {
   readonly kind = "NVMe controller model";
   readonly config: NvmeConfig;
-  readonly namespaces: readonly Namespace[];
+  readonly namespaces: Namespace[];
   readonly memory: ControllerMemory;
   readonly pointer: DataPointer;
   readonly io: IoCommands;
@@ -119,7 +124,7 @@ export class NvmeModel
       {
         vectors: config.vectors,
         ioQueues: config.maxQueues,
-        namespaces: this.namespaces.length,
+        namespaces: this.namespaces,
         volatileWriteCache: config.volatileWriteCache,
       },
       (fid, value) => this.featureChanged(fid, value),
@@ -253,7 +258,8 @@ export class NvmeModel
     this.engine.running = false;
     this.shutdownToken++;
     this.shutdownParts = 1;
-    for (const { store } of this.namespaces) {
+    for (const { store, isThere } of this.namespaces) {
+      if (!isThere) continue;
       const status = store.flush(this, this.shutdownToken);
       if (status === STORE_PENDING) this.shutdownParts++;
       else if (status !== NvmeStatus.success) this.fatal();
@@ -284,7 +290,40 @@ export class NvmeModel
     return page;
   }
 
+  /**
+   * Another namespace, as if a management controller had attached it: the host gets a notice.
+   * Returns its NSID: a free one, or the next. Throws `UsageError` for an impossible format, or
+   * when there are too many.
+   */
+  addNamespace(options: NvmeNamespaceOptions): number {
+    const free = this.namespaces.findIndex(({ isThere }) => !isThere);
+    const index = free < 0 ? this.namespaces.length : free;
+    if (index >= NVME_NAMESPACES_MAX) {
+      throw new UsageError("nvme-namespaces", `there are ${NVME_NAMESPACES_MAX} namespaces`, {
+        remedy: "remove one of them first",
+      });
+    }
+    const made = makeNamespace(options, index + 1, this.config);
+    this.namespaces[index] = made;
+    this.namespaceChanged(made);
+    return made.nsid;
+  }
+
+  /**
+   * Takes a namespace away: commands to it fail from now on. Its store is the caller's to close.
+   */
+  removeNamespace(nsid: number): void {
+    const ns = this.namespaces[nsid - 1];
+    if (ns === undefined || !ns.isThere) return;
+    ns.isThere = false;
+    this.namespaceChanged(ns);
+  }
+
   formatted(ns: Namespace): void {
+    this.namespaceChanged(ns);
+  }
+
+  private namespaceChanged(ns: Namespace): void {
     this.changedNamespaces.add(ns.nsid);
     const enabled = this.features.value(Feature.asyncEventConfiguration);
     if ((enabled & OAES_NAMESPACE_ATTRIBUTE) === 0) return;
@@ -304,7 +343,7 @@ export class NvmeModel
       asyncEventRequests: this.events.outstanding,
       errors: this.errors.count,
       queues: inspectQueues(engine),
-      namespaces: this.namespaces.map((ns) => ns.inspect()),
+      namespaces: this.namespaces.filter(({ isThere }) => isThere).map((ns) => ns.inspect()),
       counters: Object.fromEntries(counters),
       cmb: inspectWindow(this.memory.cmb),
       pmr: inspectWindow(this.memory.pmr),

@@ -53,6 +53,8 @@ export class Namespace {
   readonly identity: NamespaceIdentity;
   readonly readOnly: boolean;
   readonly shared: boolean;
+  /** False: it was taken away; its place in the list waits for another. */
+  isThere = true;
   formatIndex = 0;
   extended = false;
   piType: number = PiType.none;

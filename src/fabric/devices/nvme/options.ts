@@ -180,7 +180,7 @@ export function completeOptions(options: NvmeModelOptions): NvmeConfig {
   const registersBytes = alignUp(doorbellsEnd(maxQueues, dstrd), 4096);
   const serial = options.serial ?? "PEERLANE0001";
   const asyncEventRequests = inRange(options.asyncEventRequests ?? 4, 1, 256, "asyncEventRequests");
-  inRange(options.namespaces.length, 1, NVME_NAMESPACES_MAX, "number of namespaces");
+  inRange(options.namespaces.length, 0, NVME_NAMESPACES_MAX, "number of namespaces");
   return {
     copier: options.copier,
     serial,

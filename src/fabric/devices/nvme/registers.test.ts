@@ -267,7 +267,6 @@ describe("options", () => {
     const bad: TestNvmeOptions[] = [
       { maxEntries: 1 },
       { dstrd: 16 },
-      { namespaces: [] },
       { namespaces: [{ sizeBytes: 100 }] },
       { namespaces: [{ sizeBytes: MIB, lbaBytes: 520 }] },
       { namespaces: [{ sizeBytes: MIB, piType: 1 }] },

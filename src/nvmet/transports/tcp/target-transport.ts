@@ -58,6 +58,8 @@ export interface TcpTargetOptions {
   readonly machine: BackingMachine;
   /** Largest queue. Default 128. */
   readonly depthMax?: number;
+  /** Data bytes that a capsule of an I/O queue may carry. Default, and most: 8 KiB. */
+  readonly inCapsuleBytes?: number;
   /** Alignment to ask of the host, CPDA: dwords, 0's based. Default 0. */
   readonly cpda?: number;
   /** Something arrived: poll. */
@@ -162,7 +164,10 @@ export class TcpTargetTransport implements TcpChannelOwner, Inspectable {
         nic: null,
         cpu: machine,
         capsules: region,
-        inCapsuleBytes: TCP_ADMIN_IN_CAPSULE_BYTES,
+        inCapsuleBytes: Math.min(
+          this.options.inCapsuleBytes ?? TCP_ADMIN_IN_CAPSULE_BYTES,
+          TCP_ADMIN_IN_CAPSULE_BYTES,
+        ),
         depthMax: slots,
         ioDepthMax: slots,
         qid: -1,

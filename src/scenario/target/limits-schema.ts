@@ -1,0 +1,30 @@
+/**
+ * What hosts may use of a target, as its configuration says: connections, bytes, times. The bounds
+ * of these bounds are in core/limits.ts.
+ */
+
+import { z } from "zod";
+import {
+  NVMET_CONNECT_TIMEOUT_MS,
+  NVMET_IN_FLIGHT_BYTES,
+  TCP_CONNECTIONS_MAX,
+  TCP_ICREQ_TIMEOUT_MS,
+} from "../../core/index.ts";
+
+const whole = (low: number, high: number) => z.number().int().min(low).max(high);
+const HOUR_MS = 3_600_000;
+
+export const limitsSchema = z.strictObject({
+  max_connections: whole(2, TCP_CONNECTIONS_MAX)
+    .default(TCP_CONNECTIONS_MAX)
+    .describe("connections of one port; each is one queue"),
+  max_in_flight_bytes: whole(2 ** 20, 2 ** 32)
+    .default(NVMET_IN_FLIGHT_BYTES)
+    .describe("bytes of payload in buffers at once, over all connections"),
+  icreq_timeout_ms: whole(10, HOUR_MS)
+    .default(TCP_ICREQ_TIMEOUT_MS)
+    .describe("a connection without an ICReq for so long is closed"),
+  connect_timeout_ms: whole(10, HOUR_MS)
+    .default(NVMET_CONNECT_TIMEOUT_MS)
+    .describe("a connection without a Connect command for so long is closed"),
+});

@@ -1,0 +1,98 @@
+/**
+ * The simple case, from the command line: one subsystem, its namespaces, a few addresses. What it
+ * makes is a configuration like any other.
+ */
+
+import { UsageError } from "../../core/index.ts";
+import { NVMF_PORT } from "../../spec/nvmf/index.ts";
+import { parseSize } from "../schema.ts";
+import { type TargetConfig, targetConfigSchema } from "./schema.ts";
+
+export interface SimpleNamespace {
+  readonly sizeBytes: number;
+  /** Null: in memory, gone with the process. */
+  readonly file: string | null;
+}
+
+export interface SimpleOptions {
+  /** Each a port of its own; port 0 is any free one. */
+  readonly listen: readonly { readonly address: string; readonly port: number }[];
+  readonly nqn: string;
+  /** Empty: any host may connect. */
+  readonly allowedHosts: readonly string[];
+  readonly namespaces: readonly SimpleNamespace[];
+  /** Default: the first. */
+  readonly ssd?: string;
+  readonly machine?: readonly string[];
+}
+
+const SIZE_MIN = 4096;
+
+/** `127.0.0.1:4420`, `[::1]:4420`, `127.0.0.1`. Throws `bad-listen`. */
+export function parseListen(text: string): { address: string; port: number } {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]+))(?::(\d{1,5}))?$/.exec(text);
+  const port = match?.[3] === undefined ? NVMF_PORT : Number(match[3]);
+  const address = match?.[1] ?? match?.[2];
+  if (address !== undefined && port >= 1 && port <= 0xffff) return { address, port };
+  throw new UsageError("bad-listen", `"${text}" is no address to listen on`, {
+    remedy: "write 127.0.0.1:4420 or [::1]:4420",
+  });
+}
+
+/** `size=1G` or `size=1G,file=disk.img`. Throws `bad-namespace`. */
+export function parseNamespace(text: string): SimpleNamespace {
+  const refuse = (why: string): never => {
+    throw new UsageError("bad-namespace", `"${text}" is no namespace: ${why}`, {
+      remedy: "write size=1G for memory, or size=1G,file=disk.img",
+    });
+  };
+  let sizeBytes = 0;
+  let file: string | null = null;
+  for (const part of text.split(",")) {
+    const [key, value = ""] = splitOnce(part);
+    if (key === "size") {
+      sizeBytes = parseSize(value) ?? refuse(`"${value}" is no size`);
+    } else if (key === "file" && value !== "") file = value;
+    else refuse(`"${part}" is not size= or file=`);
+  }
+  if (sizeBytes < SIZE_MIN || sizeBytes % SIZE_MIN !== 0) {
+    refuse("its size must be a multiple of 4 KiB");
+  }
+  return { sizeBytes, file };
+}
+
+function splitOnce(text: string): [string, string?] {
+  const at = text.indexOf("=");
+  return at < 0 ? [text] : [text.slice(0, at), text.slice(at + 1)];
+}
+
+/** The configuration that options stand for. Throws `bad-option`. */
+export function simpleConfig(options: SimpleOptions): TargetConfig {
+  const { nqn, ssd, machine } = options;
+  const result = targetConfigSchema.safeParse({
+    ...(machine === undefined ? {} : { machine }),
+    ...(ssd === undefined ? {} : { ssd }),
+    subsystems: [
+      {
+        nqn,
+        attr_allow_any_host: options.allowedHosts.length === 0,
+        allowed_hosts: options.allowedHosts,
+        namespaces: options.namespaces.map(({ sizeBytes, file }, i) => ({
+          nsid: i + 1,
+          size: sizeBytes,
+          ...(file === null ? {} : { device_path: file }),
+        })),
+      },
+    ],
+    ports: options.listen.map(({ address, port }, i) => ({
+      portid: i + 1,
+      addr_traddr: address,
+      addr_trsvcid: port,
+      subsystems: [nqn],
+    })),
+  });
+  if (result.success) return result.data;
+  throw new UsageError("bad-option", result.error.issues[0]?.message ?? "an option is wrong", {
+    remedy: "peerlane target --help shows the options",
+  });
+}
