@@ -94,13 +94,27 @@ export class Guest {
     ready.catch(() => undefined);
     while (!existsSync(path) && this.#ended === null && Date.now() < until) await sleep(20);
     if (this.#ended !== null) throw this.#error(this.#ended);
-    const agent = connect(path);
+    const agent = await this.#dial(path, until);
     agent.on("data", (bytes) => this.#take(bytes));
     agent.on("error", (error) => this.#end(`the agent's port failed: ${error.message}`));
     this.#agent = agent;
     const late = sleep(until - Date.now(), null, { ref: false });
     if ((await Promise.race([ready, late])) === null) {
       throw this.#error(`the guest did not come up in ${BOOT_SECONDS} s`);
+    }
+  }
+
+  /** The socket's file is there a moment before QEMU listens. */
+  async #dial(path: string, until: number): Promise<Socket> {
+    for (;;) {
+      const agent = connect(path);
+      const failure = await new Promise<Error | null>((resolve) => {
+        agent.once("connect", () => resolve(null));
+        agent.once("error", resolve);
+      });
+      if (failure === null) return agent;
+      if (this.#ended !== null || Date.now() > until) throw this.#error(failure.message);
+      await sleep(50);
     }
   }
 

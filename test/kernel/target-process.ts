@@ -3,12 +3,15 @@
  * loopback. It can be killed, stopped in its tracks, and started again on the same port.
  */
 import { type ChildProcess, spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { HOST_ADDRESS } from "./guest.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
+/** The command that is installed. */
+const COMMAND = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")).bin.peerlane;
 const START_SECONDS = 30;
 const END_SECONDS = 15;
 const LOG_TAIL_LINES = 25;
@@ -47,12 +50,7 @@ export class TargetProcess {
   }
 
   async start(): Promise<void> {
-    const command = [
-      join(ROOT, "bin/peerlane.mjs"),
-      "target",
-      "-l",
-      `${HOST_ADDRESS}:${this.port}`,
-    ];
+    const command = [join(ROOT, COMMAND), "target", "-l", `${HOST_ADDRESS}:${this.port}`];
     const child = spawn(process.execPath, [...command, ...this.#args], {
       stdio: ["ignore", "pipe", "pipe"],
     });
