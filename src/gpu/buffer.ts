@@ -7,11 +7,15 @@
 
 import type { HostRegion } from "../backing/interface.ts";
 import { hex, type Inspectable, PeerlaneError, type Tree } from "../core/index.ts";
+import type { VramPlacement } from "./vram.ts";
 
 export type GpuPlace =
   | { readonly kind: "vram"; readonly offset: number }
   /** `dma`: where the GPU itself finds it. */
   | { readonly kind: "host"; readonly region: HostRegion; readonly dma: number };
+
+/** Where a buffer may be moved: places to try, in order. */
+export type RelocationTarget = VramPlacement | "host";
 
 export class GpuBuffer implements Inspectable {
   readonly sizeBytes: number;

@@ -91,6 +91,12 @@ export class PromisedQueue implements GpuJobOwner {
     if (this.queue.isDead) this.failWaiting();
   }
 
+  /** Ends everything, submitted or waiting, as halted. */
+  fail(): void {
+    this.queue.fail();
+    this.failWaiting();
+  }
+
   private failWaiting(): void {
     for (const job of this.waiting.splice(0)) {
       job.status = GPU_JOB_HALTED;

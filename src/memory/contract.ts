@@ -21,6 +21,7 @@ export const MemoryKind = {
   dmaAddress: 3,
   phys: 4,
   lease: 5,
+  dmaBuf: 6,
 } as const;
 export type MemoryKind = (typeof MemoryKind)[keyof typeof MemoryKind];
 
@@ -31,6 +32,7 @@ export const MEMORY_KIND_NAMES: readonly string[] = [
   "dma-address",
   "phys",
   "lease",
+  "dma-buf",
 ];
 
 export interface IoMemory extends Inspectable {

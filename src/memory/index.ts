@@ -2,6 +2,7 @@
 
 export * from "./contract.ts";
 export * from "./dma-address/dma-address-memory.hot.ts";
+export * from "./dma-buf/index.ts";
 export * from "./host/index.ts";
 export * from "./lease/lease-memory.hot.ts";
 export * from "./page/index.ts";

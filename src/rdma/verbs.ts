@@ -13,7 +13,7 @@
 
 import { assert, type Inspectable, type Poller } from "../core/index.ts";
 import type { DmaDevice } from "../dma/index.ts";
-import type { IoMemory } from "../memory/index.ts";
+import type { DmaBuf, IoMemory } from "../memory/index.ts";
 import { WcStatus, WrOpcode } from "../spec/rdma/index.ts";
 
 /** What a data verb answers. */
@@ -167,10 +167,29 @@ export interface Pd extends Inspectable {
   registerMemory(mem: IoMemory, offset: number, length: number, access: number): Promise<Mr>;
   /** Registers vectors one behind the other as one region. */
   registerVectors(vectors: readonly MemoryVector[], access: number): Promise<Mr>;
+  /**
+   * Registers a part of a dma-buf, as ibv_reg_dmabuf_mr: the region survives moves of the buffer and
+   * ends with its revoke (see {@link DmaBufMrOptions}). Throws `mr-dma-buf` for a part that cannot
+   * be, and what attaching and mapping the buffer throws.
+   */
+  registerDmaBuf(buffer: DmaBuf, options: DmaBufMrOptions): Promise<Mr>;
   /** A region that has no meaning until a `fastRegister` work request gives it one. */
   allocFastMr(): Promise<Mr>;
   /** Fails with `rdma-command` (busy) while queue pairs or memory regions use it. */
   dealloc(): Promise<void>;
+}
+
+/** How a dma-buf is registered. */
+export interface DmaBufMrOptions {
+  /** The part of the buffer. */
+  readonly offset: number;
+  readonly length: number;
+  /** First address of the region. Its offset in a page must be that of `offset`. */
+  readonly iova: number;
+  /** A sum of `Access`. */
+  readonly access: number;
+  /** The buffer does not move while the region lives. Default: it moves, and peers wait for it. */
+  readonly pinned?: boolean;
 }
 
 /** A part of some memory. */

@@ -17,7 +17,13 @@ import {
   viewOf,
 } from "../../core/index.ts";
 import type { DmaBuffer, DmaDevice } from "../../dma/index.ts";
-import { Direction, type IoMemory, isHoldable, MAP_STATUS_NAMES } from "../../memory/index.ts";
+import {
+  Direction,
+  type DmaBuf,
+  type IoMemory,
+  isHoldable,
+  MAP_STATUS_NAMES,
+} from "../../memory/index.ts";
 import {
   Access,
   CREATE_MR_IN,
@@ -26,8 +32,9 @@ import {
   Range,
   RnicCommand,
 } from "../../spec/rdma/index.ts";
-import type { AsyncEvent, MemoryVector, Mr, Pd, VerbsDevice } from "../verbs.ts";
+import type { AsyncEvent, DmaBufMrOptions, MemoryVector, Mr, Pd, VerbsDevice } from "../verbs.ts";
 import type { RnicControl } from "./control.ts";
+import { RnicDmaBufMr } from "./dma-buf-region.ts";
 
 /** What domains and regions need of their device. */
 export interface RegionOwner extends VerbsDevice {
@@ -123,7 +130,7 @@ export class RnicPd implements Pd {
   readonly control: RnicControl;
   readonly dma: DmaDevice;
   readonly localDmaLkey: number;
-  private readonly regions = new Set<RnicMr>();
+  private readonly regions = new Set<Mr>();
 
   constructor(device: RegionOwner, number: number, localDmaLkey: number) {
     this.device = device;
@@ -154,6 +161,12 @@ export class RnicPd implements Pd {
       unmapAll(this.dma, mappings);
       throw error;
     }
+  }
+
+  async registerDmaBuf(buffer: DmaBuf, options: DmaBufMrOptions): Promise<Mr> {
+    const region = await RnicDmaBufMr.register(this, buffer, options);
+    this.regions.add(region);
+    return region;
   }
 
   async allocFastMr(): Promise<Mr> {
@@ -219,7 +232,7 @@ export class RnicPd implements Pd {
     }
   }
 
-  forget(region: RnicMr): void {
+  forget(region: Mr): void {
     this.regions.delete(region);
   }
 

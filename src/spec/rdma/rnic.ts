@@ -272,6 +272,7 @@ export const RnicCommand = {
   destroyCq: 0x11,
   createMr: 0x20,
   destroyMr: 0x21,
+  modifyMr: 0x22,
   createQp: 0x30,
   modifyQp: 0x31,
   queryQp: 0x32,
@@ -349,6 +350,25 @@ export const CREATE_MR_IN = input("CREATE_MR", [
   u32("rangeCount", 24, "entries of the list; with fastRegister how many it may get"),
   u32("fastRegister", 28, "1: invalid until a fast register work request fills it"),
   u64("ranges", 32, "DMA address of the list of ranges"),
+]);
+
+/**
+ * What MODIFY_MR makes of a region. Its key, address, length and access stay.
+ *
+ * - valid: from suspended or invalid, with new ranges.
+ * - suspended: its translation is not to be used for now. Peers are answered RNR NAK, own work
+ *   waits. Fails as busy while the region's domain is in the middle of a message.
+ * - invalid: as if its key did not exist, until it is valid again or destroyed.
+ */
+export const MrState = { valid: 0, suspended: 1, invalid: 2 } as const;
+export type MrState = (typeof MrState)[keyof typeof MrState];
+
+export const MODIFY_MR_IN = input("MODIFY_MR", [
+  u32("key", 0, "the region's key"),
+  u32("state", 4, "MrState"),
+  u32("rangeCount", 8, "valid: entries of the list, at most as many as it was made with"),
+  u64("length", 16, "valid: bytes, as it was made with"),
+  u64("ranges", 24, "valid: DMA address of the list of ranges"),
 ]);
 
 export const CREATE_QP_IN = input("CREATE_QP", [

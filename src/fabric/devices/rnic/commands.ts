@@ -27,7 +27,9 @@ import {
   MAILBOX_INPUT_BYTES,
   MAILBOX_OUTPUT,
   MAILBOX_OUTPUT_BYTES,
+  MODIFY_MR_IN,
   MODIFY_QP_IN,
+  MrState,
   mtuCode,
   ONE_OBJECT_IN,
   ONE_OBJECT_OUT,
@@ -107,6 +109,8 @@ export class CommandUnit {
         return this.createMr(this.decode(CREATE_MR_IN));
       case RnicCommand.destroyMr:
         return this.destroyMr(this.object());
+      case RnicCommand.modifyMr:
+        return this.modifyMr(this.decode(MODIFY_MR_IN));
       case RnicCommand.createQp:
         return this.createQp(this.decode(CREATE_QP_IN));
       case RnicCommand.modifyQp:
@@ -223,6 +227,50 @@ export class CommandUnit {
     this.engine.regions.destroy(region);
     this.domains[region.pd]--;
     return OK;
+  }
+
+  private modifyMr(values: Values): CommandResult {
+    const { regions } = this.engine;
+    const region = regions.find(num(values, "key"));
+    if (region === null || region.fastRegister) return failed(Status.noSuchObject);
+    switch (num(values, "state")) {
+      case MrState.suspended:
+        if (!region.valid) return failed(Status.badTransition);
+        if (this.isInMessage(region.pd)) return failed(Status.busy);
+        region.valid = false;
+        regions.setSuspended(region, true);
+        return OK;
+      case MrState.invalid:
+        region.valid = false;
+        regions.setSuspended(region, false);
+        return OK;
+      case MrState.valid:
+        return this.translateAnew(region, values);
+      default:
+        return failed(Status.badParameter);
+    }
+  }
+
+  private translateAnew(region: Region, values: Values): CommandResult {
+    const { regions } = this.engine;
+    const { address, access, length } = region;
+    const count = num(values, "rangeCount");
+    if (region.valid) return failed(Status.badTransition);
+    if (count < 1 || count > region.targets.length || num(values, "length") !== length) {
+      return failed(Status.badParameter);
+    }
+    const result = this.fillRegion(region, values, address, access);
+    // What could not be read leaves it as it was: not valid.
+    region.length = length;
+    if (result.code === Status.ok) regions.setSuspended(region, false);
+    return result;
+  }
+
+  /** A queue pair of the domain has begun something that may need any of the domain's regions. */
+  private isInMessage(pd: number): boolean {
+    return this.engine.qps.some(
+      (qp) => qp !== null && qp.pd === pd && (qp.inMessage !== 0 || qp.readsOutstanding > 0),
+    );
   }
 
   private createQp(values: Values): CommandResult {

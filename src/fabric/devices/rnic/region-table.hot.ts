@@ -25,6 +25,8 @@ export const RegionCheck = {
   badPd: 2,
   noAccess: 3,
   outOfBounds: 4,
+  /** Its translation is being changed: try again soon. */
+  suspended: 5,
 } as const;
 
 export class Region {
@@ -35,6 +37,8 @@ export class Region {
   /** False while a fast register region waits to be filled, and after it was invalidated. */
   valid: boolean;
   readonly fastRegister: boolean;
+  /** Not valid, for a while. */
+  suspended = false;
   /** First address in the region's own terms. */
   address: number;
   length: number;
@@ -66,6 +70,7 @@ export class Region {
       key: hex(this.key),
       pd: this.pd,
       valid: this.valid,
+      suspended: this.suspended,
       access: this.access,
       address: hex(this.address),
       length: this.length,
@@ -113,6 +118,8 @@ export class RegionTable {
   /** Changes with every use of a slot: the low bits of its key. */
   private readonly variants: Uint8Array;
   count = 0;
+  /** Regions that are suspended; while there are none nobody asks. */
+  suspendedCount = 0;
   /** Why the last {@link check} gave nothing: a `RegionCheck`. */
   reason = 0;
 
@@ -182,6 +189,7 @@ export class RegionTable {
     assert(region.slot !== DIRECT_SLOT, "the reserved L_Key stays");
     // A message in the middle of it finds out at its next run.
     region.valid = false;
+    this.setSuspended(region, false);
     this.slots[region.slot] = null;
     this.free.push(region.slot);
     this.count--;
@@ -205,7 +213,7 @@ export class RegionTable {
     const slot = key >>> 8;
     const region = slot < this.slots.length ? this.slots[slot] : null;
     if (region === null || region.key !== key || !region.valid) {
-      this.reason = RegionCheck.badKey;
+      this.reason = this.isSuspended(key, pd) ? RegionCheck.suspended : RegionCheck.badKey;
       return null;
     }
     if (region.pd !== pd && slot !== DIRECT_SLOT) {
@@ -223,6 +231,20 @@ export class RegionTable {
     }
     this.reason = RegionCheck.ok;
     return region;
+  }
+
+  /** True when this key would do, but for its region being suspended. */
+  isSuspended(key: number, pd: number): boolean {
+    if (this.suspendedCount === 0) return false;
+    const region = this.find(key);
+    return region?.suspended === true && region.pd === pd;
+  }
+
+  /** A suspended region is not valid; one that is no longer suspended is what its owner makes it. */
+  setSuspended(region: Region, suspended: boolean): void {
+    if (region.suspended === suspended) return;
+    region.suspended = suspended;
+    this.suspendedCount += suspended ? 1 : -1;
   }
 
   /** All regions but the reserved one. */

@@ -96,6 +96,7 @@ export class Requester {
     }
     const packets = packetsOf(total, qp.pathMtu);
     if (!this.queue.psnRoom(qp, packets)) return Start.blocked;
+    if (this.engine.transfer.isSuspended(cursor, qp.pd)) return this.queue.pause(qp);
     const run = this.run;
     run.kind = RunKind.send;
     run.flags = (flags & WrFlag.solicited) !== 0 ? RunFlag.solicited : 0;
@@ -172,6 +173,7 @@ export class Requester {
     }
     const packets = packetsOf(total, qp.pathMtu);
     if (!this.queue.psnRoom(qp, packets)) return Start.blocked;
+    if (this.engine.transfer.isSuspended(cursor, qp.pd)) return this.queue.pause(qp);
     if (this.engine.transfer.checkAll(cursor, qp.pd, Access.localWrite) !== TransferStatus.ok) {
       return this.queue.fail(qp, WcStatus.localProtectionError);
     }

@@ -3,7 +3,7 @@
  * payload, completes RECVs, answers. IBA 9.7.4 to 9.7.8 (responder), 9.9.3 (responder errors).
  *
  * What is answered: an ACK for each message that asks for one, with the PSN of its last packet; RNR
- * NAK when a RECV is needed and none is posted; NAK for a PSN ahead of the expected one (once), for
+ * NAK when a RECV is needed and none is posted, and while a region is suspended; NAK for a PSN ahead of the expected one (once), for
  * an invalid request, for a key that does not allow it, for an operation that failed here.
  * Duplicates are acknowledged again without effect, duplicate READs answered again. The last three
  * NAKs end the queue pair.
@@ -30,6 +30,7 @@ import {
 } from "../../../spec/rdma/index.ts";
 import type { Engine } from "./engine.hot.ts";
 import { RECV_FETCH_MAX, type RnicQp } from "./queue-pair.ts";
+import { RegionCheck } from "./region-table.hot.ts";
 import { TransferStatus } from "./transfer.hot.ts";
 import { RunFlag, RunKind, type WirePath, WireRun } from "./wire.ts";
 
@@ -74,7 +75,7 @@ export class Responder {
       return;
     }
     if (!this.readAllowed(qp, run)) {
-      this.refuse(qp, run.psn, Syndrome.nakRemoteAccess);
+      this.refuseAccess(qp, run.psn);
       return;
     }
     this.respond(qp, run.psn, run.length);
@@ -89,6 +90,10 @@ export class Responder {
       const found = this.nextRecv(qp);
       if (found !== RecvFound.yes) {
         this.noRecv(qp, run.psn, found);
+        return;
+      }
+      if (this.engine.transfer.isSuspended(qp.recvCursor, qp.pd)) {
+        this.notNow(qp, run.psn);
         return;
       }
       qp.inMessage = RunKind.send;
@@ -130,7 +135,7 @@ export class Responder {
         return;
       }
       if (!this.writeAllowed(qp, run)) {
-        this.refuse(qp, run.psn, Syndrome.nakRemoteAccess);
+        this.refuseAccess(qp, run.psn);
         return;
       }
     } else if (qp.inMessage !== RunKind.write) {
@@ -178,8 +183,10 @@ export class Responder {
       qp.remoteCursor.setRange(null, 0, 0);
       return true;
     }
+    const { regions } = this.engine;
+    regions.reason = RegionCheck.noAccess;
     if ((qp.remoteAccess & Access.remoteWrite) === 0) return false;
-    const region = this.engine.regions.check(
+    const region = regions.check(
       run.rkey,
       qp.pd,
       Access.remoteWrite,
@@ -197,7 +204,7 @@ export class Responder {
       return;
     }
     if (!this.readAllowed(qp, run)) {
-      this.refuse(qp, run.psn, Syndrome.nakRemoteAccess);
+      this.refuseAccess(qp, run.psn);
       return;
     }
     const { psn, length } = run;
@@ -211,14 +218,10 @@ export class Responder {
       qp.remoteCursor.setRange(null, 0, 0);
       return true;
     }
+    const { regions } = this.engine;
+    regions.reason = RegionCheck.noAccess;
     if ((qp.remoteAccess & Access.remoteRead) === 0) return false;
-    const region = this.engine.regions.check(
-      run.rkey,
-      qp.pd,
-      Access.remoteRead,
-      run.remoteAddress,
-      run.length,
-    );
+    const region = regions.check(run.rkey, qp.pd, Access.remoteRead, run.remoteAddress, run.length);
     if (region === null) return false;
     qp.remoteCursor.setRange(region, run.remoteAddress, run.length);
     return true;
@@ -298,14 +301,24 @@ export class Responder {
     this.answer(qp, psn, syndrome);
   }
 
+  /** The key does not allow it; or its region is suspended, and the peer is to ask again. */
+  private refuseAccess(qp: RnicQp, psn: number): void {
+    if (this.engine.regions.reason === RegionCheck.suspended) this.notNow(qp, psn);
+    else this.refuse(qp, psn, Syndrome.nakRemoteAccess);
+  }
+
+  private notNow(qp: RnicQp, psn: number): void {
+    // Runs behind this one are not to be NAKed as a gap: the sender goes back anyway.
+    qp.nakSent = true;
+    this.answer(qp, psn, Syndrome.rnrNak | qp.minRnrTimer);
+  }
+
   private noRecv(qp: RnicQp, psn: number, found: number): void {
     if (found === RecvFound.failed) {
       this.refuse(qp, psn, Syndrome.nakRemoteOperation);
       return;
     }
-    // Runs behind this one are not to be NAKed as a gap: the sender goes back anyway.
-    qp.nakSent = true;
-    this.answer(qp, psn, Syndrome.rnrNak | qp.minRnrTimer);
+    this.notNow(qp, psn);
   }
 
   /** The RECV could not take the message: it completes in error, and the sender is told. */

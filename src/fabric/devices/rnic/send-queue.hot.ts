@@ -40,6 +40,9 @@ export const SendTimer = { acknowledge: 0, rnr: 1 } as const;
 /** Messages of one packet that may go without asking for an acknowledgement. */
 const UNASKED_MAX = 16;
 
+/** How long work waits before it looks again whether its region is still suspended. */
+const PAUSE_NS = 10_000;
+
 /** A queue's entries fetched by one DMA. */
 const FETCH_MAX = 16;
 
@@ -152,6 +155,18 @@ export class SendQueue implements TimerClient {
     qp.failStatus = status | (this.vendorOf(status) << 8);
     qp.sendEpoch++;
     if (qp.sqHead === qp.failCounter) this.completeFailed(qp);
+    return Start.blocked;
+  }
+
+  /** The work request at `sqNext` uses a suspended region: it starts a little later. */
+  pause(qp: RnicQp): number {
+    if (qp.unasked > 0) {
+      // As in `fail`: those before it wait for an acknowledgement that nobody asked for.
+      this.goBack(qp);
+      return Start.started;
+    }
+    qp.rnrWaiting = true;
+    this.engine.port.after(PAUSE_NS, this, qp.number * 2 + SendTimer.rnr);
     return Start.blocked;
   }
 

@@ -134,6 +134,16 @@ export class Transfer {
     return cursor.region !== null;
   }
 
+  /** True when an entry's region is suspended: nothing of the list may be moved now. */
+  isSuspended(cursor: Cursor, pd: number): boolean {
+    if (this.regions.suspendedCount === 0) return false;
+    const end = cursor.count * ENTRY;
+    for (let at = 0; at < end; at += ENTRY) {
+      if (this.regions.isSuspended(cursor.entries[at + KEY], pd)) return true;
+    }
+    return false;
+  }
+
   /** Checks all entries without moving anything, for READs before the request goes out. */
   checkAll(cursor: Cursor, pd: number, access: number): number {
     const { entries } = cursor;
