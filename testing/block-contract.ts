@@ -21,7 +21,10 @@ import { allocatedBytes, leastOf } from "./heap.ts";
 
 /** Bios of one run that is checked for allocation. */
 const BIOS = 10_000;
-/** Tries for the steady state: on a busy machine the optimizer comes late. All of them fail on a leak. */
+/**
+ * Tries for the steady state: on a busy machine the optimizer comes late. All of them fail on a
+ * leak.
+ */
 const TRIES_MAX = 60;
 
 /** A device under test with memory that it can reach. */

@@ -1,7 +1,7 @@
 /**
  * Damages dumps the way the world does, and the way somebody would who wants to break the reader:
- * cuts, flipped bytes, lost and doubled pieces, huge numbers, pieces of other dumps. Seeded, so that a
- * failure replays.
+ * cuts, flipped bytes, lost and doubled pieces, huge numbers, pieces of other dumps. Seeded, so
+ * that a failure replays.
  */
 
 import type { Prng } from "../src/core/index.ts";

@@ -1,6 +1,7 @@
 /**
- * A made-up /sys, /proc and /boot in memory: two root ports, an NVMe SSD with peer memory behind one,
- * a NIC with a virtual function behind the other, addresses of the bus 256 GiB below the CPU's.
+ * A made-up /sys, /proc and /boot in memory: two root ports, an NVMe SSD with peer memory behind
+ * one, a NIC with a virtual function behind the other, addresses of the bus 256 GiB below the
+ * CPU's.
  */
 
 import { MemoryFiles } from "../src/platform/index.ts";

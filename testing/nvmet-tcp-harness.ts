@@ -1,6 +1,6 @@
 /**
- * The target's contract over TCP, on sockets in memory: the target of target-rig.ts with its data in
- * host memory, reached over a stream that may be cut anywhere.
+ * The target's contract over TCP, on sockets in memory: the target of target-rig.ts with its data
+ * in host memory, reached over a stream that may be cut anywhere.
  */
 
 import { physAddr } from "../src/core/index.ts";

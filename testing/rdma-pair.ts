@@ -12,12 +12,14 @@ import { DmaContext, type DmaDevice } from "../src/dma/index.ts";
 import {
   buildFabric,
   type Fabric,
+  gpuModelFor,
   InProcessWire,
   type RnicLimits,
   RnicModel,
   Scheduler,
   type WireConditions,
 } from "../src/fabric/index.ts";
+import { GpuDevice } from "../src/gpu/index.ts";
 import type { IommuMode } from "../src/machine/index.ts";
 import { type HostMemory, mapHostMemory } from "../src/memory/index.ts";
 import { type Lease, openLease, Provider, Rules, Topology } from "../src/p2p/index.ts";
@@ -33,6 +35,8 @@ export interface RdmaPairOptions {
   readonly mtu?: number;
   readonly iommu?: IommuMode;
   readonly limits?: Partial<RnicLimits>;
+  /** What is beside the RNIC is a GPU model instead of plain memory. Default false. */
+  readonly gpu?: boolean;
   /** Links and hops of both machines take time. Default false. */
   readonly timed?: boolean;
 }
@@ -48,11 +52,15 @@ export interface RdmaSide {
   readonly model: RnicModel;
   readonly dma: DmaDevice;
   readonly rdma: RdmaDevice;
+  /** The GPU beside the RNIC, attached at the first call. */
+  gpu(): GpuDevice;
+  readonly rules: Rules;
   /** Host memory mapped for the RNIC. */
   host(sizeBytes: number): HostMemory;
   /** The peer memory beside the RNIC, and a lease of all of it for the RNIC. */
   readonly provider: Provider;
   lease(): Lease;
+  pollGpu(): number;
   /** Bytes of the peer memory as its owner sees them. */
   peek(offset: number, length: number): Uint8Array;
 }
@@ -92,7 +100,8 @@ export async function rdmaPair(options: RdmaPairOptions = {}): Promise<RdmaPair>
   const wire = new InProcessWire(options.wire, options.mtu);
   const a = await makeSide("a", "10.0.0.1", scheduler, wire, options);
   const b = await makeSide("b", "10.0.0.2", scheduler, wire, options);
-  const poll = (): number => a.fabric.poll() + b.fabric.poll() + a.rdma.poll() + b.rdma.poll();
+  const poll = (): number =>
+    a.fabric.poll() + b.fabric.poll() + a.rdma.poll() + b.rdma.poll() + a.pollGpu() + b.pollGpu();
   return {
     a,
     b,
@@ -134,7 +143,9 @@ async function makeSide(
     scheduler,
     iommu,
     mode: options.timed === true ? "timed" : "functional",
-    model: (fn, { copier, tracer }) => {
+    model: (fn, tools) => {
+      const { copier, tracer } = tools;
+      if (fn.bdf === peer.bdf && options.gpu === true) return gpuModelFor(tools);
       if (fn.bdf !== nic.bdf) return null;
       const model = new RnicModel({
         barBytes: BAR_BYTES,
@@ -148,7 +159,9 @@ async function makeSide(
       return model;
     },
   });
-  const dma = new DmaContext(fabric, { iommu, snapshot }).device(nic.bdf);
+  const context = new DmaContext(fabric, { iommu, snapshot });
+  const dma = context.device(nic.bdf);
+  let gpu: GpuDevice | null = null;
   const rdma = await RdmaDevice.attach(dma);
   const provider = Provider.fromBar(fabric.open(peer.bdf), PEER_BAR);
   const rules = new Rules(new Topology(snapshot));
@@ -160,6 +173,12 @@ async function makeSide(
     model: models[0],
     dma,
     rdma,
+    rules,
+    gpu() {
+      gpu ??= GpuDevice.attach(context.device(peer.bdf));
+      return gpu;
+    },
+    pollGpu: () => gpu?.poll() ?? 0,
     host: (sizeBytes) => mapHostMemory(fabric.allocateHost(sizeBytes), [dma]),
     provider,
     lease: () => openLease({ provider, rules, initiators: [dma] }),

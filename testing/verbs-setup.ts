@@ -1,6 +1,7 @@
 /**
  * A connection between the two sides of an RDMA pair with memory on both, for contract suites and
- * properties: queue pairs, completion queues, registered host memory, and short ways to post and reap.
+ * properties: queue pairs, completion queues, registered host memory, and short ways to post and
+ * reap.
  */
 
 import { type Cq, type Mr, type Pd, type Qp, RecvWr, SendWr, Wc } from "../src/rdma/index.ts";

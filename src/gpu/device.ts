@@ -206,8 +206,8 @@ export class GpuDevice implements ExportHost, Poller, Inspectable {
   }
 
   /**
-   * Holds work inside VRAM back until the 32-bit word at `offset` is `value` or later (modulo 2^32):
-   * how a kernel waits for what a peer writes. Rejects with `gpu-job` after `timeoutNs`.
+   * Holds work inside VRAM back until the 32-bit word at `offset` is `value` or later (modulo
+   * 2^32): how a kernel waits for what a peer writes. Rejects with `gpu-job` after `timeoutNs`.
    */
   async acquire(
     buffer: GpuBuffer,

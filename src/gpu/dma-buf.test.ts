@@ -77,7 +77,7 @@ async function exportedBuffer(options: GpuMachineOptions = {}, sizeBytes = BYTES
 }
 
 describe("where the buffer lies for whom", () => {
-  it("gives a peer its address by the rules: bus address beside it, IOVA through the bridge", async () => {
+  it("gives a peer its address by the rules: bus address, or IOVA", async () => {
     const { dmaBuf, near, far, drive, gpu, buffer } = await exportedBuffer({ iommu: "strict" });
     const imported = await importDmaBuf(dmaBuf, [near, far]);
     await drive(imported.map());
@@ -161,7 +161,7 @@ describe("where the buffer lies for whom", () => {
 });
 
 describe("moves and revokes", () => {
-  it("waits for I/O in flight, refuses new, and the old address reaches nothing of it", async () => {
+  it("waits for I/O in flight, refuses new; the old address reaches nothing", async () => {
     const { dmaBuf, far, drive, exported, plane, machine, data } = await exportedBuffer({
       iommu: "strict",
     });

@@ -168,9 +168,9 @@ export interface Pd extends Inspectable {
   /** Registers vectors one behind the other as one region. */
   registerVectors(vectors: readonly MemoryVector[], access: number): Promise<Mr>;
   /**
-   * Registers a part of a dma-buf, as ibv_reg_dmabuf_mr: the region survives moves of the buffer and
-   * ends with its revoke (see {@link DmaBufMrOptions}). Throws `mr-dma-buf` for a part that cannot
-   * be, and what attaching and mapping the buffer throws.
+   * Registers a part of a dma-buf, as ibv_reg_dmabuf_mr: the region survives moves of the buffer
+   * and ends with its revoke (see {@link DmaBufMrOptions}). Throws `mr-dma-buf` for a part that
+   * cannot be, and what attaching and mapping the buffer throws.
    */
   registerDmaBuf(buffer: DmaBuf, options: DmaBufMrOptions): Promise<Mr>;
   /** A region that has no meaning until a `fastRegister` work request gives it one. */

@@ -23,8 +23,8 @@ export interface DmaBufImporter {
   /**
    * Its mapping is about to be taken back (`invalidate_mappings`; `move_notify` before Linux 7.1).
    * Start nothing more on it; what it returns settles when the device uses the address no more.
-   * Called under the buffer's lock: it must not wait for `map`, `pin` or another call of the buffer.
-   * An importer without it is static: what it maps is pinned for as long as it is mapped.
+   * Called under the buffer's lock: it must not wait for `map`, `pin` or another call of the
+   * buffer. An importer without it is static: what it maps is pinned for as long as it is mapped.
    */
   invalidateMappings?(reason: InvalidationReason): void | Promise<void>;
 }
@@ -87,9 +87,9 @@ export class DmaBufAttachment implements Inspectable {
   }
 
   /**
-   * Maps the buffer for the importer's device; the exporter may move it first. Mapped already: as it
-   * is. Throws `dma-buf-revoked`, `dma-buf-pinned` (it would have to move and cannot), `dma-map`,
-   * `no-route`.
+   * Maps the buffer for the importer's device; the exporter may move it first. Mapped already: as
+   * it is. Throws `dma-buf-revoked`, `dma-buf-pinned` (it would have to move and cannot),
+   * `dma-map`, `no-route`.
    */
   map(direction: Direction = Direction.both): Promise<void> {
     return this.buffer.mapFor(this, direction);
@@ -100,7 +100,9 @@ export class DmaBufAttachment implements Inspectable {
     return this.buffer.unmapFor(this);
   }
 
-  /** Keeps the buffer where every importer reaches it, until {@link unpin}. Throws as `map` does. */
+  /**
+   * Keeps the buffer where every importer reaches it, until {@link unpin}. Throws as `map` does.
+   */
   pin(): Promise<void> {
     return this.buffer.pinFor(this);
   }

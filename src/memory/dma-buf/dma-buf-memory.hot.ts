@@ -53,7 +53,9 @@ export class AttachmentState {
     }
   }
 
-  /** Closes the gate; calls `idle` once nothing is in flight: now, or from inside the last `end`. */
+  /**
+   * Closes the gate; calls `idle` once nothing is in flight: now, or from inside the last `end`.
+   */
   drain(idle: () => void): void {
     this.isOpen = false;
     assert(this.onIdle === null, "a mapping is taken back once");

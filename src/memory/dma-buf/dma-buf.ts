@@ -42,7 +42,9 @@ export interface DmaBufExporter extends Inspectable {
    * those nor host memory.
    */
   attach(importer: DmaBufImporter): boolean;
-  /** Puts the buffer where this attachment reaches it, with {@link DmaBuf.moveLocked} if need be. */
+  /**
+   * Puts the buffer where this attachment reaches it, with {@link DmaBuf.moveLocked} if need be.
+   */
   prepare(attachment: DmaBufAttachment): Promise<void>;
   map(attachment: DmaBufAttachment, direction: Direction): DmaBufMapping;
   /** Puts the buffer where all of its attachments reach it. Moves are over until the unpin. */
@@ -151,8 +153,8 @@ export class DmaBuf implements AttachmentOwner, Inspectable {
   }
 
   /**
-   * Takes the memory back for good, pinned or not. Resolves when no importer has a mapping. The same
-   * promise for every caller.
+   * Takes the memory back for good, pinned or not. Resolves when no importer has a mapping. The
+   * same promise for every caller.
    */
   revoke(reason: string): Promise<void> {
     // From now on nothing maps and no attachment is made, also while others are before us.

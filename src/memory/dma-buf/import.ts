@@ -1,7 +1,7 @@
 /**
  * Importing a dma-buf for I/O: for drivers whose devices touch the buffer only in I/O that begins
- * and ends on its memory (block queues, NVMe, a GPU's copy engines). In-flight counts say all that a
- * move needs to know, so these importers are dynamic without work of their own.
+ * and ends on its memory (block queues, NVMe, a GPU's copy engines). In-flight counts say all that
+ * a move needs to know, so these importers are dynamic without work of their own.
  *
  * Leaves out: what holds addresses beyond an I/O, as RDMA regions do (rdma/rnic/dma-buf-region.ts).
  */

@@ -1,9 +1,9 @@
 /**
  * A dma-buf as a memory region: what ibv_reg_dmabuf_mr(3) makes. The region keeps its keys, its
- * addresses and its rights while the buffer moves under it: before a move the device stops using the
- * old translation (it asks peers to wait, by RNR NAK, and holds its own work back), and it gets the
- * new one as soon as the buffer is mapped again. A revoke ends the region: peers get a remote access
- * error, own work a local protection error.
+ * addresses and its rights while the buffer moves under it: before a move the device stops using
+ * the old translation (it asks peers to wait, by RNR NAK, and holds its own work back), and it gets
+ * the new one as soon as the buffer is mapped again. A revoke ends the region: peers get a remote
+ * access error, own work a local protection error.
  *
  * Invariants: the device never translates to a mapping that was taken back; a region that does not
  * come to rest in time (a peer stopped in the middle of a message) is made invalid instead, which

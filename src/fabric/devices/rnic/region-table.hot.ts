@@ -240,7 +240,9 @@ export class RegionTable {
     return region?.suspended === true && region.pd === pd;
   }
 
-  /** A suspended region is not valid; one that is no longer suspended is what its owner makes it. */
+  /**
+   * A suspended region is not valid; one that is no longer suspended is what its owner makes it.
+   */
   setSuspended(region: Region, suspended: boolean): void {
     if (region.suspended === suspended) return;
     region.suspended = suspended;

@@ -3,10 +3,10 @@
  * payload, completes RECVs, answers. IBA 9.7.4 to 9.7.8 (responder), 9.9.3 (responder errors).
  *
  * What is answered: an ACK for each message that asks for one, with the PSN of its last packet; RNR
- * NAK when a RECV is needed and none is posted, and while a region is suspended; NAK for a PSN ahead of the expected one (once), for
- * an invalid request, for a key that does not allow it, for an operation that failed here.
- * Duplicates are acknowledged again without effect, duplicate READs answered again. The last three
- * NAKs end the queue pair.
+ * NAK when a RECV is needed and none is posted, and while a region is suspended; NAK for a PSN
+ * ahead of the expected one (once), for an invalid request, for a key that does not allow it, for
+ * an operation that failed here. Duplicates are acknowledged again without effect, duplicate READs
+ * answered again. The last three NAKs end the queue pair.
  *
  * Invariants: payload is written before the completion, the completion before the ACK; a message
  * takes effect once.
