@@ -42,10 +42,16 @@ export interface MappedRegion {
   write64(offset: number, lo: number, hi: number): void;
   /**
    * CPU copies from and to a memory BAR: for the owner's check of data, and for queue entries that
-   * lie in a device's memory. Payload never moves this way.
+   * lie in a device's memory.
    */
   readBytes(offset: number, target: Uint8Array): void;
   writeBytes(offset: number, source: Uint8Array): void;
+  /**
+   * The same with part of an array, per I/O: payload of a transport whose mover is the CPU (TCP).
+   * Posted writes, and reads that wait for the device.
+   */
+  copyIn(offset: number, source: Uint8Array, sourceOffset: number, length: number): void;
+  copyOut(offset: number, target: Uint8Array, targetOffset: number, length: number): void;
 }
 
 /** Physically contiguous host memory with its CPU view. */

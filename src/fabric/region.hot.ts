@@ -106,30 +106,40 @@ export class FabricRegion implements MappedRegion {
   }
 
   readBytes(offset: number, target: Uint8Array): void {
-    assert(offset >= 0 && offset + target.length <= this.sizeBytes, "a copy stays inside its BAR");
+    this.copyOut(offset, target, 0, target.length);
+  }
+
+  writeBytes(offset: number, source: Uint8Array): void {
+    this.copyIn(offset, source, 0, source.length);
+  }
+
+  copyOut(offset: number, target: Uint8Array, targetOffset: number, length: number): void {
+    assert(offset >= 0 && offset + length <= this.sizeBytes, "a copy stays inside its BAR");
     let done = 0;
-    while (done < target.length) {
+    while (done < length) {
       const address = this.phys + offset + done;
       const route = this.routeAt(address);
       const room = route.limit - address;
-      const run = Math.min(room, target.length - done);
-      if (route.memory !== null) route.memory.read(address - route.delta, target, done, run);
-      else if (route.registers !== null) this.readWords(route, address, target, done, run);
-      else target.fill(route.isAnswered ? 0 : 0xff, done, done + run);
+      const run = Math.min(room, length - done);
+      const at = targetOffset + done;
+      if (route.memory !== null) route.memory.read(address - route.delta, target, at, run);
+      else if (route.registers !== null) this.readWords(route, address, target, at, run);
+      else target.fill(route.isAnswered ? 0 : 0xff, at, at + run);
       done += run;
     }
   }
 
-  writeBytes(offset: number, source: Uint8Array): void {
-    assert(offset >= 0 && offset + source.length <= this.sizeBytes, "a copy stays inside its BAR");
+  copyIn(offset: number, source: Uint8Array, sourceOffset: number, length: number): void {
+    assert(offset >= 0 && offset + length <= this.sizeBytes, "a copy stays inside its BAR");
     let done = 0;
-    while (done < source.length) {
+    while (done < length) {
       const address = this.phys + offset + done;
       const route = this.routeAt(address);
       const room = route.limit - address;
-      const run = Math.min(room, source.length - done);
-      if (route.memory !== null) route.memory.write(address - route.delta, source, done, run);
-      else if (route.registers !== null) this.writeWords(route, address, source, done, run);
+      const run = Math.min(room, length - done);
+      const at = sourceOffset + done;
+      if (route.memory !== null) route.memory.write(address - route.delta, source, at, run);
+      else if (route.registers !== null) this.writeWords(route, address, source, at, run);
       done += run;
     }
   }

@@ -4,6 +4,7 @@
  * them, orchestrator.hot.ts uses them.
  */
 
+import type { MappedRegion } from "../backing/interface.ts";
 import { NO_MEMORY } from "../block/index.ts";
 import type { IoMemory } from "../memory/index.ts";
 import type { LeaseState, PoolAllocator } from "../p2p/index.ts";
@@ -48,8 +49,13 @@ export class NamespaceBinding {
   /** Null: no provider; `cause` says why it is missed. */
   lease: LeaseState | null = null;
   netMemory: IoMemory = NO_MEMORY;
+  /** Not null: the CPU moves the data, through the provider's BAR; `netBase` is in it. */
+  netWindow: MappedRegion | null = null;
   diskMemory: IoMemory = NO_MEMORY;
-  /** Added to an offset in the lease: 0 for leases, the initiator's base for bare addresses. */
+  /**
+   * Added to an offset in the lease: 0 for leases, the initiator's base for bare addresses, the
+   * provider's place in its BAR for a window.
+   */
   netBase = 0;
   diskBase = 0;
   /** {@link RouteIndex} of each leg. */

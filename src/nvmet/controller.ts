@@ -144,8 +144,13 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     return this.adminQueue.origin.cpu !== undefined;
   }
 
+  /**
+   * Data that a capsule of an I/O queue may carry. None over TCP where a namespace takes peer
+   * memory: a capsule is received before anybody knows where its data should go.
+   */
   get inCapsuleBytes(): number {
-    return this.adminQueue.origin.inCapsuleBytes;
+    const wantsPeer = this.attached.bindings.some((binding) => binding?.wantsPeer === true);
+    return this.usesStream && wantsPeer ? 0 : this.adminQueue.origin.inCapsuleBytes;
   }
 
   /** Makes a connected queue this controller's. */

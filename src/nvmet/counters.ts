@@ -20,7 +20,16 @@ export type Cause = (typeof Cause)[keyof typeof Cause];
 export const CAUSE_NAMES: readonly string[] = ["no-provider", "exhausted", "revoked", "map-failed"];
 
 /** The way a leg (provider to NIC, provider to disk) takes; indexes of `bytes`. */
-export const RouteIndex = { self: 0, bus: 1, hostBridge: 2, hostMemory: 3, capsule: 4, direct: 5 };
+export const RouteIndex = {
+  self: 0,
+  bus: 1,
+  hostBridge: 2,
+  hostMemory: 3,
+  capsule: 4,
+  direct: 5,
+  /** The CPU reads and writes the provider's BAR: over TCP it is what a NIC is over RDMA. */
+  cpu: 6,
+};
 export const ROUTE_INDEX_NAMES: readonly string[] = [
   "self",
   "bus",
@@ -28,6 +37,7 @@ export const ROUTE_INDEX_NAMES: readonly string[] = [
   "host-memory",
   "capsule",
   "direct",
+  "cpu",
 ];
 
 export class OrchestratorCounters implements Inspectable {

@@ -60,6 +60,7 @@ function placeInPeer(
   // Not read from the binding later: the provider may have been exchanged by then.
   request.lease = lease;
   request.netMemory = binding.netMemory;
+  request.netWindow = binding.netWindow;
   request.netOffset = binding.netBase + at;
   request.diskMemory = binding.diskMemory;
   request.diskOffset = binding.diskBase + at;

@@ -14,7 +14,7 @@
  * Leaves out: sharing one pool fairly between controllers.
  */
 
-import type { BackingMachine, HostRegion } from "../backing/interface.ts";
+import type { BackingMachine, HostRegion, MappedRegion } from "../backing/interface.ts";
 import { NO_MEMORY } from "../block/index.ts";
 import {
   type Bdf,
@@ -101,8 +101,7 @@ interface SharedLease {
 interface Bound {
   readonly binding: NamespaceBinding;
   readonly namespace: Namespace;
-  /** Null: the CPU moves the data. */
-  readonly nic: DmaDevice | null;
+  readonly mover: DataMover;
   shared: SharedLease | null;
   choice: ProviderChoice;
 }
@@ -114,13 +113,10 @@ const ROUTE_INDEX: Readonly<Record<Route, number>> = {
   none: RouteIndex.hostMemory,
 };
 
-const isDevice = (mover: DataMover): mover is DmaDevice => "bdf" in mover;
+/** In traces, where the CPU moves the data. */
+const NO_NIC = -1;
 
-/** Why a namespace behind TCP has no provider, whatever it is set to. */
-const CPU_MOVES_DATA = {
-  reason: "cpu-moves-data",
-  text: "over TCP the CPU moves the data, so no device transfers to a peer",
-} as const;
+const isDevice = (mover: DataMover): mover is DmaDevice => "bdf" in mover;
 
 const HOST_POOL_BYTES = 16 * 1024 * 1024;
 const CONTROL_POOL_BYTES = 4 * 1024 * 1024;
@@ -138,6 +134,8 @@ export class Orchestrator implements Inspectable {
   private readonly nics = new Map<DataMover, NicBuffers>();
   private readonly leases = new Map<string, SharedLease>();
   private readonly bound = new Map<NamespaceBinding, Bound>();
+  /** Provider BARs that the CPU has mapped, by owner and number. */
+  private readonly windows = new Map<string, MappedRegion>();
 
   constructor(options: OrchestratorOptions) {
     this.registry = options.registry;
@@ -178,29 +176,28 @@ export class Orchestrator implements Inspectable {
 
   /**
    * What a namespace's requests through `mover` use. Give it back with {@link release}. The CPU is
-   * given host memory alone: a device's memory, written by the CPU, would be no peer transfer.
+   * no initiator: it needs no route, but the provider's BAR mapped, and the disk fetches from there
+   * as it would from what a NIC has written.
    */
   bind(namespace: Namespace, mover: DataMover): NamespaceBinding {
     const { nsid } = namespace;
     const binding = new NamespaceBinding(this.counters, this.trace, nsid, this.policy);
     const buffers = this.nicBuffers(mover);
-    const nic = isDevice(mover) ? mover : null;
     binding.host = buffers.data.pool;
     binding.hostDiskMemory = diskView(buffers, namespace);
     const none: ProviderChoice = {
       nsid,
-      nic: nic?.bdf ?? null,
+      nic: isDevice(mover) ? mover.bdf : null,
       provider: null,
       distance: -1,
       reason: "p2pmem-off",
       text: "the namespace is set to use host memory",
     };
-    const bound: Bound = { binding, namespace, nic, shared: null, choice: none };
+    const bound: Bound = { binding, namespace, mover, shared: null, choice: none };
     this.bound.set(binding, bound);
     if (namespace.p2pmem.kind !== "off") {
       binding.wantsPeer = true;
-      if (nic === null) bound.choice = { ...none, ...CPU_MOVES_DATA };
-      else this.attach(bound, nic);
+      this.attach(bound);
       if (bound.shared !== null) this.counters.connectsWithProvider++;
       else this.counters.countNoProvider(bound.choice.reason);
     }
@@ -213,30 +210,33 @@ export class Orchestrator implements Inspectable {
   }
 
   /** Finds a provider and opens, or joins, the lease. */
-  private attach(bound: Bound, nic: DmaDevice): void {
-    const { namespace, binding } = bound;
-    const devices = [nic, ...namespace.initiators.filter((device) => device !== nic)];
+  private attach(bound: Bound): void {
+    const { namespace, binding, mover } = bound;
+    const nics = isDevice(mover) ? [mover] : [];
+    const devices = [...nics, ...namespace.initiators.filter((device) => device !== mover)];
     const chosen = this.choose(
       namespace,
       devices.map(({ bdf }) => bdf),
     );
-    bound.choice = { ...chosen, nsid: namespace.nsid, nic: nic.bdf, provider: null };
-    if (chosen.provider !== null) this.join(bound, nic, chosen.provider, devices);
+    const { nic } = bound.choice;
+    bound.choice = { ...chosen, nsid: namespace.nsid, nic, provider: null };
+    if (chosen.provider !== null) this.join(bound, chosen.provider, devices);
     if (!this.trace.on) return;
     const { choice } = bound;
     if (choice.provider === null) {
-      this.trace.emit(Event.nvmetNoProvider, binding.nsid, nic.bdf, reasonNumber(choice.reason));
+      this.trace.emit(
+        Event.nvmetNoProvider,
+        binding.nsid,
+        nic ?? NO_NIC,
+        reasonNumber(choice.reason),
+      );
     } else {
-      this.trace.emit(Event.nvmetProvider, binding.nsid, choice.provider, nic.bdf, choice.distance);
+      const { provider, distance } = choice;
+      this.trace.emit(Event.nvmetProvider, binding.nsid, provider, nic ?? NO_NIC, distance);
     }
   }
 
-  private join(
-    bound: Bound,
-    nic: DmaDevice,
-    provider: Provider,
-    devices: readonly DmaDevice[],
-  ): void {
+  private join(bound: Bound, provider: Provider, devices: readonly DmaDevice[]): void {
     if (this.description === "dma-address" && bound.namespace.initiators.length > 1) {
       // The RFC's gap: one address cannot serve several legs, and block has no way to ask.
       bound.choice = {
@@ -246,49 +246,68 @@ export class Orchestrator implements Inspectable {
       };
       return;
     }
-    const key = [provider.owner, provider.phys, ...devices.map(({ id }) => id)].join();
-    let shared = this.leases.get(key);
-    if (shared === undefined || shared.lease.revoked) {
-      let lease: Lease;
-      try {
-        lease = openLease({ provider, initiators: devices, rules: this.rules });
-      } catch (error) {
-        if (!(error instanceof PeerlaneError)) throw error;
-        bound.choice = { ...bound.choice, reason: error.code, text: error.message };
-        return;
-      }
-      shared = { lease, bindings: new Set() };
-      this.leases.set(key, shared);
-      lease.onRevoke(() => this.revoked(key));
+    let window: MappedRegion | null = null;
+    let shared: SharedLease;
+    try {
+      if (!isDevice(bound.mover)) window = this.windowTo(bound.mover, provider);
+      shared = this.leaseFor(provider, devices);
+    } catch (error) {
+      if (!(error instanceof PeerlaneError)) throw error;
+      bound.choice = { ...bound.choice, reason: error.code, text: error.message };
+      return;
     }
     shared.bindings.add(bound);
     bound.shared = shared;
     bound.choice = { ...bound.choice, provider: provider.owner };
-    this.fill(bound, nic, shared.lease);
+    this.fill(bound, shared.lease, window);
   }
 
-  /** Writes both devices' view of the lease into the binding. */
-  private fill(bound: Bound, nic: DmaDevice, lease: Lease): void {
-    const { binding, namespace } = bound;
+  /** The lease of these devices on a provider: the one that is open, or a new one. */
+  private leaseFor(provider: Provider, devices: readonly DmaDevice[]): SharedLease {
+    const key = [provider.owner, provider.phys, ...devices.map(({ id }) => id)].join();
+    const known = this.leases.get(key);
+    if (known !== undefined && !known.lease.revoked) return known;
+    const lease = openLease({ provider, initiators: devices, rules: this.rules });
+    const shared = { lease, bindings: new Set<Bound>() };
+    this.leases.set(key, shared);
+    lease.onRevoke(() => this.revoked(key));
+    return shared;
+  }
+
+  /** A provider's BAR as the CPU of `machine` reaches it. Throws `no-bar`. */
+  private windowTo(machine: BackingMachine, { owner, bar }: Provider): MappedRegion {
+    const key = `${owner}/${bar}`;
+    let window = this.windows.get(key);
+    if (window === undefined) {
+      window = machine.open(owner).mapBar(bar);
+      this.windows.set(key, window);
+    }
+    return window;
+  }
+
+  /** Writes the view that mover and disk have of the lease into the binding. */
+  private fill(bound: Bound, lease: Lease, window: MappedRegion | null): void {
+    const { binding, namespace, mover } = bound;
     const disk = namespace.initiators[0];
+    const nic = isDevice(mover) ? mover : null;
     binding.lease = lease;
-    binding.netRoute = ROUTE_INDEX[lease.routeOf(nic.id)];
+    binding.netRoute = nic === null ? RouteIndex.cpu : ROUTE_INDEX[lease.routeOf(nic.id)];
     binding.diskRoute = Math.max(
       ...namespace.initiators.map(({ id }) => ROUTE_INDEX[lease.routeOf(id)]),
     );
-    if (this.description === "lease" || disk === undefined) {
-      binding.netMemory = new LeaseMemory(lease);
-      binding.diskMemory = binding.netMemory;
-      binding.netBase = 0;
-      binding.diskBase = 0;
+    binding.netWindow = window;
+    const carriesLease = this.description === "lease" || disk === undefined;
+    binding.diskMemory = carriesLease ? new LeaseMemory(lease) : new DmaAddressMemory(disk.id);
+    binding.diskBase = carriesLease ? 0 : lease.bases[disk.id];
+    if (nic === null) {
+      binding.netMemory = NO_MEMORY;
+      binding.netBase = lease.provider.barOffset;
       return;
     }
     // Each device's own address: they differ as soon as one of them is behind an IOMMU or a bridge
     // that redirects.
-    binding.netMemory = new DmaAddressMemory(nic.id);
-    binding.diskMemory = new DmaAddressMemory(disk.id);
-    binding.netBase = lease.bases[nic.id];
-    binding.diskBase = lease.bases[disk.id];
+    binding.netMemory = carriesLease ? binding.diskMemory : new DmaAddressMemory(nic.id);
+    binding.netBase = carriesLease ? 0 : lease.bases[nic.id];
   }
 
   /** The provider is going: its bindings look for another one now; what is in flight drains. */
@@ -298,7 +317,7 @@ export class Orchestrator implements Inspectable {
     this.leases.delete(key);
     for (const bound of shared.bindings) {
       bound.shared = null;
-      if (bound.nic !== null) this.attach(bound, bound.nic);
+      this.attach(bound);
       if (bound.shared !== null) this.rebinds++;
     }
     shared.bindings.clear();

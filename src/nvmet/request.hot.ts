@@ -10,6 +10,7 @@
  * Leaves out: what the fields of a command mean (parse.hot.ts, io.hot.ts, admin/).
  */
 
+import type { MappedRegion } from "../backing/interface.ts";
 import { type Bio, NO_MEMORY } from "../block/index.ts";
 import { NVMET_SGL_DESCRIPTORS_MAX, viewOf } from "../core/index.ts";
 import type { IoMemory } from "../memory/index.ts";
@@ -108,6 +109,8 @@ export class TargetRequest {
   /** The data in terms of the network's initiator, and of the disk's. */
   netMemory: IoMemory = NO_MEMORY;
   netOffset = 0;
+  /** Not null: the CPU reaches the data through this BAR, at `netOffset`; no `netMemory` then. */
+  netWindow: MappedRegion | null = null;
   diskMemory: IoMemory = NO_MEMORY;
   diskOffset = 0;
   /** Peer placement: the lease that the memory was allocated from. */
@@ -166,6 +169,7 @@ export class TargetRequest {
   clearPlacement(): void {
     this.placement = Placement.none;
     this.netMemory = NO_MEMORY;
+    this.netWindow = null;
     this.diskMemory = NO_MEMORY;
     this.netOffset = 0;
     this.diskOffset = 0;

@@ -1,7 +1,7 @@
 /**
  * Cuts a byte stream into PDUs, whatever pieces it arrives in: header, header digest, padding,
  * data, data digest. Data is copied once, from the piece that the socket gave to where the handler
- * wants it. TCP Transport Specification 1.0, sections 3.5 and 3.6.
+ * wants it: memory, or a device's BAR. TCP Transport Specification 1.0, sections 3.5 and 3.6.
  *
  * Checked here: everything a header says about itself (type, direction, HLEN, PDO and its
  * alignment, PLEN, digest flags, both digests). What the fields mean is the handler's to check. The
@@ -11,6 +11,7 @@
  * read or write out of its bounds; where the pieces were cut changes nothing.
  */
 
+import type { MappedRegion } from "../../../backing/interface.ts";
 import { CRC32C_START, crc32c, crc32cFinish, crc32cUpdate } from "../../../core/index.ts";
 import {
   TCP_CH_BYTES,
@@ -89,6 +90,8 @@ export class PduReader {
   fei = 0;
   /** Whole PDUs so far. */
   pdus = 0;
+  /** Data bytes that were copied from what the socket gave to where they belong. */
+  copiedBytes = 0;
   private readonly handler: PduHandler;
   private phase: Phase = Phase.common;
   /** Bytes of the header (or data digest) that are here, and how many there will be. */
@@ -98,6 +101,8 @@ export class PduReader {
   private dataLeft = 0;
   private target: Uint8Array = NO_BYTES;
   private targetAt = 0;
+  /** Not null: the data goes through this BAR, at `targetAt`. */
+  private window: MappedRegion | null = null;
   private hasTarget = false;
   private crc = 0;
 
@@ -120,6 +125,14 @@ export class PduReader {
   /** The data of the PDU at hand goes to `bytes` at `offset`, which has room for all of it. */
   setTarget(bytes: Uint8Array, offset: number): void {
     this.target = bytes;
+    this.targetAt = offset;
+    this.hasTarget = true;
+    this.window = null;
+  }
+
+  /** The same into a device's memory. */
+  setWindow(window: MappedRegion, offset: number): void {
+    this.window = window;
     this.targetAt = offset;
     this.hasTarget = true;
   }
@@ -250,8 +263,11 @@ export class PduReader {
   private takeData(bytes: Uint8Array, at: number): number {
     const step = Math.min(this.dataLeft, bytes.length - at);
     if (this.hasTarget) {
-      this.target.set(bytes.subarray(at, at + step), this.targetAt);
+      const { window } = this;
+      if (window === null) this.target.set(bytes.subarray(at, at + step), this.targetAt);
+      else window.copyIn(this.targetAt, bytes, at, step);
       this.targetAt += step;
+      this.copiedBytes += step;
     }
     const isDigested = this.dataDigest && (BARE & (1 << this.type)) === 0;
     if (isDigested) this.crc = crc32cUpdate(this.crc, bytes, at, step);

@@ -6,6 +6,7 @@
  * Leaves out: handing payload to the socket without this copy (one copy per byte read).
  */
 
+import type { MappedRegion } from "../../../backing/interface.ts";
 import {
   assert,
   type Copier,
@@ -44,6 +45,8 @@ export class PduWriter {
   pda = 0;
   /** Times that there was no room. */
   stalls = 0;
+  /** Data bytes that were copied to where the socket takes them from. */
+  copiedBytes = 0;
   private readonly stream: ByteStream;
   private readonly copier: Copier;
   private readonly wake: () => void;
@@ -128,6 +131,14 @@ export class PduWriter {
   put(source: Uint8Array, offset: number, length: number): void {
     this.copier.copy((this.current as SendBuffer).bytes, this.dataAt, source, offset, length);
     this.dataAt += length;
+    this.copiedBytes += length;
+  }
+
+  /** The same from a device's memory. */
+  putFrom(window: MappedRegion, offset: number, length: number): void {
+    window.copyOut(offset, (this.current as SendBuffer).bytes, this.dataAt, length);
+    this.dataAt += length;
+    this.copiedBytes += length;
   }
 
   /** Ends the PDU: its header and data are written. */

@@ -3,7 +3,8 @@
  * and responses go out. NVM Express TCP Transport Specification 1.0, section 3.
  *
  * - A write's data goes from the socket's buffer into the memory that the orchestrator chose, host
- *   memory here, in one copy; in-capsule data goes into the receive ring, where the disk takes it.
+ *   memory or a provider's BAR, in one copy; in-capsule data goes into the receive ring, where the
+ *   disk takes it.
  * - One R2T per command, for all of its data: what MAXR2T 1 allows, and nothing is gained by more,
  *   since the memory is there.
  * - A host that switched SQ flow control off gets no response to a read that went well: the last
@@ -288,7 +289,9 @@ export class TcpTargetChannel implements Channel, StreamEvents, PduHandler {
     if (((reader.flags & TcpFlag.last) !== 0) !== isLast) {
       return reader.fail(TcpFes.INVALID_HEADER_FIELD, TcpChOffset.FLAGS);
     }
-    if (request.netMemory.bytes(request.netOffset + at, length, span)) {
+    const { netWindow } = request;
+    if (netWindow !== null) reader.setWindow(netWindow, request.netOffset + at);
+    else if (request.netMemory.bytes(request.netOffset + at, length, span)) {
       reader.setTarget(span.bytes, span.offset);
     } else this.damaged[tag] = 1;
     this.moved[tag] += length;
@@ -399,8 +402,6 @@ export class TcpTargetChannel implements Channel, StreamEvents, PduHandler {
     const left = dataBytes - at;
     const length = writer.begin(TcpPdu.C2H_DATA, 0, left, Math.min(left, PIECE_BYTES_MIN));
     if (length < 0) return false;
-    const isReadable = request.netMemory.bytes(request.netOffset + at, length, span);
-    assert(isReadable, "the CPU reaches the buffers of a transport that uses it");
     if (at + length === dataBytes) {
       writer.addFlags(impliesSuccess ? TcpFlag.last | TcpFlag.success : TcpFlag.last);
     }
@@ -408,7 +409,13 @@ export class TcpTargetChannel implements Channel, StreamEvents, PduHandler {
     view.setUint16(writer.at + TcpDataOffset.CCCID, request.cid, true);
     view.setUint32(writer.at + TcpDataOffset.DATAO, at, true);
     view.setUint32(writer.at + TcpDataOffset.DATAL, length, true);
-    writer.put(span.bytes, span.offset, length);
+    const { netWindow } = request;
+    if (netWindow !== null) writer.putFrom(netWindow, request.netOffset + at, length);
+    else {
+      const isReadable = request.netMemory.bytes(request.netOffset + at, length, span);
+      assert(isReadable, "the CPU reaches the buffers of a transport that uses it");
+      writer.put(span.bytes, span.offset, length);
+    }
     writer.finish(length);
     moved[tag] = at + length;
     return true;

@@ -3,9 +3,10 @@
  * each connection, answers ICReq, ends connections that break the protocol. NVM Express TCP
  * Transport Specification 1.0, section 3.
  *
- * The CPU is what moves the data here, so buffers are host memory: a device's memory, written by
- * the CPU through its BAR, would be a bounce with another name. A namespace that wants peer memory
- * gets none over TCP, counted and with the reason `cpu-moves-data`; the policy then decides.
+ * The CPU is what moves the data here, as a NIC does over RDMA: between its sockets and host
+ * memory, or a provider's BAR where the namespace takes peer memory. Payload is copied once in user
+ * space either way, and counted (`copies` of `inspect`): Node's sockets take and give buffers of
+ * their own, so that this copy is what the socket needs.
  *
  * Invariants: every connection ends in `released`, and then nothing of it is left; there are at
  * most `TCP_CONNECTIONS_MAX`, and the target ends one that sends no Connect command in time.
@@ -92,6 +93,8 @@ export class TcpTargetTransport implements TcpChannelOwner, Inspectable {
     /** Connections ended by a C2HTermReq, by its FES. */
     terminated: new Map<string, number>(),
   };
+  /** Of connections that are gone. */
+  private readonly endedCopies = { fromSocket: 0, toSocket: 0 };
   private readonly options: TcpTargetOptions;
   private readonly depthMax: number;
   private readonly sessions = new Map<TcpTargetChannel, Session>();
@@ -229,6 +232,8 @@ export class TcpTargetTransport implements TcpChannelOwner, Inspectable {
     const session = this.sessions.get(channel);
     if (session === undefined) return;
     this.sessions.delete(channel);
+    this.endedCopies.fromSocket += channel.reader.copiedBytes;
+    this.endedCopies.toSocket += channel.writer.copiedBytes;
     this.counters.closed++;
     this.tell("closed", channel.stream, channel.ended ?? "closed");
     this.options.machine.freeHost(session.region);
@@ -251,6 +256,19 @@ export class TcpTargetTransport implements TcpChannelOwner, Inspectable {
     });
   }
 
+  /**
+   * Data bytes that were copied in user space: between the sockets' buffers and memory, once per
+   * byte. The data of Connect, Identify and their like is among them.
+   */
+  get copies(): { readonly fromSocket: number; readonly toSocket: number } {
+    let { fromSocket, toSocket } = this.endedCopies;
+    for (const { reader, writer } of this.sessions.keys()) {
+      fromSocket += reader.copiedBytes;
+      toSocket += writer.copiedBytes;
+    }
+    return { fromSocket, toSocket };
+  }
+
   /** Where it listens, with the port that was chosen; null when it does not. */
   get at(): StreamAddress | null {
     return this.listener?.at ?? null;
@@ -269,6 +287,7 @@ export class TcpTargetTransport implements TcpChannelOwner, Inspectable {
       refused: this.counters.refused,
       closed: this.counters.closed,
       terminated: Object.fromEntries(this.counters.terminated),
+      copies: this.copies,
       connections: [...this.sessions.keys()].map((channel) => ({
         peer: channel.stream.peer,
         tls: channel.stream.tlsIdentity !== null,

@@ -63,14 +63,3 @@ it("gathers and scatters the segments of a host's memory", async () => {
   expectSame(got, wanted);
   expect(data.bytes[99] === 0 && data.bytes[1100] === 0).toBe(true);
 });
-
-it("gives no peer memory, and says and counts why", async () => {
-  const rig = { description: "lease", policy: "host-memory" } as const;
-  const harness = await tcpHarness({ rig });
-  const bench = await Bench.open(harness);
-  const data = await bench.data(4096);
-  expect(bench.io(NvmOpcode.write, 0, 8, data)).toBe(0);
-  const { orchestrator } = harness.target;
-  expect(orchestrator.choices()[0]).toMatchObject({ provider: null, reason: "cpu-moves-data" });
-  expect(orchestrator.counters.fallbacks[0]).toBe(1);
-});
