@@ -99,6 +99,10 @@ export const NVMET_SUBSYSTEMS_MAX = 1024;
 export const NVMET_NAMESPACES_MAX = 1024;
 /** ANA groups of one subsystem; the largest identifier as well. As many as Linux' nvmet has. */
 export const NVMET_ANA_GROUPS_MAX = 128;
+/** Hosts registered with one namespace (reservations). */
+export const NVMET_REGISTRANTS_MAX = 1024;
+/** Reservation notifications that one controller keeps for its host. */
+export const NVMET_RESERVATION_LOGS_MAX = 256;
 /** Controllers of one subsystem at a time. */
 export const NVMET_CONTROLLERS_MAX = 4096;
 

@@ -15,6 +15,8 @@ import type { Port } from "./port.ts";
 /** Whose namespaces they are. */
 export interface AttachmentOwner {
   readonly port: Port;
+  /** The host's identifier in hexadecimal: who it is to reservations. */
+  readonly hostKey: string;
   readonly orchestrator: Orchestrator;
   /** Null: the transport brings its own memory (loop). */
   readonly mover: DataMover | null;
@@ -68,6 +70,7 @@ export class Attachments {
     const binding = this.bindings[namespace.nsid] ?? null;
     if (binding === null) return;
     binding.accessStatus = accessStatus(this.accessState(namespace));
+    binding.reserved = namespace.reservations.conflictsOf(this.owner.hostKey);
     binding.isWriteProtected = namespace.isWriteProtected;
     binding.closeGate();
   }

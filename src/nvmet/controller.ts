@@ -17,6 +17,8 @@ import {
 } from "../core/index.ts";
 import { type HostMemory, mapHostMemory } from "../memory/index.ts";
 import {
+  EventType,
+  IoCommandSetEvent,
   LogPage,
   NoticeEvent,
   NvmeStatus,
@@ -30,6 +32,8 @@ import { Event, type Tracer } from "../trace/index.ts";
 import { adminCommand } from "./admin/commands.ts";
 import { ErrorInformation } from "./admin/error-log.ts";
 import { AsyncEvents } from "./admin/events.ts";
+import { FeatureValues } from "./admin/feature-values.ts";
+import { ReservationNotices } from "./admin/reservation-notices.ts";
 import { Attachments } from "./attachments.ts";
 import type { HostSecurity } from "./auth/host-security.ts";
 import { QueueAuthentication } from "./auth/queue-auth.ts";
@@ -38,8 +42,10 @@ import type { Namespace } from "./namespace.ts";
 import type { DataMover, Orchestrator } from "./orchestrator.ts";
 import type { Port } from "./port.ts";
 import { Properties, type PropertyEffect } from "./properties.ts";
-import type { CommandHandler, TargetQueue } from "./queue.hot.ts";
+import type { CommandHandler, TargetQueue, Victim } from "./queue.hot.ts";
 import type { TargetRequest } from "./request.hot.ts";
+import { reservationCommand, reservationData } from "./reservation-commands.ts";
+import { toHex } from "./reservations.ts";
 import type { Subsystem, SubsystemMember } from "./subsystem.ts";
 
 /** What a controller needs of the target around it. */
@@ -48,6 +54,8 @@ export interface ControllerServices {
   readonly trace: Tracer;
   readonly security: HostSecurity;
   readonly onAuthentication: ((event: AuthEvent) => void) | null;
+  /** Nanoseconds since the target started. */
+  readonly upNs: number;
   nowNs(): number;
   /** The discovery log as a host on `port` sees it. */
   discoveryLog(port: Port, hostNqn: string): Uint8Array;
@@ -55,6 +63,8 @@ export interface ControllerServices {
   dropQueue(queue: TargetQueue, reason: string): void;
   /** A queue has drained: it is not polled any more. */
   queueGone(queue: TargetQueue): void;
+  /** Aborts commands to a namespace and calls `done` when none of them is left. */
+  abortCommands(members: readonly SubsystemMember[], namespace: Namespace, done: () => void): void;
   /** All its queues are gone. */
   controllerGone(controller: Controller): void;
 }
@@ -81,6 +91,7 @@ export interface ControllerOptions {
 }
 
 const NS_PER_MS = 1e6;
+const reservationLogPage = LogPage.reservationNotification;
 
 /** What a controller knows of one queue besides the queue itself. */
 interface QueueResources {
@@ -95,12 +106,15 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
   readonly port: Port;
   readonly hostNqn: string;
   readonly hostId: Uint8Array;
+  readonly hostKey: string;
   readonly adminQueue: TargetQueue;
   readonly ioQueues = new Map<number, TargetQueue>();
   readonly properties: Properties;
   readonly events = new AsyncEvents();
   readonly errors = new ErrorInformation();
   readonly changedNamespaces = new Set<number>();
+  readonly reservationNotices = new ReservationNotices();
+  readonly featureValues = new FeatureValues();
   readonly services: ControllerServices;
   readonly attached: Attachments;
   /** Milliseconds; 0: no timer. */
@@ -115,14 +129,16 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     this.port = options.port;
     this.hostNqn = options.hostNqn;
     this.hostId = options.hostId;
+    this.hostKey = toHex(options.hostId);
     this.adminQueue = options.adminQueue;
     this.services = services;
     const { ioDepthMax } = options.adminQueue.origin;
     this.properties = new Properties(Math.min(ioDepthMax, NVMET_QUEUE_DEPTH_MAX));
     this.setKeepAlive(options.keepAliveMs);
     const { orchestrator } = services;
-    const { port, mover } = this;
-    this.attached = new Attachments({ port, orchestrator, mover }, this.subsystem.nsidMax);
+    const { port, mover, hostKey } = this;
+    const owner = { port, mover, hostKey, orchestrator };
+    this.attached = new Attachments(owner, this.subsystem.nsidMax);
     for (const namespace of this.subsystem.namespaces()) {
       if (namespace.isVisibleTo(this.hostNqn)) this.attached.attach(namespace);
     }
@@ -288,6 +304,23 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     if (its.length > 0) this.accessChanged();
   }
 
+  reservationNotice(namespace: Namespace, notice: number): void {
+    if (!this.attached.has(namespace) || this.isEnding) return;
+    if (this.reservationNotices.add(namespace.nsid, notice)) this.reservationEvent();
+  }
+
+  /** Tells the host that log page 80h has something to read. */
+  reservationEvent(): void {
+    const { ioCommandSet } = EventType;
+    const { reservationLog } = IoCommandSetEvent;
+    this.events.raise(this.adminQueue, ioCommandSet, reservationLog, reservationLogPage);
+  }
+
+  /** Aborts this controller's commands to a namespace; adds those that are not over yet. */
+  abortIo(nsid: number, status: number, victims: Victim[]): void {
+    for (const queue of this.ioQueues.values()) queue.abortIo(nsid, status, victims);
+  }
+
   discoveryChanged(): void {
     this.notice(NoticeEvent.discoveryChange, LogPage.discovery, OAES_DISCOVERY_CHANGE);
   }
@@ -302,6 +335,7 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     else if (queue.needsAuth) {
       queue.complete(request, fabricsStatus(FabricsSc.AUTHENTICATION_REQUIRED));
     } else if (isFabrics) fabricsCommand(this, queue, request);
+    else if (queue.takesIo) reservationCommand(this, queue, request);
     else if (queue.qid !== 0 || !this.properties.isReady) {
       queue.complete(request, NvmeStatus.commandSequenceError | STATUS_DNR);
     } else adminCommand(this, queue, request);
@@ -313,7 +347,8 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
       return;
     }
     // No admin command of this target takes data from the host.
-    queue.complete(request, NvmeStatus.invalidOpcode | STATUS_DNR);
+    if (queue.qid !== 0) reservationData(this, queue, request);
+    else queue.complete(request, NvmeStatus.invalidOpcode | STATUS_DNR);
   }
 
   commandFailed(queue: TargetQueue, request: TargetRequest): void {

@@ -6,7 +6,7 @@
  * the memory is there (and inbound data in it) and submits the bio. Dataset Management comes back
  * here once per range.
  *
- * Leaves out: Write Uncorrectable, Copy, reservations; protection information of the host's own
+ * Reservation commands are the control plane's. Leaves out: Write Uncorrectable, Copy; protection information of the host's own
  * (PRINFO is refused unless it asks for nothing; the block queue protects, see namespace.ts).
  */
 
@@ -49,6 +49,8 @@ export interface IoQueue extends BioOwner {
   /** The same with memory that the CPU can reach. */
   fetchForHandler(request: TargetRequest): void;
   complete(request: TargetRequest, status: number): void;
+  /** Gives the command to the control plane. */
+  handOver(request: TargetRequest): void;
 }
 
 const DNR = STATUS_DNR;
@@ -84,6 +86,12 @@ export function startIo(queue: IoQueue, request: TargetRequest): void {
       return;
     case NvmOpcode.datasetManagement:
       startRanges(queue, request);
+      return;
+    case NvmOpcode.reservationRegister:
+    case NvmOpcode.reservationReport:
+    case NvmOpcode.reservationAcquire:
+    case NvmOpcode.reservationRelease:
+      queue.handOver(request);
       return;
     default:
       queue.complete(request, NvmeStatus.invalidOpcode | DNR);

@@ -24,6 +24,7 @@ import {
 } from "../core/index.ts";
 import type { DmaDevice } from "../dma/index.ts";
 import { formatP2pSetting, type P2pSetting } from "./p2p-config.ts";
+import { type ReservationStore, Reservations } from "./reservations.ts";
 
 export interface NamespaceOptions {
   /** 1 to {@link NVMET_NAMESPACES_MAX}. */
@@ -47,6 +48,8 @@ export interface NamespaceOptions {
   readonly anaGroup?: number;
   /** The hosts that see it. Default: every host that may connect to the subsystem. */
   readonly hosts?: readonly string[];
+  /** Keeps reservations through a loss of power. Default: they are lost with it. */
+  readonly reservationStore?: ReservationStore;
 }
 
 export class Namespace implements Inspectable {
@@ -68,6 +71,7 @@ export class Namespace implements Inspectable {
   anaGroup: number;
   /** Null: every host of the subsystem sees it. */
   hosts: ReadonlySet<string> | null;
+  readonly reservations: Reservations;
   enabled = false;
   /** Bios of all controllers that the block queue has. */
   inFlight = 0;
@@ -93,6 +97,8 @@ export class Namespace implements Inspectable {
     this.anaGroup = options.anaGroup ?? 1;
     checkAnaGroup(this.anaGroup);
     this.hosts = options.hosts === undefined ? null : new Set(options.hosts);
+    const place = `namespace ${nsid} of ${subsystemNqn}`;
+    this.reservations = new Reservations(options.reservationStore ?? null, place);
     this.setting = options.p2pmem ?? { kind: "off" };
   }
 
@@ -143,6 +149,7 @@ export class Namespace implements Inspectable {
       writeProtected: this.writeProtected,
       anaGroup: this.anaGroup,
       hosts: this.hosts === null ? null : [...this.hosts],
+      reservations: this.reservations.inspect(),
       inFlight: this.inFlight,
       reads: this.reads,
       writes: this.writes,

@@ -48,6 +48,12 @@ export interface CommandHandler {
   drained(queue: TargetQueue): void;
 }
 
+/** A command that somebody waits for the end of. */
+export interface Victim {
+  readonly request: TargetRequest;
+  readonly serial: number;
+}
+
 export class TargetQueue implements IoQueue {
   readonly channel: Channel;
   /** The port's until Connect, the controller afterwards. */
@@ -177,7 +183,8 @@ export class TargetQueue implements IoQueue {
   /** The transport has moved the data in, or failed to (an NVMe status). */
   dataArrived(request: TargetRequest, status: number): void {
     assert(request.state === RequestState.fetching, "data arrives for a request that fetches");
-    if (status !== NvmeStatus.success || this.isClosed) this.complete(request, status);
+    const outcome = status === NvmeStatus.success ? request.abortStatus : status;
+    if (outcome !== NvmeStatus.success || this.isClosed) this.complete(request, outcome);
     else this.execute(request);
   }
 
@@ -185,6 +192,12 @@ export class TargetQueue implements IoQueue {
     request.state = RequestState.executing;
     if (request.isIo) continueIo(this, request);
     else this.handler.commandData(this, request);
+  }
+
+  /** An I/O command whose work is the control plane's (reservations). */
+  handOver(request: TargetRequest): void {
+    request.isIo = false;
+    this.handler.command(this, request);
   }
 
   /** A buffer that the CPU reaches, for inbound data of a command that the target itself reads. */
@@ -224,7 +237,8 @@ export class TargetQueue implements IoQueue {
     namespace.inFlight--;
     if (status === BlockStatus.ok) {
       if (request.rangeIndex < request.rangeCount && !this.isClosed) {
-        continueIo(this, request);
+        if (request.abortStatus === NvmeStatus.success) continueIo(this, request);
+        else this.complete(request, request.abortStatus);
         return;
       }
       countIo(request, namespace);
@@ -372,6 +386,24 @@ export class TargetQueue implements IoQueue {
     return request;
   }
 
+  /**
+   * Aborts the I/O commands to a namespace: those that wait end with `status` now, those that the
+   * transport moves data for when it is done, those that a disk has end by themselves. The latter two
+   * are added to `victims`.
+   */
+  abortIo(nsid: number, status: number, victims: Victim[]): void {
+    for (const request of this.requests) {
+      if (!request.isIo || request.nsid !== nsid) continue;
+      if (request.state === RequestState.waiting) {
+        const waiting = this.takeWaiting(request.cid);
+        if (waiting !== null) this.complete(waiting, status);
+      } else if (request.state === RequestState.fetching || request.state === executing) {
+        request.abortStatus = status;
+        victims.push({ request, serial: request.serial });
+      }
+    }
+  }
+
   poll(): number {
     let done = this.channel.poll();
     if (this.waitHead !== null && !this.isClosed) done += this.retryWaiting();
@@ -399,6 +431,8 @@ export class TargetQueue implements IoQueue {
     if (this.busy === 0) this.drain();
   }
 }
+
+const { executing } = RequestState;
 
 /** Block statuses that say the memory, and not the disk, is the trouble. */
 function isLost(status: number): boolean {

@@ -61,6 +61,8 @@ export const PLACEMENT_NAMES: readonly string[] = ["none", "capsule", "peer", "h
 
 export class TargetRequest {
   readonly tag: number;
+  /** Counts the commands that it was, so that one of them can be told from the next. */
+  serial = 0;
   /** The capsule: 64 bytes of command at `capsuleBase`, data behind it. */
   readonly capsule: Uint8Array;
   readonly view: DataView;
@@ -81,6 +83,8 @@ export class TargetRequest {
   nsid = 0;
   /** NVMe status as it will be answered. */
   status = 0;
+  /** Not success: what it is answered with as soon as nobody has it any more. */
+  abortStatus = 0;
   result0 = 0;
   result1 = 0;
   /** Bytes that move: what the command needs, checked against the SGL. */
@@ -148,8 +152,10 @@ export class TargetRequest {
   /** A fresh command in the same buffers. */
   begin(capsuleBytes: number): void {
     this.capsuleBytes = capsuleBytes;
+    this.serial++;
     this.state = RequestState.executing;
     this.status = 0;
+    this.abortStatus = 0;
     this.result0 = 0;
     this.result1 = 0;
     this.dataBytes = 0;

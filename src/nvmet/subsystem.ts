@@ -21,6 +21,7 @@ import {
 import { CNTLID_MAX, DISCOVERY_NQN, nqnProblem } from "../spec/nvmf/index.ts";
 import { checkAnaGroup, Namespace, type NamespaceOptions } from "./namespace.ts";
 import type { Orchestrator } from "./orchestrator.ts";
+import type { Victim } from "./queue.hot.ts";
 
 export interface SubsystemOptions {
   readonly nqn: string;
@@ -45,6 +46,8 @@ export interface SubsystemOptions {
 export interface SubsystemMember {
   readonly cntlid: number;
   readonly hostNqn: string;
+  /** The host's identifier in hexadecimal. */
+  readonly hostKey: string;
   /** Appeared, or went: to this host. New I/O is refused; I/O in flight ends by itself. */
   attach(namespace: Namespace): void;
   detach(namespace: Namespace): void;
@@ -54,6 +57,8 @@ export interface SubsystemMember {
   gateChanged(namespace: Namespace): void;
   /** A group's state, or a namespace's group: raises the event. */
   accessChanged(): void;
+  reservationNotice(namespace: Namespace, notice: number): void;
+  abortIo(nsid: number, status: number, victims: Victim[]): void;
   end(reason: string): void;
 }
 
@@ -268,6 +273,24 @@ export class Subsystem implements Inspectable {
   /** What controllers may do to it changed: they look again. */
   gateChanged(namespace: Namespace): void {
     for (const controller of this.membersSeeing(namespace)) controller.gateChanged(namespace);
+  }
+
+  /** Reservations changed what hosts may do, and these are told. */
+  reservationsChanged(
+    namespace: Namespace,
+    notices: readonly { readonly host: string; readonly notice: number }[],
+  ): void {
+    for (const controller of this.membersSeeing(namespace)) {
+      controller.gateChanged(namespace);
+      for (const { host, notice } of notices) {
+        if (host === controller.hostKey) controller.reservationNotice(namespace, notice);
+      }
+    }
+  }
+
+  /** The controllers of these hosts, by their identifiers in hexadecimal. */
+  membersOf(hostKeys: ReadonlySet<string>): SubsystemMember[] {
+    return [...this.controllers.values()].filter(({ hostKey }) => hostKeys.has(hostKey));
   }
 
   private attributesChanged(namespace: Namespace): void {

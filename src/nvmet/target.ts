@@ -10,6 +10,7 @@
 import type { BlockQueue } from "../block/index.ts";
 import { type Inspectable, PeerlaneError, type Poller, type Tree } from "../core/index.ts";
 import { type Random, realRandom } from "../platform/index.ts";
+import { NvmeStatus } from "../spec/nvme/index.ts";
 import { DISCOVERY_NQN, encodeDiscoveryLog } from "../spec/nvmf/index.ts";
 import type { Tracer } from "../trace/index.ts";
 import { HostSecurity } from "./auth/host-security.ts";
@@ -19,9 +20,14 @@ import type { AuthEvent, Controller } from "./controller.ts";
 import type { Namespace } from "./namespace.ts";
 import type { Orchestrator } from "./orchestrator.ts";
 import { Port, type PortOptions, type Referral, referralEntry } from "./port.ts";
-import { TargetQueue } from "./queue.hot.ts";
-import type { TargetRequest } from "./request.hot.ts";
-import { Subsystem, type SubsystemListener, type SubsystemOptions } from "./subsystem.ts";
+import { TargetQueue, type Victim } from "./queue.hot.ts";
+import { RequestState, type TargetRequest } from "./request.hot.ts";
+import {
+  Subsystem,
+  type SubsystemListener,
+  type SubsystemMember,
+  type SubsystemOptions,
+} from "./subsystem.ts";
 
 export interface TargetOptions {
   readonly orchestrator: Orchestrator;
@@ -59,11 +65,14 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
   private readonly connect: ConnectHandler;
   private queues: TargetQueue[] = [];
   private blockQueues: BlockQueue[] = [];
+  /** Commands that must be over before something else is done. */
+  private waits: { readonly victims: readonly Victim[]; readonly done: () => void }[] = [];
   /** Namespaces that were removed and have I/O in flight. */
   private readonly leaving = new Set<Namespace>();
   private discoveryGeneration = 1;
   private rounds = 0;
   private readonly idleWaiters: (() => void)[] = [];
+  private readonly startNs: number;
 
   constructor(options: TargetOptions) {
     this.orchestrator = options.orchestrator;
@@ -71,6 +80,7 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
     this.nowNs = options.nowNs;
     this.security = new HostSecurity(options.random ?? realRandom);
     this.onAuthentication = options.onAuthentication ?? null;
+    this.startNs = options.nowNs();
     this.connect = new ConnectHandler(this);
     this.discovery = new Subsystem(
       {
@@ -81,6 +91,10 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
       },
       this.orchestrator,
     );
+  }
+
+  get upNs(): number {
+    return this.nowNs() - this.startNs;
   }
 
   /**
@@ -252,6 +266,20 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
     this.tellIdle();
   }
 
+  abortCommands(members: readonly SubsystemMember[], { nsid }: Namespace, done: () => void): void {
+    const victims: Victim[] = [];
+    for (const member of members) member.abortIo(nsid, NvmeStatus.abortedPreempt, victims);
+    if (victims.length === 0) done();
+    else this.waits.push({ victims, done });
+  }
+
+  private checkWaits(): void {
+    const over = this.waits.filter(({ victims }) => victims.every(isOver));
+    if (over.length === 0) return;
+    this.waits = this.waits.filter((wait) => !over.includes(wait));
+    for (const { done } of over) done();
+  }
+
   port(id: number): Port | null {
     return this.ports.get(id) ?? null;
   }
@@ -316,6 +344,7 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
     let done = 0;
     for (let i = 0; i < queues.length; i++) done += queues[i].poll();
     for (let i = 0; i < blockQueues.length; i++) done += blockQueues[i].poll();
+    if (this.waits.length > 0) this.checkWaits();
     for (let i = 0; i < queues.length; i++) queues[i].channel.kick();
     if (done === 0 || ++this.rounds >= CLOCK_ROUNDS) {
       this.rounds = 0;
@@ -383,3 +412,9 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
     };
   }
 }
+
+/** Answered, or its request is another command by now. */
+const isOver = ({ request, serial }: Victim): boolean =>
+  request.serial !== serial ||
+  request.state === RequestState.responding ||
+  request.state === RequestState.idle;

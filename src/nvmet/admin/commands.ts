@@ -42,8 +42,14 @@ export interface AdminOwner extends FeatureOwner, identify.ControllerFacts {
   readonly events: AsyncEvents;
   readonly errors: ErrorInformation;
   readonly changedNamespaces: Set<number>;
+  /** Tells the host that a reservation notification waits. */
+  reservationEvent(): void;
   readonly ioQueues: ReadonlyMap<number, TargetQueue>;
-  readonly services: { discoveryLog(port: Port, hostNqn: string): Uint8Array };
+  readonly services: {
+    discoveryLog(port: Port, hostNqn: string): Uint8Array;
+    /** Nanoseconds since the target started. */
+    readonly upNs: number;
+  };
   touch(): void;
 }
 
@@ -181,7 +187,10 @@ function getLogPage(owner: AdminOwner, queue: TargetQueue, request: TargetReques
   answerWithData(queue, request, cut);
   if (LOG_RAE.get(cdw10) === 1 || request.status !== NvmeStatus.success) return;
   if (lid === LogPage.changedNamespaces) owner.changedNamespaces.clear();
+  const isReservation = lid === LogPage.reservationNotification;
+  if (isReservation) owner.reservationNotices.read();
   owner.events.logRead(queue, lid);
+  if (isReservation && owner.reservationNotices.waiting > 0) owner.reservationEvent();
 }
 
 function logPage(
@@ -202,7 +211,11 @@ function logPage(
       const isAll = request.nsid === NSID_ALL || request.nsid === 0;
       const one = attached.get(request.nsid);
       const of = isAll ? attached.active() : one === null ? [] : [one];
-      return logs.smartLog(of, owner.errors.count);
+      return logs.smartLog(of, {
+        errors: owner.errors.count,
+        isTemperatureWarning: owner.featureValues.isTemperatureWarning,
+        upNs: owner.services.upNs,
+      });
     }
     case LogPage.firmwareSlot:
       return logs.firmwareLog(subsystem.firmware);
@@ -212,6 +225,8 @@ function logPage(
       return logs.commandEffects(attached.active());
     case LogPage.ana:
       return logs.anaLog(attached.active(), owner.port, (lsp & 1) === 1);
+    case LogPage.reservationNotification:
+      return owner.reservationNotices.page();
     default:
       return null;
   }

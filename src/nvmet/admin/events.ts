@@ -35,8 +35,12 @@ export class AsyncEvents implements Inspectable {
 
   /** A notice about log page `lid`, if the host enabled `mask`. */
   notice(queue: TargetQueue, info: number, lid: number, mask: number): void {
-    if ((this.configuration & mask) === 0) return;
-    const event = packEvent(EventType.notice, info, lid);
+    if ((this.configuration & mask) !== 0) this.raise(queue, EventType.notice, info, lid);
+  }
+
+  /** An event that no bit of the configuration enables. */
+  raise(queue: TargetQueue, type: number, info: number, lid: number): void {
+    const event = packEvent(type, info, lid);
     if (!this.pending.includes(event)) this.pending.push(event);
     this.deliver(queue);
   }

@@ -34,8 +34,12 @@ import {
   OAES_NAMESPACE_ATTRIBUTE,
   ONCS_COMPARE,
   ONCS_DSM,
+  ONCS_RESERVATIONS,
   ONCS_VERIFY,
   ONCS_WRITE_ZEROES,
+  RESCAP_ALL_TYPES,
+  RESCAP_IEKEY_13,
+  RESCAP_PERSISTS,
   SGLS_BYTE_ALIGNED,
   SGLS_KEYED,
   SGLS_OFFSET,
@@ -138,7 +142,7 @@ export function optionalCommands(namespaces: readonly Namespace[]): number {
   const all = (feature: number): boolean =>
     namespaces.every(({ queue }) => (queue.features & feature) !== 0);
   // Deallocating is a hint, and is taken by every namespace.
-  let oncs = ONCS_DSM;
+  let oncs = ONCS_DSM | ONCS_RESERVATIONS;
   if (all(QueueFeature.compare)) oncs |= ONCS_COMPARE;
   if (all(QueueFeature.writeZeroes)) oncs |= ONCS_WRITE_ZEROES;
   if (all(QueueFeature.verify)) oncs |= ONCS_VERIFY;
@@ -153,6 +157,7 @@ export function identifyNamespace(namespace: Namespace): Uint8Array {
   IdNs.NCAP.set(view, namespace.blocks);
   IdNs.NUSE.set(view, namespace.blocks);
   IdNs.NMIC.set(view, NMIC_SHARED);
+  IdNs.RESCAP.set(view, reservationCapabilities(namespace));
   IdNs.NSATTR.set(view, namespace.isWriteProtected ? NSATTR_WRITE_PROTECTED : 0);
   IdNs.ANAGRPID.set(view, namespace.anaGroup);
   IdNs.NOIOB.set(view, Math.min(0xffff, limits.chunkBytes / namespace.blockBytes));
@@ -161,6 +166,11 @@ export function identifyNamespace(namespace: Namespace): Uint8Array {
   if (namespace.eui64 !== null) IdNs.EUI64.set(view, namespace.eui64);
   setLbaFormat(view, 0, Math.log2(namespace.blockBytes), 0);
   return bytes;
+}
+
+function reservationCapabilities({ reservations }: Namespace): number {
+  const persists = reservations.canPersist ? RESCAP_PERSISTS : 0;
+  return RESCAP_ALL_TYPES | RESCAP_IEKEY_13 | persists;
 }
 
 /** CNS 03h. */
@@ -178,6 +188,7 @@ export function namespaceDescriptors(namespace: Namespace): Uint8Array {
 export function identifyNamespaceIndependent(namespace: Namespace): Uint8Array {
   const { bytes, view } = allocateStruct(IDENTIFY_BYTES);
   IdNsIndependent.NMIC.set(view, NMIC_SHARED);
+  IdNsIndependent.RESCAP.set(view, reservationCapabilities(namespace));
   IdNsIndependent.ANAGRPID.set(view, namespace.anaGroup);
   IdNsIndependent.NSATTR.set(view, namespace.isWriteProtected ? NSATTR_WRITE_PROTECTED : 0);
   IdNsIndependent.NSTAT.set(view, NSTAT_READY);

@@ -29,15 +29,16 @@ import {
   ONCS_WRITE_ZEROES,
   SMART_DATA_UNIT_BYTES,
   SMART_LOG,
+  SMART_WARNING_TEMPERATURE,
   Smart,
 } from "../../spec/nvme/index.ts";
 import { FABRICS_OPCODE } from "../../spec/nvmf/index.ts";
 import type { Namespace } from "../namespace.ts";
 import type { Port } from "../port.ts";
+import { TEMPERATURE_K } from "./feature-values.ts";
 import { optionalCommands } from "./identify.ts";
 
-/** Temperature in kelvins: the target has no sensor; 30 degrees Celsius, as a quiet room. */
-const TEMPERATURE_K = 303;
+const NS_PER_HOUR = 3600e9;
 const SPARE_PERCENT = 100;
 /** Bytes of Supported Log Pages: one dword for each identifier. */
 const SUPPORTED_LOGS_BYTES = 1024;
@@ -52,6 +53,7 @@ const NVM_LOGS: readonly number[] = [
   LogPage.changedNamespaces,
   LogPage.commandEffects,
   LogPage.ana,
+  LogPage.reservationNotification,
 ];
 const DISCOVERY_LOGS: readonly number[] = [
   LogPage.supportedLogPages,
@@ -68,8 +70,16 @@ export function supportedLogs(isDiscovery: boolean): Uint8Array {
   return bytes;
 }
 
+/** What the controller tells of itself. */
+export interface SmartFacts {
+  readonly errors: number;
+  readonly isTemperatureWarning: boolean;
+  /** Nanoseconds since the target started. */
+  readonly upNs: number;
+}
+
 /** LID 02h, of all namespaces or of one. */
-export function smartLog(namespaces: readonly Namespace[], errors: number): Uint8Array {
+export function smartLog(namespaces: readonly Namespace[], facts: SmartFacts): Uint8Array {
   const { bytes, view } = allocateStruct(SMART_LOG.sizeBytes);
   const sum = (of: (namespace: Namespace) => number): number =>
     namespaces.reduce((total, namespace) => total + of(namespace), 0);
@@ -86,7 +96,11 @@ export function smartLog(namespaces: readonly Namespace[], errors: number): Uint
     view,
     sum(({ writes }) => writes),
   );
-  Smart.ERROR_ENTRIES.set(view, errors);
+  Smart.ERROR_ENTRIES.set(view, facts.errors);
+  Smart.POWER_ON_HOURS.set(view, Math.floor(facts.upNs / NS_PER_HOUR));
+  if (facts.isTemperatureWarning) {
+    Smart.CRITICAL_WARNING.set(view, SMART_WARNING_TEMPERATURE);
+  }
   return bytes;
 }
 
@@ -134,6 +148,10 @@ export function commandEffects(namespaces: readonly Namespace[]): Uint8Array {
   io(NvmOpcode.read, supported);
   io(NvmOpcode.write, writes);
   io(NvmOpcode.datasetManagement, writes);
+  io(NvmOpcode.reservationRegister, supported);
+  io(NvmOpcode.reservationReport, supported);
+  io(NvmOpcode.reservationAcquire, supported);
+  io(NvmOpcode.reservationRelease, supported);
   if ((oncs & ONCS_COMPARE) !== 0) io(NvmOpcode.compare, supported);
   if ((oncs & ONCS_VERIFY) !== 0) io(NvmOpcode.verify, supported);
   if ((oncs & ONCS_WRITE_ZEROES) !== 0) io(NvmOpcode.writeZeroes, writes);

@@ -196,6 +196,8 @@ export const ErrorEvent = {
   firmwareImageLoad: 5,
 } as const;
 export const SmartEvent = { reliability: 0, temperature: 1, spare: 2 } as const;
+/** Of type ioCommandSet. */
+export const IoCommandSetEvent = { reservationLog: 0 } as const;
 export const NoticeEvent = {
   namespaceAttribute: 0,
   firmwareActivation: 1,

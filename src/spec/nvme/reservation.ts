@@ -18,6 +18,10 @@ export const ReservationType = {
 /** Reservation Register, CDW10. */
 export const REGISTER_RREGA = field(0, 3);
 export const REGISTER_CPTPL = field(30, 2);
+/** CPTPL values; 0 changes nothing. */
+export const CPTPL_RESERVED = 1;
+export const CPTPL_CLEAR = 2;
+export const CPTPL_SET = 3;
 export const RegisterAction = { register: 0, unregister: 1, replace: 2 } as const;
 /** Reservation Acquire, CDW10. */
 export const ACQUIRE_RACQA = field(0, 3);
@@ -53,6 +57,8 @@ export const RESERVATION_STATUS = defineStruct(
     PTPLS: u8(9, "Persist Through Power Loss State"),
   },
 );
+/** RCSTS bit 0: the host holds the reservation. */
+export const RESERVATION_HOLDER = 0x01;
 /** Entries follow at 24, or at 64 in the extended structure. */
 export const RESERVATION_STATUS_EXTENDED_BYTES = 64;
 
@@ -79,3 +85,34 @@ export const REGISTERED_CONTROLLER_EXTENDED = defineStruct(
     HOSTID: raw(16, 16, "Host Identifier"),
   },
 );
+
+/** Bits of RESCAP (Identify Namespace). */
+export const RESCAP_PERSISTS = 0x01;
+/** All six types, in bits 6:1. */
+export const RESCAP_ALL_TYPES = 0x7e;
+/** IEKEY as in NVMe 1.3 and later. */
+export const RESCAP_IEKEY_13 = 0x80;
+
+/** Kinds of notifications: LPT of log page 80h, and the bits of feature 82h. */
+export const ReservationNotice = {
+  registrationPreempted: 1,
+  released: 2,
+  reservationPreempted: 3,
+} as const;
+/** Feature 82h, CDW11: REGPRE, RESREL, RESPRE. */
+export const RESERVATION_MASK_ALL = 0x0e;
+/** Feature 83h, CDW11. */
+export const RESERVATION_PTPL = bit(0);
+
+export const RESERVATION_NOTICE_LOG = defineStruct(
+  "Reservation Notification",
+  "NVM Express Base 2.0, section 5.16.1.24",
+  64,
+  {
+    LPC: u64(0, "Log Page Count: number of this notification"),
+    TYPE: u8(8, "Reservation Notification Log Page Type; 0 an empty page"),
+    AVAILABLE: u8(9, "Number of Available Log Pages besides this one"),
+    NSID: u32(12, "Namespace"),
+  },
+);
+export const ReservationNoticeLog = RESERVATION_NOTICE_LOG.fields;

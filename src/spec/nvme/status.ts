@@ -66,6 +66,7 @@ export const NvmeStatus = {
   transientTransportError: 0x022,
   commandProhibitedByLockdown: 0x023,
   adminMediaNotReady: 0x024,
+  hostIdNotInitialized: 0x027,
   lbaOutOfRange: 0x080,
   capacityExceeded: 0x081,
   namespaceNotReady: 0x082,
