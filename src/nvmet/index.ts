@@ -23,6 +23,7 @@ export * from "./p2p-config.ts";
 export * from "./port.ts";
 export * from "./queue.hot.ts";
 export * from "./request.hot.ts";
+export * from "./reservations.ts";
 export * from "./status.ts";
 export * from "./subsystem.ts";
 export * from "./target.ts";

@@ -6,8 +6,9 @@
  * the memory is there (and inbound data in it) and submits the bio. Dataset Management comes back
  * here once per range.
  *
- * Reservation commands are the control plane's. Leaves out: Write Uncorrectable, Copy; protection information of the host's own
- * (PRINFO is refused unless it asks for nothing; the block queue protects, see namespace.ts).
+ * Reservation commands are the control plane's. Leaves out: Write Uncorrectable, Copy; protection
+ * information of the host's own (PRINFO is refused unless it asks for nothing; the block queue
+ * protects, see namespace.ts).
  */
 
 import {

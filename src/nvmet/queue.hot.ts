@@ -388,8 +388,8 @@ export class TargetQueue implements IoQueue {
 
   /**
    * Aborts the I/O commands to a namespace: those that wait end with `status` now, those that the
-   * transport moves data for when it is done, those that a disk has end by themselves. The latter two
-   * are added to `victims`.
+   * transport moves data for when it is done, those that a disk has end by themselves. The latter
+   * two are added to `victims`.
    */
   abortIo(nsid: number, status: number, victims: Victim[]): void {
     for (const request of this.requests) {

@@ -1,7 +1,8 @@
 /**
  * Reservations of one namespace as a state and the commands that lead from one state to the next.
- * Nothing here knows queues, controllers or files: a command is a value, and so is what follows from
- * it (the new state, who is told what, whose commands are aborted). NVM Express Base Specification
+ * Nothing here knows queues, controllers or files: a command is a value, and so is what follows
+ * from it (the new state, who is told what, whose commands are aborted). NVM Express Base
+ * Specification
  * 2.0, sections 7.2 to 7.5 and 8.19 (2.1: 7.5 to 7.8 and 8.1.22).
  *
  * A host is its Host Identifier, whatever controllers it has. Keys and identifiers are hexadecimal

@@ -53,4 +53,5 @@ export {
   type StreamEvents,
   type StreamListener,
 } from "./sockets.ts";
+export { StateFile } from "./state-file.ts";
 export type { TlsClient, TlsServer } from "./tls.ts";

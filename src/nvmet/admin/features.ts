@@ -94,11 +94,6 @@ const NVM_FEATURES = new Set<number>([
 /** Those that Set Features never changes. */
 const FIXED = new Set<number>([Feature.hostIdentifier, Feature.volatileWriteCache]);
 
-/** The features that a controller has, in order. */
-export function supportedFeatures(isDiscovery: boolean): number[] {
-  return [...(isDiscovery ? DISCOVERY_FEATURES : NVM_FEATURES)].sort((a, b) => a - b);
-}
-
 function isSupported({ subsystem, attached }: FeatureOwner, fid: number): boolean {
   if (!(subsystem.isDiscovery ? DISCOVERY_FEATURES : NVM_FEATURES).has(fid)) return false;
   return fid !== Feature.volatileWriteCache || hasWriteCache(attached.active());
