@@ -34,13 +34,14 @@ import {
 } from "../spec/nvme/index.ts";
 import type { NamespaceBinding } from "./binding.hot.ts";
 import type { DirectMemory } from "./channel.ts";
+import type { ExclusiveQueue } from "./exclusive.hot.ts";
 import { GATE_CLASS } from "./gate.hot.ts";
 import type { Namespace } from "./namespace.ts";
 import { checkLength } from "./parse.hot.ts";
 import { Placement, type TargetRequest } from "./request.hot.ts";
 
 /** What an I/O needs of its queue. */
-export interface IoQueue extends BioOwner {
+export interface IoQueue extends BioOwner, ExclusiveQueue {
   readonly namespaces: (Namespace | null)[];
   readonly bindings: (NamespaceBinding | null)[];
   readonly direct: DirectMemory | null;
@@ -57,23 +58,32 @@ export interface IoQueue extends BioOwner {
 const DNR = STATUS_DNR;
 const NSID_BROADCAST = 0xffff_ffff;
 
-/** Checks a command and starts it. */
-export function startIo(queue: IoQueue, request: TargetRequest): void {
+/**
+ * Finds the command's namespace, if this controller may do it there now. Returns an NVMe status; on
+ * success the binding is the request's.
+ */
+function checkNamespace(queue: IoQueue, request: TargetRequest): number {
   const namespace = queue.namespaces[request.nsid];
   if (namespace === null || namespace === undefined) {
     // Flush of all namespaces is not offered (VWC bits 2:1 say so).
     const isBroadcast = request.nsid === NSID_BROADCAST && request.opcode === NvmOpcode.flush;
-    const status = isBroadcast ? NvmeStatus.invalidField : NvmeStatus.invalidNamespaceOrFormat;
-    queue.complete(request, status | DNR);
-    return;
+    return (isBroadcast ? NvmeStatus.invalidField : NvmeStatus.invalidNamespaceOrFormat) | DNR;
   }
   const binding = queue.bindings[request.nsid] as NamespaceBinding;
   const gateClass = GATE_CLASS[request.opcode];
-  if ((binding.gate & gateClass) !== 0) {
-    queue.complete(request, binding.refusalOf(gateClass));
+  if ((binding.gate & gateClass) !== 0) return binding.refusalOf(gateClass);
+  request.binding = binding;
+  return NvmeStatus.success;
+}
+
+/** Checks a command and starts it. */
+export function startIo(queue: IoQueue, request: TargetRequest): void {
+  const status = checkNamespace(queue, request);
+  if (status !== NvmeStatus.success) {
+    queue.complete(request, status);
     return;
   }
-  request.binding = binding;
+  const namespace = queue.namespaces[request.nsid] as Namespace;
   switch (request.opcode) {
     case NvmOpcode.read:
     case NvmOpcode.write:
@@ -100,15 +110,26 @@ export function startIo(queue: IoQueue, request: TargetRequest): void {
 }
 
 function startTransfer(queue: IoQueue, request: TargetRequest, namespace: Namespace): void {
-  const blocks = IO_NLB.get(request.dword(SqeOffset.cdw12)) + 1;
-  const bytes = blocks * namespace.blockBytes;
-  let status = checkRange(request, namespace, blocks);
-  if (status === NvmeStatus.success && bytes > queue.transferMax) {
-    status = NvmeStatus.invalidField | DNR;
-  }
-  if (status === NvmeStatus.success) status = checkLength(request, bytes);
+  const status = checkData(queue, request, namespace);
   if (status !== NvmeStatus.success) queue.complete(request, status);
   else queue.place(request);
+}
+
+/** Range and length of a read, write or compare. Returns an NVMe status. */
+function checkData(queue: IoQueue, request: TargetRequest, namespace: Namespace): number {
+  const blocks = IO_NLB.get(request.dword(SqeOffset.cdw12)) + 1;
+  const bytes = blocks * namespace.blockBytes;
+  const status = checkRange(request, namespace, blocks);
+  if (status !== NvmeStatus.success) return status;
+  if (bytes > queue.transferMax) return NvmeStatus.invalidField | DNR;
+  return checkLength(request, bytes);
+}
+
+/** All that `startIo` checks of a read, write or compare. Returns an NVMe status. */
+export function checkTransfer(queue: IoQueue, request: TargetRequest): number {
+  const status = checkNamespace(queue, request);
+  if (status !== NvmeStatus.success) return status;
+  return checkData(queue, request, queue.namespaces[request.nsid] as Namespace);
 }
 
 function startWithoutData(queue: IoQueue, request: TargetRequest, namespace: Namespace): void {
@@ -151,6 +172,12 @@ export function continueIo(queue: IoQueue, request: TargetRequest): void {
     queue.complete(request, NvmeStatus.invalidNamespaceOrFormat | DNR);
     return;
   }
+  const { exclusive } = namespace;
+  if (exclusive.isHolding) {
+    request.queue = queue;
+    exclusive.hold(request);
+    return;
+  }
   bio.owner = queue;
   bio.tag = request.tag;
   let status: number = BlockStatus.ok;
@@ -181,12 +208,35 @@ export function continueIo(queue: IoQueue, request: TargetRequest): void {
   }
   if (status === BlockStatus.ok) {
     request.namespace = namespace;
-    namespace.inFlight++;
+    exclusive.inFlight++;
     namespace.queue.submit(bio);
     return;
   }
   bio.reset();
   queue.complete(request, NvmeStatus.dataTransferError);
+}
+
+/**
+ * Submits the bio of half a fused pair, whose namespace is its own. False: its memory cannot be
+ * named.
+ */
+export function submitTransfer(
+  queue: IoQueue,
+  request: TargetRequest,
+  namespace: Namespace,
+): boolean {
+  const bio = request.bio as Bio;
+  bio.owner = queue;
+  bio.tag = request.tag;
+  bio.op = request.opcode === NvmOpcode.compare ? BioOp.compare : BioOp.write;
+  if (fillTransfer(queue, request, namespace, bio) !== BlockStatus.ok) {
+    bio.reset();
+    return false;
+  }
+  request.namespace = namespace;
+  namespace.exclusive.inFlight++;
+  namespace.queue.submit(bio);
+  return true;
 }
 
 /** Counts a command that succeeded, for the SMART log. */

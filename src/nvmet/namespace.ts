@@ -23,6 +23,7 @@ import {
   UsageError,
 } from "../core/index.ts";
 import type { DmaDevice } from "../dma/index.ts";
+import { Exclusive } from "./exclusive.hot.ts";
 import { formatP2pSetting, type P2pSetting } from "./p2p-config.ts";
 import { type ReservationStore, Reservations } from "./reservations.ts";
 
@@ -72,9 +73,9 @@ export class Namespace implements Inspectable {
   /** Null: every host of the subsystem sees it. */
   hosts: ReadonlySet<string> | null;
   readonly reservations: Reservations;
+  /** Who may submit bios now, and how many the block queue has. */
+  readonly exclusive = new Exclusive();
   enabled = false;
-  /** Bios of all controllers that the block queue has. */
-  inFlight = 0;
   reads = 0;
   writes = 0;
   readBytes = 0;
@@ -115,6 +116,11 @@ export class Namespace implements Inspectable {
       });
     }
     this.setting = setting;
+  }
+
+  /** Bios of all controllers that the block queue has. */
+  get inFlight(): number {
+    return this.exclusive.inFlight;
   }
 
   /** Blocks that the block queue has now. */

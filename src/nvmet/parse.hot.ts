@@ -35,6 +35,7 @@ import {
 import type { TargetRequest } from "./request.hot.ts";
 
 const FUSE_MASK = 0x03;
+const FUSE_RESERVED = 0x03;
 
 /** Fills opcode, cid, nsid and the data pointer. Returns an NVMe status. */
 export function parseCapsule(request: TargetRequest): number {
@@ -50,7 +51,8 @@ export function parseCapsule(request: TargetRequest): number {
       : request.opcode;
   request.isInbound = dataDirection(directionByte) === DataDirection.hostToController;
   const flags = view.getUint8(capsuleBase + SqeOffset.flags);
-  if ((flags & FUSE_MASK) !== 0) return NvmeStatus.invalidField | STATUS_DNR;
+  request.fuse = flags & FUSE_MASK;
+  if (request.fuse === FUSE_RESERVED) return NvmeStatus.invalidField | STATUS_DNR;
   // Fabrics has no PRPs: every command says SGL, also one without data.
   if ((flags & FLAGS_PSDT_MASK) !== FLAGS_PSDT_SGL) return NvmeStatus.invalidField | STATUS_DNR;
   return parseSgl(request, capsuleBase + SqeOffset.sgl1);

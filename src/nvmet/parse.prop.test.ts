@@ -90,7 +90,7 @@ describe("parsing a capsule", () => {
   it.each([
     ["a capsule that is too short", 63, () => undefined, NvmeStatus.invalidField],
     ["PRPs", 64, (view: DataView) => view.setUint8(1, 0), NvmeStatus.invalidField],
-    ["fused commands", 64, (view: DataView) => view.setUint8(1, 0x41), NvmeStatus.invalidField],
+    ["FUSE 11b", 64, (view: DataView) => view.setUint8(1, 0x43), NvmeStatus.invalidField],
     [
       "an address beyond 2^53",
       64,

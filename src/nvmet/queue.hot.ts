@@ -21,7 +21,8 @@ import { Event, type Tracer } from "../trace/index.ts";
 import type { HostPool, NamespaceBinding } from "./binding.hot.ts";
 import type { Channel, DirectMemory, QueueOrigin } from "./channel.ts";
 import { Cause } from "./counters.ts";
-import { continueIo, countIo, type IoQueue, startIo } from "./io.hot.ts";
+import { type FusedQueue, failHalf, halfDone, halfReady, runPair, takeFused } from "./fused.hot.ts";
+import { continueIo, countIo, startIo } from "./io.hot.ts";
 import type { Namespace } from "./namespace.ts";
 import {
   allocateMemory,
@@ -54,7 +55,7 @@ export interface Victim {
   readonly serial: number;
 }
 
-export class TargetQueue implements IoQueue {
+export class TargetQueue implements FusedQueue {
   readonly channel: Channel;
   /** The port's until Connect, the controller afterwards. */
   handler: CommandHandler;
@@ -94,6 +95,8 @@ export class TargetQueue implements IoQueue {
   /** Commands answered, and of these with an error. */
   commands = 0;
   errors = 0;
+  /** The first half of a fused pair, whose second half has not arrived. */
+  fuseFirst: TargetRequest | null = null;
   private waitHead: TargetRequest | null = null;
   private waitTail: TargetRequest | null = null;
 
@@ -130,6 +133,13 @@ export class TargetQueue implements IoQueue {
     }
     // Decided once: what is on its way when the queue stops taking I/O ends as I/O.
     request.isIo = this.takesIo && request.opcode !== FABRICS_OPCODE;
+    if (request.fuse !== 0 || this.fuseFirst !== null) {
+      if (takeFused(this, request, status)) return;
+      if (request.fuse !== 0) {
+        this.complete(request, NvmeStatus.invalidField | STATUS_DNR);
+        return;
+      }
+    }
     if (status !== NvmeStatus.success) this.complete(request, status);
     else if (request.isIo) startIo(this, request);
     else this.handler.command(this, request);
@@ -166,8 +176,16 @@ export class TargetQueue implements IoQueue {
     request.diskOffset = request.capsuleBase + request.inCapsuleOffset;
   }
 
+  /** Memory for a command that must not wait for it: an NVMe status, or `WAIT`. */
+  placeNow(request: TargetRequest, binding: NamespaceBinding): number {
+    if (request.inCapsuleOffset >= 0) this.placeInCapsule(request, binding);
+    else if (this.direct !== null) request.placement = Placement.direct;
+    else return allocateMemory(request, binding);
+    return NvmeStatus.success;
+  }
+
   /** Memory is there: fetch inbound data that is not, else execute. */
-  private transfer(request: TargetRequest): void {
+  transfer(request: TargetRequest): void {
     const isHere =
       !request.isInbound ||
       request.placement === Placement.capsule ||
@@ -184,14 +202,33 @@ export class TargetQueue implements IoQueue {
   dataArrived(request: TargetRequest, status: number): void {
     assert(request.state === RequestState.fetching, "data arrives for a request that fetches");
     const outcome = status === NvmeStatus.success ? request.abortStatus : status;
-    if (outcome !== NvmeStatus.success || this.isClosed) this.complete(request, outcome);
-    else this.execute(request);
+    if (outcome === NvmeStatus.success && !this.isClosed) this.execute(request);
+    else if (request.partner !== null) failHalf(this, request, outcome);
+    else this.complete(request, outcome);
   }
 
   private execute(request: TargetRequest): void {
     request.state = RequestState.executing;
-    if (request.isIo) continueIo(this, request);
-    else this.handler.commandData(this, request);
+    if (!request.isIo) this.handler.commandData(this, request);
+    else if (request.fuse === 0) continueIo(this, request);
+    else this.halfArrived(request);
+  }
+
+  private halfArrived(request: TargetRequest): void {
+    const namespace = this.namespaces[request.nsid] ?? null;
+    if (namespace !== null) halfReady(this, request, namespace);
+    else failHalf(this, request, NvmeStatus.invalidNamespaceOrFormat | STATUS_DNR);
+  }
+
+  runPair(first: TargetRequest): void {
+    runPair(this, first);
+  }
+
+  /** Its namespace is free again. */
+  resume(request: TargetRequest): void {
+    request.state = RequestState.executing;
+    if (request.abortStatus === NvmeStatus.success) continueIo(this, request);
+    else this.complete(request, request.abortStatus);
   }
 
   /** An I/O command whose work is the control plane's (reservations). */
@@ -234,7 +271,16 @@ export class TargetQueue implements IoQueue {
     const { status } = bio;
     bio.reset();
     const namespace = request.namespace as Namespace;
-    namespace.inFlight--;
+    namespace.exclusive.inFlight--;
+    if (request.fuse !== 0) {
+      halfDone(this, request, status);
+      return;
+    }
+    this.bioOver(request, namespace, status);
+    if (namespace.exclusive.isHolding) namespace.exclusive.advance();
+  }
+
+  private bioOver(request: TargetRequest, namespace: Namespace, status: number): void {
     if (status === BlockStatus.ok) {
       if (request.rangeIndex < request.rangeCount && !this.isClosed) {
         if (request.abortStatus === NvmeStatus.success) continueIo(this, request);
@@ -260,6 +306,10 @@ export class TargetQueue implements IoQueue {
    */
   private memoryLost(request: TargetRequest, mapStatus: number): void {
     const { binding } = request;
+    if (request.partner !== null) {
+      failHalf(this, request, NvmeStatus.internalPathError);
+      return;
+    }
     const wasPeer = request.placement === Placement.peer;
     releaseMemory(request);
     if (!wasPeer || binding === null || this.isClosed) {
@@ -372,6 +422,11 @@ export class TargetQueue implements IoQueue {
 
   /** Takes a command out of the list of those who wait; null when it is not there. For Abort. */
   takeWaiting(cid: number): TargetRequest | null {
+    const half = this.fuseFirst;
+    if (half !== null && half.cid === cid) {
+      this.fuseFirst = null;
+      return half;
+    }
     let before: TargetRequest | null = null;
     let request = this.waitHead;
     while (request !== null && request.cid !== cid) {
@@ -394,7 +449,16 @@ export class TargetQueue implements IoQueue {
   abortIo(nsid: number, status: number, victims: Victim[]): void {
     for (const request of this.requests) {
       if (!request.isIo || request.nsid !== nsid) continue;
-      if (request.state === RequestState.waiting) {
+      if (request === this.fuseFirst) {
+        this.fuseFirst = null;
+        this.complete(request, status);
+        continue;
+      }
+      const isHalf = request.state === RequestState.parked;
+      if (isHalf || request.state === RequestState.held) {
+        request.abortStatus = status;
+        victims.push({ request, serial: request.serial });
+      } else if (request.state === RequestState.waiting) {
         const waiting = this.takeWaiting(request.cid);
         if (waiting !== null) this.complete(waiting, status);
       } else if (request.state === RequestState.fetching || request.state === executing) {
@@ -420,10 +484,14 @@ export class TargetQueue implements IoQueue {
     this.takesIo = false;
     // Held over the loop so that `drained` is told once, at its end.
     this.busy++;
+    this.fuseFirst = null;
     for (const request of this.requests) {
-      if (request.state === RequestState.waiting || request.state === RequestState.parked) {
-        this.finish(request);
-      }
+      const { state, partner } = request;
+      const isWaiting = state === RequestState.waiting || state === RequestState.held;
+      if (!isWaiting && state !== RequestState.parked) continue;
+      if (partner !== null) partner.partner = null;
+      request.partner = null;
+      this.finish(request);
     }
     this.waitHead = null;
     this.waitTail = null;

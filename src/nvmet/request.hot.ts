@@ -16,32 +16,12 @@ import { NVMET_SGL_DESCRIPTORS_MAX, viewOf } from "../core/index.ts";
 import type { IoMemory } from "../memory/index.ts";
 import type { LeaseState } from "../p2p/index.ts";
 import type { HostPool, NamespaceBinding } from "./binding.hot.ts";
+import type { ExclusiveQueue } from "./exclusive.hot.ts";
 import type { Namespace } from "./namespace.ts";
+import { RequestState } from "./request-state.ts";
 
-/** Who has a request. */
-export const RequestState = {
-  idle: 0,
-  /** Waits for buffer memory in its queue's list. */
-  waiting: 1,
-  /** The transport moves data from the host. */
-  fetching: 2,
-  /** The block queue or an admin handler has it. */
-  executing: 3,
-  /** An Asynchronous Event Request without an event. */
-  parked: 4,
-  /** The transport sends data and the response. */
-  responding: 5,
-} as const;
-export type RequestState = (typeof RequestState)[keyof typeof RequestState];
-
-export const REQUEST_STATE_NAMES: readonly string[] = [
-  "idle",
-  "waiting",
-  "fetching",
-  "executing",
-  "parked",
-  "responding",
-];
+export { REQUEST_STATE_NAMES } from "./request-state.ts";
+export { RequestState };
 
 /** Where a request's data lies. */
 export const Placement = {
@@ -91,6 +71,14 @@ export class TargetRequest {
   dataBytes = 0;
   /** Data goes from host to controller. */
   isInbound = false;
+  /** FUSE: one of {@link Fuse}. */
+  fuse = 0;
+  /** The other half of a fused pair that is under way. */
+  partner: TargetRequest | null = null;
+  /** Half of a pair: its data is here. */
+  isReady = false;
+  /** Who goes on with it when its namespace is free again. */
+  queue: ExclusiveQueue | null = null;
 
   /** Keyed SGL: the host's memory. */
   remoteCount = 0;
@@ -160,6 +148,7 @@ export class TargetRequest {
     this.result1 = 0;
     this.dataBytes = 0;
     this.isInbound = false;
+    this.fuse = 0;
     this.remoteCount = 0;
     this.sglBytes = 0;
     this.inCapsuleOffset = -1;

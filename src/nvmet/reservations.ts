@@ -142,7 +142,8 @@ export class Reservations implements Inspectable {
 export function formatReservations(state: ReservationState): string {
   const kept = state.ptpl ? state : NO_RESERVATION;
   const { ptpl, type, holder, registrants } = kept;
-  return `${JSON.stringify({ format: FORMAT, ptpl, type, holder, registrants: [...registrants] })}\n`;
+  const saved = { format: FORMAT, ptpl, type, holder, registrants: [...registrants] };
+  return `${JSON.stringify(saved)}\n`;
 }
 
 /** The state after power came back: GEN starts over. Throws `bad-reservations`. */

@@ -1,6 +1,7 @@
 /**
- * A small text file that is replaced whole: what must survive a loss of power, and is either the old
- * or the new text whenever that comes. Synchronous, since who saves must know before it goes on.
+ * A small text file that is replaced whole: what must survive a loss of power, and is either the
+ * old or the new text whenever that comes. Synchronous, since who saves must know before it goes
+ * on.
  *
  * How: a file beside it is written and synced, renamed over it, and the folder synced, so that the
  * new name is on the medium as well.
@@ -39,7 +40,7 @@ export class StateFile {
     }
     throw new PeerlaneError("state-file", `${this.path} is too long for a saved state`, {
       place: this.path,
-      remedy: `Give the path of a file that Peerlane made; it has at most ${STATE_BYTES_MAX} bytes.`,
+      remedy: `Give the path of a file that Peerlane made, of at most ${STATE_BYTES_MAX} bytes.`,
     });
   }
 

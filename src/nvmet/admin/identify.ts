@@ -22,6 +22,7 @@ import {
   Csi,
   CTRATT_HOST_ID_128,
   CTRATT_TRAFFIC_KEEP_ALIVE,
+  FUSES_COMPARE_AND_WRITE,
   IDENTIFY_BYTES,
   IdCtrl,
   IdNs,
@@ -133,6 +134,8 @@ function setNvmFields(view: DataView, { subsystem, attached }: ControllerFacts):
   IdCtrl.NN.set(view, subsystem.nsidMax);
   IdCtrl.MNAN.set(view, subsystem.nsidMax);
   IdCtrl.ONCS.set(view, optionalCommands(namespaces));
+  const canCompare = namespaces.every(({ queue }) => (queue.features & QueueFeature.compare) !== 0);
+  IdCtrl.FUSES.set(view, canCompare ? FUSES_COMPARE_AND_WRITE : 0);
   const hasCache = namespaces.some(({ queue }) => (queue.features & QueueFeature.writeCache) !== 0);
   IdCtrl.VWC.set(view, (hasCache ? VWC_PRESENT : 0) | VWC_FLUSH_ALL_NO);
 }

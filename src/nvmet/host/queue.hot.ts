@@ -48,6 +48,8 @@ export class HostCommand {
   readonly segmentKeys = new Uint32Array(NVMET_SGL_DESCRIPTORS_MAX);
   /** Data that goes in the capsule instead. */
   capsuleData: Uint8Array | null = null;
+  /** Half of a fused pair: one of `Fuse`. Submit both halves one after the other. */
+  fuse = 0;
   /** The target may invalidate the buffer's key. */
   invalidate = false;
   owner: CommandOwner;
@@ -166,7 +168,7 @@ export class HostQueue implements ResponseSink {
       view.setUint32(at + SqeOffset.mptr + 4, 0, true);
       for (let i = 0; i < 6; i++) view.setUint32(at + SqeOffset.cdw10 + 4 * i, dwords[i], true);
     }
-    view.setUint32(at, packCdw0(command.opcode, cid, Psdt.sglMptrBuffer), true);
+    view.setUint32(at, packCdw0(command.opcode, cid, Psdt.sglMptrBuffer, command.fuse), true);
     return this.buildData(command, at);
   }
 
