@@ -101,17 +101,22 @@ function applyEdit(
     return setAcsControl(machine, bdf, control);
   }
   const { function: wanted, size } = edit.addCmb;
-  return addCmb(machine, wanted === "auto" ? devices.ssd : wanted, size, cmbs, edits);
+  const bdf = wanted === "auto" ? devices.ssd : wanted;
+  const { machine: placed, bar } = giveCmb(machine, bdf, size, edits);
+  cmbs.push({ bdf, bar, sizeBytes: size });
+  return placed;
 }
 
-/** A CMB in a BAR of its own, 64-bit and prefetchable as large device memory is. */
-function addCmb(
+/**
+ * A CMB in a BAR of its own, 64-bit and prefetchable as large device memory is; `edits` takes what
+ * changed, in words. Throws `no-free-bar`, `no-root-port`, what placing the windows anew throws.
+ */
+export function giveCmb(
   machine: Machine,
   bdf: Bdf,
   sizeBytes: number,
-  cmbs: AddedCmb[],
   edits: string[],
-): Machine {
+): { machine: Machine; bar: number } {
   const index = new MachineIndex(machine);
   const position = index.requireIndex(bdf);
   const free = freeSlots(index.functions[position] as Machine["functions"][number]);
@@ -141,8 +146,7 @@ function addCmb(
     `BARs and bridge windows below ${formatBdf(port)} are placed anew to make room: ${moved} moved`,
   );
   edits.push(...summarize(report.assumed));
-  cmbs.push({ bdf, bar, sizeBytes });
-  return placed;
+  return { machine: placed, bar };
 }
 
 /** Many VF BARs lose their addresses alike: one sentence says it. */

@@ -18,8 +18,11 @@ it("reads what it is asked to serve", () => {
   expect(parseListen("[::1]:9")).toEqual({ address: "::1", port: 9 });
   expect(parseListen("10.0.0.1")).toEqual({ address: "10.0.0.1", port: 4420 });
   expect(() => parseListen("1.2.3.4:99999")).toThrow(/no address/);
-  expect(parseNamespace("size=1M,file=a=b.img")).toEqual({ sizeBytes: 2 ** 20, file: "a=b.img" });
-  for (const bad of ["", "size=1", "size=x", "size=1G,colour=red", "file=x"]) {
+  const sized = { sizeBytes: 2 ** 20, file: "a=b.img", readOnly: false, blockBytes: 512 };
+  expect(parseNamespace("size=1M,file=a=b.img")).toEqual(sized);
+  const bare = { sizeBytes: null, file: "x", readOnly: true, blockBytes: 4096 };
+  expect(parseNamespace("file=x,ro,block=4096")).toEqual(bare);
+  for (const bad of ["", "size=1", "size=x", "size=1G,colour=red", "size=1G,ro", "block=4096"]) {
     expect(() => parseNamespace(bad)).toThrow(/no namespace/);
   }
 });
@@ -60,7 +63,12 @@ function run(host: NvmfHost, fill: (command: HostCommand) => void): Promise<numb
   });
 }
 
-it("serves a file over loopback sockets to another Peerlane", async () => {
+const STAGES: [string, object, string][] = [
+  ["host memory", {}, "host-memory"],
+  ["the SSD's CMB", { provider: "auto", cmbBytes: 2 ** 24 }, "cpu"],
+];
+
+it.each(STAGES)("serves a file over sockets, through %s", async (_name, stage, way) => {
   const folder = await mkdtemp(join(tmpdir(), "peerlane-serve-"));
   const file = join(folder, "disk.img");
   const events: string[] = [];
@@ -72,6 +80,7 @@ it("serves a file over loopback sockets to another Peerlane", async () => {
       nqn: NQN,
       allowedHosts: [],
       namespaces: [{ sizeBytes: 2 ** 22, file }],
+      ...stage,
     }),
     network: realNetwork,
     clock: realClock,
@@ -114,6 +123,11 @@ it("serves a file over loopback sockets to another Peerlane", async () => {
   });
   expect(read).toBe(0);
   expect(Buffer.compare(bytes.subarray(half), bytes.subarray(0, half))).toBe(0);
+  const { net, copiedFromSockets, copiedToSockets } = server.payload();
+  expect(net).toMatchObject({ "host-memory": 0, cpu: 0, capsule: 0, [way]: 2 * half });
+  // The payload once, and what Connect and Identify carry.
+  expect(copiedFromSockets - half).toBeLessThan(8192);
+  expect(copiedToSockets - half).toBeLessThan(65_536);
   await host.disconnect();
   loop.stop();
   await server.close();

@@ -2,11 +2,12 @@
  * A target that serves: subsystems as configured over an SSD model in a simulated machine, offered
  * by NVMe/TCP on real sockets until it is told to stop. What `peerlane target` runs.
  *
- * The CPU moves the data between socket and host memory of the machine; the SSD's driver and model
- * move it between there and the medium. Flush of a file namespace is an fdatasync of its file.
+ * The CPU moves the data between sockets and host memory of the machine, or the memory of a
+ * provider where a namespace takes it; the SSD's driver and model move it between there and the
+ * medium. Flush of a file namespace is an fdatasync of its file.
  *
- * Leaves out: peer memory (the NIC would be the CPU), TLS, authentication, simulated time (the
- * fabric is functional; keep-alive runs on the real clock).
+ * Leaves out: TLS, authentication, simulated time (the fabric is functional; keep-alive runs on the
+ * real clock).
  */
 
 import { PeerlaneError, parseBdf, Reactor, type Tree, UsageError } from "../core/index.ts";
@@ -14,6 +15,7 @@ import type { Machine, PciFunction } from "../machine/index.ts";
 import {
   type Namespace,
   type Port,
+  type ProviderChoice,
   parseP2pSetting,
   type Subsystem,
   TargetAssembly,
@@ -24,6 +26,7 @@ import { type Clock, type Network, PollLoop } from "../platform/index.ts";
 import { TransportType } from "../spec/nvmf/index.ts";
 import { type Backend, SsdShelf } from "./target/backends.ts";
 import { findComplaint } from "./target/load.ts";
+import { type PayloadReport, payloadReport, publishProviders } from "./target/providers.ts";
 import {
   ANA_STATES,
   type NamespaceConfig,
@@ -73,12 +76,13 @@ export class TargetServer {
   private readonly loop: PollLoop;
 
   private constructor(options: ServeOptions, shelf: SsdShelf) {
-    const { clock, config, machine } = options;
+    const { clock, config } = options;
     this.options = options;
     this.shelf = shelf;
     this.assembly = new TargetAssembly({
       context: shelf.context,
-      snapshot: machine,
+      snapshot: shelf.machine,
+      policy: config.p2pmem_policy,
       nowNs: () => clock.nowNs(),
       hostPoolBytes: config.limits.max_in_flight_bytes,
     });
@@ -99,10 +103,12 @@ export class TargetServer {
     const ssd = config.ssd === undefined ? undefined : parseBdf(config.ssd);
     let server: TargetServer | null = null;
     // A file's answer may be what the loop waits for.
-    const shelf = await SsdShelf.open(machine, ssd, () => server?.loop.wake());
+    const wake = (): void => server?.loop.wake();
+    const shelf = await SsdShelf.open({ machine, ssd, cmbBytes: config.cmb ?? 0, wake });
     server = new TargetServer(options, shelf);
     server.loop.start();
     try {
+      publishProviders(server.assembly, shelf, shelf.machine);
       for (const subsystem of config.subsystems) await server.addSubsystem(subsystem);
       for (const port of config.ports) await server.addPort(port);
     } catch (error) {
@@ -202,8 +208,27 @@ export class TargetServer {
     await this.shelf.close();
   }
 
+  /** What the SSD was given that the dump's has not, in words. */
+  get edits(): readonly string[] {
+    return this.shelf.edits;
+  }
+
+  /** Which way payload took, and how often it was copied. */
+  payload(): PayloadReport {
+    return payloadReport(this.assembly);
+  }
+
+  /** Where each controller's namespaces are staged, and why. */
+  choices(): readonly ProviderChoice[] {
+    return this.assembly.orchestrator.choices();
+  }
+
   inspect(): Tree {
-    return { target: this.assembly.inspect(), storage: this.shelf.inspect() };
+    return {
+      target: this.assembly.inspect(),
+      storage: this.shelf.inspect(),
+      payload: { ...this.payload() },
+    };
   }
 }
 

@@ -9,6 +9,7 @@ import {
   formatTargetConfig,
   parseListen,
   parseNamespace,
+  parseSize,
   parseTargetConfig,
   plainTargetConfig,
   simpleConfig,
@@ -28,6 +29,9 @@ interface Options {
   readonly namespace?: readonly string[];
   readonly nqn?: string;
   readonly allowHost?: readonly string[];
+  readonly provider?: string;
+  readonly providerPolicy?: string;
+  readonly cmb?: string;
   readonly json?: boolean;
 }
 
@@ -38,7 +42,15 @@ const CONFIG_BYTES_MAX = 16 * 1024 * 1024;
 /** The machine that ships with Peerlane. */
 const SHIPPED_MACHINE = "scenarios/machines/hgx-h100-gpud.vvv.txt";
 /** What a configuration file says, and options therefore must not. */
-const SIMPLE = ["listen", "namespace", "nqn", "allowHost"] as const;
+const SIMPLE = [
+  "listen",
+  "namespace",
+  "nqn",
+  "allowHost",
+  "provider",
+  "providerPolicy",
+  "cmb",
+] as const;
 
 const collect = (value: string, earlier: readonly string[] = []): string[] => [...earlier, value];
 
@@ -52,9 +64,16 @@ export const target: CommandModule = {
       .option("-l, --listen <address>", `repeats (default: ${DEFAULT_LISTEN})`, collect)
       .option("-m, --machine <file...>", "dumps of the machine (default: one that ships)")
       .option("--ssd <function>", "the NVMe controller of the machine (default: the first)")
-      .option("-n, --namespace <spec>", "size=1G[,file=PATH]; repeats (default: size=1G)", collect)
+      .option(
+        "-n, --namespace <spec>",
+        "size=1G[,file=PATH][,ro][,block=4096]; repeats (default: size=1G)",
+        collect,
+      )
       .option("--nqn <name>", `name of the subsystem (default: ${DEFAULT_NQN})`)
       .option("--allow-host <nqn>", "a host that may connect; repeats (default: any)", collect)
+      .option("--provider <which>", "stages payload: auto, none, a function (default: none)")
+      .option("--provider-policy <what>", "without peer memory: fail or host-memory (fail)")
+      .option("--cmb <size>", "give the SSD a Controller Memory Buffer, which can be a provider")
       .option("--json", "with --print-config: JSON instead of YAML")
       .action((options: Options) => perform(() => run(context, options)));
   },
@@ -82,11 +101,12 @@ async function readConfig(context: Context, options: Options): Promise<TargetCon
       nqn: options.nqn ?? DEFAULT_NQN,
       allowedHosts: options.allowHost ?? [],
       namespaces: (options.namespace ?? [DEFAULT_NAMESPACE]).map(parseNamespace),
+      ...providerOf(options),
     });
   }
   const extra = SIMPLE.find((name) => options[name] !== undefined);
   if (extra !== undefined) {
-    const option = `--${extra.replace("H", "-h")}`;
+    const option = `--${extra.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
     throw new UsageError("two-sources", `${option} and --config cannot be used together`, {
       remedy: `write it into ${file}`,
     });
@@ -97,6 +117,18 @@ async function readConfig(context: Context, options: Options): Promise<TargetCon
   );
   printNotes(context, notes);
   return { ...config, ...both };
+}
+
+function providerOf({ provider, providerPolicy, cmb }: Options) {
+  const cmbBytes = cmb === undefined ? undefined : parseSize(cmb);
+  if (cmbBytes === null) {
+    throw new UsageError("bad-option", `"${cmb}" is no size`, { remedy: "write --cmb 64M" });
+  }
+  return {
+    ...(provider === undefined ? {} : { provider }),
+    ...(providerPolicy === undefined ? {} : { policy: providerPolicy }),
+    ...(cmbBytes === undefined ? {} : { cmbBytes }),
+  };
 }
 
 async function serve(context: Context, config: TargetConfig): Promise<number> {
@@ -131,6 +163,7 @@ async function serve(context: Context, config: TargetConfig): Promise<number> {
     await stopped;
     log("stopping", {});
     await server.close();
+    printText(context, summary(server).join("\n"));
   } finally {
     forget();
   }
@@ -153,10 +186,12 @@ function offer(server: TargetServer): string[] {
       lines.push(`namespace ${namespace.nsid}${of}: ${formatBytes(backend.sizeBytes)}, ${where}`);
     }
   }
-  lines.push(
-    `SSD ${formatBdf(server.ssd.bdf)} of the simulated machine; data through host memory, since ` +
-      "over TCP the CPU moves it",
-  );
+  lines.push(`SSD ${formatBdf(server.ssd.bdf)} of the simulated machine`, ...server.edits);
+  const wants = [...server.subsystems.values()].flatMap(({ namespaces }) => [
+    ...namespaces.values(),
+  ]);
+  if (wants.every(({ config }) => config.p2pmem === "0")) lines.push("data through host memory");
+  else lines.push("data through peer memory, which is chosen when a host connects");
   for (const { at, config } of server.ports.values()) {
     for (const nqn of config.subsystems) {
       lines.push(`connect: nvme connect -t tcp -a ${at.address} -s ${at.port} -n ${nqn}`);
@@ -164,3 +199,23 @@ function offer(server: TargetServer): string[] {
   }
   return lines;
 }
+
+/** Which way payload took, and how often it was copied. */
+function summary(server: TargetServer): string[] {
+  const { bytes, net, hostMemoryBytes, ...copied } = server.payload();
+  const ways = Object.entries(net).filter(([, count]) => count > 0);
+  const staged = ways.map(([way, count]) => `${formatBytes(count)} ${STAGED[way] ?? `by ${way}`}`);
+  return [
+    `payload: ${formatBytes(bytes)}${staged.length > 0 ? `: ${staged.join(", ")}` : ""}`,
+    `through host memory: ${formatBytes(hostMemoryBytes)}; copied in user space: ` +
+      `${formatBytes(copied.copiedFromSockets)} from sockets, ` +
+      `${formatBytes(copied.copiedToSockets)} to sockets (data of other commands included)`,
+  ];
+}
+
+/** What staged payload, by the orchestrator's names. */
+const STAGED: Readonly<Record<string, string>> = {
+  cpu: "in a provider's memory",
+  "host-memory": "in host buffers",
+  capsule: "in capsules",
+};

@@ -14,6 +14,7 @@ import { buildFabric, type Fabric, FileStore, NvmeModel } from "../../fabric/ind
 import { deviceKind, type Machine, type PciFunction } from "../../machine/index.ts";
 import { NvmeController, type NvmeNamespace } from "../../nvme/index.ts";
 import { type BlockFile, FileStatus, openBlockFile } from "../../platform/index.ts";
+import { giveCmb } from "../prepare.ts";
 import type { NamespaceConfig } from "./schema.ts";
 
 /** One namespace's block device. */
@@ -44,7 +45,21 @@ export function chooseSsd(machine: Machine, wanted: Bdf | undefined): PciFunctio
   });
 }
 
+export interface ShelfOptions {
+  readonly machine: Machine;
+  /** Default: the first that will do. */
+  readonly ssd: Bdf | undefined;
+  /** A CMB to give to the SSD; 0: none. */
+  readonly cmbBytes: number;
+  /** A file has answered: poll. */
+  readonly wake: () => void;
+}
+
 export class SsdShelf {
+  /** The machine of the dump, with what the SSD was given. */
+  readonly machine: Machine;
+  /** What differs from the dump, a sentence each. */
+  readonly edits: readonly string[];
   readonly ssd: PciFunction;
   readonly context: DmaContext;
   readonly controller: NvmeController;
@@ -54,6 +69,8 @@ export class SsdShelf {
   private readonly wake: () => void;
 
   private constructor(parts: {
+    readonly machine: Machine;
+    readonly edits: readonly string[];
     readonly ssd: PciFunction;
     readonly context: DmaContext;
     readonly controller: NvmeController;
@@ -61,6 +78,8 @@ export class SsdShelf {
     readonly model: NvmeModel;
     readonly wake: () => void;
   }) {
+    this.machine = parts.machine;
+    this.edits = parts.edits;
     this.ssd = parts.ssd;
     this.context = parts.context;
     this.controller = parts.controller;
@@ -70,27 +89,32 @@ export class SsdShelf {
   }
 
   /**
-   * Builds the machine and attaches the driver. `wake`: a file has answered, poll. Throws
-   * `no-such-device`.
+   * Builds the machine and attaches the driver. Throws `no-such-device`, and what giving the SSD a
+   * CMB throws.
    */
-  static async open(
-    machine: Machine,
-    wanted: Bdf | undefined,
-    wake: () => void,
-  ): Promise<SsdShelf> {
-    const ssd = chooseSsd(machine, wanted);
+  static async open({
+    machine: dump,
+    ssd: wanted,
+    cmbBytes,
+    wake,
+  }: ShelfOptions): Promise<SsdShelf> {
+    const ssd = chooseSsd(dump, wanted);
+    const edits: string[] = [];
+    const given = cmbBytes === 0 ? null : giveCmb(dump, ssd.bdf, cmbBytes, edits);
+    const machine = given?.machine ?? dump;
+    const cmb = given === null ? null : { bar: given.bar, offset: 0, sizeBytes: cmbBytes };
     let model: NvmeModel | null = null;
     const fabric = buildFabric(machine, {
       model: (fn, { copier }) => {
         if (fn.bdf !== ssd.bdf) return null;
-        model = new NvmeModel({ copier, namespaces: [] });
+        model = new NvmeModel({ copier, namespaces: [], cmb });
         return model;
       },
     });
     if (model === null) throw new Error("the fabric asks for a model of every function");
     const context = new DmaContext(fabric, { iommu: "off", snapshot: machine });
     const controller = await NvmeController.attach(context.device(ssd.bdf));
-    return new SsdShelf({ ssd, context, controller, fabric, model, wake });
+    return new SsdShelf({ machine, edits, ssd, context, controller, fabric, model, wake });
   }
 
   /** To poll, in this order. */

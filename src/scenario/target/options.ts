@@ -9,9 +9,13 @@ import { parseSize } from "../schema.ts";
 import { type TargetConfig, targetConfigSchema } from "./schema.ts";
 
 export interface SimpleNamespace {
-  readonly sizeBytes: number;
+  /** Null: as large as the file. */
+  readonly sizeBytes: number | null;
   /** Null: in memory, gone with the process. */
   readonly file: string | null;
+  readonly readOnly?: boolean;
+  /** Default 512. */
+  readonly blockBytes?: number;
 }
 
 export interface SimpleOptions {
@@ -23,6 +27,12 @@ export interface SimpleOptions {
   readonly namespaces: readonly SimpleNamespace[];
   /** Default: the first. */
   readonly ssd?: string;
+  /** What stages payload: `auto`, `none` (default: host memory), or a function with memory. */
+  readonly provider?: string;
+  /** Where peer memory is asked for and there is none. Default `fail`. */
+  readonly policy?: string;
+  /** Bytes of a CMB to give to the SSD. Default: none. */
+  readonly cmbBytes?: number;
   readonly machine?: readonly string[];
 }
 
@@ -39,26 +49,32 @@ export function parseListen(text: string): { address: string; port: number } {
   });
 }
 
-/** `size=1G` or `size=1G,file=disk.img`. Throws `bad-namespace`. */
+/**
+ * `size=1G`, `size=1G,file=disk.img`, `file=disk.img,ro,block=4096`. Throws `bad-namespace`.
+ */
 export function parseNamespace(text: string): SimpleNamespace {
   const refuse = (why: string): never => {
     throw new UsageError("bad-namespace", `"${text}" is no namespace: ${why}`, {
-      remedy: "write size=1G for memory, or size=1G,file=disk.img",
+      remedy: "write size=1G for memory, or size=1G,file=disk.img[,ro][,block=4096]",
     });
   };
-  let sizeBytes = 0;
+  let sizeBytes: number | null = null;
   let file: string | null = null;
+  let readOnly = false;
+  let blockBytes = 512;
   for (const part of text.split(",")) {
     const [key, value = ""] = splitOnce(part);
-    if (key === "size") {
-      sizeBytes = parseSize(value) ?? refuse(`"${value}" is no size`);
-    } else if (key === "file" && value !== "") file = value;
-    else refuse(`"${part}" is not size= or file=`);
+    if (key === "size") sizeBytes = parseSize(value) ?? refuse(`"${value}" is no size`);
+    else if (key === "file" && value !== "") file = value;
+    else if (part === "ro") readOnly = true;
+    else if (key === "block" && /^(?:512|4096)$/.test(value)) blockBytes = Number(value);
+    else refuse(`"${part}" is not size=, file=, ro or block=512|4096`);
   }
-  if (sizeBytes < SIZE_MIN || sizeBytes % SIZE_MIN !== 0) {
+  if (file === null && (sizeBytes === null || readOnly)) refuse("memory has a size, and is not ro");
+  if (sizeBytes !== null && (sizeBytes < SIZE_MIN || sizeBytes % SIZE_MIN !== 0)) {
     refuse("its size must be a multiple of 4 KiB");
   }
-  return { sizeBytes, file };
+  return { sizeBytes, file, readOnly, blockBytes };
 }
 
 function splitOnce(text: string): [string, string?] {
@@ -66,21 +82,38 @@ function splitOnce(text: string): [string, string?] {
   return at < 0 ? [text] : [text.slice(0, at), text.slice(at + 1)];
 }
 
+function backing({ sizeBytes, file, readOnly = false, blockBytes = 512 }: SimpleNamespace) {
+  return {
+    ...(sizeBytes === null ? {} : { size: sizeBytes }),
+    ...(file === null ? {} : { device_path: file }),
+    read_only: readOnly,
+    block_size: blockBytes,
+  };
+}
+
+/** As configfs has it. */
+function p2pmemOf(provider: string | undefined): string {
+  if (provider === undefined || provider === "none") return "0";
+  return provider === "auto" ? "1" : provider;
+}
+
 /** The configuration that options stand for. Throws `bad-option`. */
 export function simpleConfig(options: SimpleOptions): TargetConfig {
-  const { nqn, ssd, machine } = options;
+  const { nqn, ssd, machine, policy, cmbBytes } = options;
   const result = targetConfigSchema.safeParse({
     ...(machine === undefined ? {} : { machine }),
     ...(ssd === undefined ? {} : { ssd }),
+    ...(policy === undefined ? {} : { p2pmem_policy: policy }),
+    ...(cmbBytes === undefined ? {} : { cmb: cmbBytes }),
     subsystems: [
       {
         nqn,
         attr_allow_any_host: options.allowedHosts.length === 0,
         allowed_hosts: options.allowedHosts,
-        namespaces: options.namespaces.map(({ sizeBytes, file }, i) => ({
+        namespaces: options.namespaces.map((namespace, i) => ({
           nsid: i + 1,
-          size: sizeBytes,
-          ...(file === null ? {} : { device_path: file }),
+          p2pmem: p2pmemOf(options.provider),
+          ...backing(namespace),
         })),
       },
     ],

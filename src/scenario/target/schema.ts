@@ -16,7 +16,7 @@ import {
   NVMET_QUEUES_MAX,
   tryParseBdf,
 } from "../../core/index.ts";
-import { parseP2pSetting } from "../../nvmet/index.ts";
+import { POLICY_NAMES, parseP2pSetting } from "../../nvmet/index.ts";
 import { AnaState } from "../../spec/nvme/index.ts";
 import { NVMF_PORT, nqnProblem } from "../../spec/nvmf/index.ts";
 import { parseSize } from "../schema.ts";
@@ -226,6 +226,13 @@ export const targetConfigSchema = z.strictObject({
     .default([])
     .describe("dumps of the machine that serves (default: one that ships)"),
   ssd: bdf.optional().describe("its NVMe controller behind which namespaces are (default: first)"),
+  cmb: size
+    .optional()
+    .describe("bytes of a Controller Memory Buffer to give to that controller (default: none)"),
+  p2pmem_policy: z
+    .enum(POLICY_NAMES)
+    .default("fail")
+    .describe("where p2pmem asks for peer memory and there is none"),
   control: z.string().min(1).optional().describe("path of the control socket (default: none)"),
   metrics: listenText.optional().describe("address for Prometheus metrics (default: none)"),
   log: z
