@@ -7,7 +7,7 @@
 import {
   type CompareDescription,
   chooseSubject,
-  IO_BATCH,
+  DEFAULT_WORKLOAD,
   IoLoop,
   openDescription,
   setUp,
@@ -21,7 +21,11 @@ function loopOf(kind: CompareDescription, route: Route): IoLoop {
   const machine = peerMachineSnapshot();
   const setup = setUp(machine, chooseSubject(machine), route === "bus" ? "off" : "strict");
   const device = route === "bus" ? setup.near : (setup.far ?? setup.near);
-  return new IoLoop(openDescription(kind, setup, setup.provider(), [device]), device.id);
+  return new IoLoop(
+    openDescription(kind, setup, setup.provider(), [device]),
+    device.id,
+    DEFAULT_WORKLOAD,
+  );
 }
 
 function ioBench(reference: CompareDescription, route: Route, limit: number): Bench {
@@ -31,10 +35,10 @@ function ioBench(reference: CompareDescription, route: Route, limit: number): Be
     run() {
       const [lease, other] = [loopOf("lease", route), loopOf(reference, route)];
       const run = (loop: IoLoop) => (calls: number) => {
-        for (let done = 0; done < calls; done += IO_BATCH) loop.runAll();
+        for (let done = 0; done < calls; done += loop.batch) loop.runAll();
       };
       const { ratio, subjectNs, referenceNs } = interleave(cpuClock, run(lease), run(other), {
-        calls: 400 * IO_BATCH,
+        calls: 400 * DEFAULT_WORKLOAD.depth,
         rounds: 21,
       });
       const times = `lease ${subjectNs.toFixed(1)} ns, ${reference} ${referenceNs.toFixed(1)} ns`;

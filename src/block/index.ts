@@ -6,6 +6,7 @@ export * from "./cpu-operations.hot.ts";
 export * from "./integrity.hot.ts";
 export * from "./integrity.ts";
 export * from "./limits.ts";
+export { tryMerge } from "./merge.hot.ts";
 export * from "./operation.ts";
 export * from "./operation-class.ts";
 export * from "./queue.hot.ts";

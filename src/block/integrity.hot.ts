@@ -10,7 +10,7 @@
  * metadata memory. Leaves out: 32-bit and 64-bit guards, storage tags.
  */
 
-import { Span } from "../core/index.ts";
+import { Span, type Tree } from "../core/index.ts";
 import type { IoMemory } from "../memory/index.ts";
 import {
   APP_TAG_ESCAPE,
@@ -48,6 +48,10 @@ export class Integrity {
   readonly policy: IntegrityPolicy;
   /** Blocks whose protection information did not match on the way up. */
   mismatches = 0;
+  /** Requests by who made their protection information: see {@link IntegrityMaker}. */
+  byController = 0;
+  byCaller = 0;
+  byCpu = 0;
   private readonly buffers: IoMemory | null;
   private readonly slotBytes: number;
   private readonly walker = new VecWalker();
@@ -118,8 +122,14 @@ export class Integrity {
       }
     }
     request.refTag = refTag >>> 0;
-    if (maker === IntegrityMaker.controller) flags |= IntegrityFlag.controller;
-    else flags |= IntegrityFlag.buffer;
+    if (maker === IntegrityMaker.controller) {
+      flags |= IntegrityFlag.controller;
+      this.byController++;
+    } else {
+      flags |= IntegrityFlag.buffer;
+      if (maker === IntegrityMaker.caller) this.byCaller++;
+      else this.byCpu++;
+    }
     request.integrityFlags = flags;
   }
 
@@ -180,6 +190,11 @@ export class Integrity {
       }
     }
     return BlockStatus.ok;
+  }
+
+  inspect(): Tree {
+    const { byController, byCaller, byCpu, mismatches } = this;
+    return { piType: this.profile.piType, byController, byCaller, byCpu, mismatches };
   }
 
   private refTagOf(request: Request, block: number): number {

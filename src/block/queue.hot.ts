@@ -361,6 +361,7 @@ export class RequestQueue implements BlockQueue, RequestOwner {
       inFlight: this.inFlight,
       plugged: this.plugCount,
       limits: this.limits.inspect(),
+      integrity: this.integrity === null ? null : this.integrity.inspect(),
       counters: this.counters.inspect(),
     };
   }

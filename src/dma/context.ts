@@ -43,6 +43,20 @@ export interface DmaOptions {
   readonly inboundRanges?: (bdf: Bdf) => readonly InboundRange[];
 }
 
+/** The translated domain of one IOMMU group. */
+export interface DomainCounts {
+  readonly group: number;
+  readonly domain: number;
+  /** Live now. */
+  readonly mappings: number;
+  /** Since the start. */
+  readonly maps: number;
+  readonly unmaps: number;
+  /** IOTLB invalidations. */
+  readonly flushes: number;
+  readonly iovaBytesUsed: number;
+}
+
 const NO_RANGES: InboundRanges = new Float64Array(0);
 
 export class DmaContext implements Inspectable {
@@ -90,6 +104,15 @@ export class DmaContext implements Inspectable {
     return this.devices.length;
   }
 
+  /** What each IOMMU group was asked for so far; empty unless the mode is strict. */
+  domains(): DomainCounts[] {
+    return [...this.byGroup].map(([group, iova]) => {
+      const { domain, mappings, maps, unmaps, flushes, space } = iova;
+      const iovaBytesUsed = space.used * PAGE_SIZE;
+      return { group, domain, mappings, maps, unmaps, flushes, iovaBytesUsed };
+    });
+  }
+
   private attach(bdf: Bdf): IovaDomain | null {
     if (this.mode === "off") return null;
     const iommu = this.iommu();
@@ -132,13 +155,7 @@ export class DmaContext implements Inspectable {
   }
 
   inspect(): Tree {
-    const domains = [...this.byGroup].map(([group, { domain, mappings, flushes, space }]) => ({
-      group,
-      domain,
-      mappings,
-      flushes,
-      iovaBytesUsed: space.used * PAGE_SIZE,
-    }));
-    return { mode: this.mode, devices: this.devices.map((d) => d.inspect()), domains };
+    const devices = this.devices.map((device) => device.inspect());
+    return { mode: this.mode, devices, domains: this.domains().map((domain) => ({ ...domain })) };
   }
 }

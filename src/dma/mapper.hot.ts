@@ -31,6 +31,9 @@ export class IovaDomain {
   readonly space: RangeAllocator;
   /** Live mappings, for `inspect()` and leak checks. */
   mappings = 0;
+  /** Mappings made and taken back so far. */
+  maps = 0;
+  unmaps = 0;
   /** IOTLB invalidations asked for. */
   flushes = 0;
 
@@ -82,6 +85,7 @@ export class AddressMapper {
     const base = page * PAGE_SIZE;
     iova.iommu.map(iova.domain, base, physAddr(phys - offset), pages * PAGE_SIZE, protection);
     iova.mappings++;
+    iova.maps++;
     return base + offset;
   }
 
@@ -99,6 +103,7 @@ export class AddressMapper {
     iova.flushes++;
     iova.space.release(page, pages);
     iova.mappings--;
+    iova.unmaps++;
   }
 
   private inboundAddress(phys: number, length: number): number {

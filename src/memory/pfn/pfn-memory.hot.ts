@@ -21,15 +21,20 @@ import { FRAME_ADDRESS_LIMIT, FrameFlag } from "./frame.ts";
 
 export class PfnMemory implements IoMemory {
   readonly kind = MemoryKind.pfn;
-  readonly cpuAccessible = false;
+  /** True where its pages are host memory; then it has no frames without pages. */
+  readonly cpuAccessible: boolean;
   readonly needsUnmap: boolean;
   private readonly phys: PhysMemory;
   private readonly pages: PageMemory | null;
 
-  /** `pages`: for frames that have pages; without, such a frame is out of range. */
+  /**
+   * `pages`: for frames that have pages; without, such a frame is out of range. Pages of host
+   * memory make a memory of their own: one answer to whether the CPU may touch it.
+   */
   constructor(phys: PhysMemory, pages: PageMemory | null) {
     this.phys = phys;
     this.pages = pages;
+    this.cpuAccessible = pages?.cpuAccessible ?? false;
     this.needsUnmap = phys.needsUnmap;
   }
 
@@ -38,6 +43,7 @@ export class PfnMemory implements IoMemory {
     const flags = Math.floor(offset / FRAME_ADDRESS_LIMIT);
     const address = offset - flags * FRAME_ADDRESS_LIMIT;
     if ((flags & FrameFlag.map) === 0) {
+      if (this.cpuAccessible) return -MapStatus.outOfRange;
       return this.phys.map(initiator, address, length, direction);
     }
     if (this.pages === null) return -MapStatus.outOfRange;
@@ -53,8 +59,12 @@ export class PfnMemory implements IoMemory {
     return offset % FRAME_ADDRESS_LIMIT;
   }
 
-  bytes(_offset: number, _length: number, _span: Span): boolean {
-    return false;
+  bytes(offset: number, length: number, span: Span): boolean {
+    if (this.pages === null || offset < 0) return false;
+    const flags = Math.floor(offset / FRAME_ADDRESS_LIMIT);
+    // From a frame to bytes there is one way, through its page.
+    if ((flags & FrameFlag.map) === 0) return false;
+    return this.pages.bytes(offset - flags * FRAME_ADDRESS_LIMIT, length, span);
   }
 
   inspect(): Tree {

@@ -1,20 +1,35 @@
 /**
- * The comparison: one machine, five descriptions, three tables (registration, CPU per I/O, what
- * works). The report is plain data; render.ts makes text of it.
+ * The comparison: one machine, one workload, five descriptions; registration, CPU per I/O, the
+ * IOMMU over a life, what works, and where bytes land when nobody asks again. The report is plain
+ * data; render.ts, render-html.ts and csv.ts make text of it.
  *
- * Leaves out: raid0, multipath, protection information and timed bandwidth: see `limits`.
+ * Leaves out: timed bandwidth: see `limits`.
  */
 
-import { formatBdf, PeerlaneError } from "../../core/index.ts";
-import type { IommuMode, Machine } from "../../machine/index.ts";
+import { type Bdf, formatBdf, PeerlaneError } from "../../core/index.ts";
+import {
+  deviceKind,
+  type IommuMode,
+  type Machine,
+  MachineIndex,
+  type PciFunction,
+} from "../../machine/index.ts";
 import type { Clock } from "../../platform/index.ts";
+import type { Cell } from "./cell.ts";
 import { type CompareDescription, DESCRIPTIONS, openDescription } from "./descriptions.ts";
 import { type IoCost, measureIos } from "./io-cost.ts";
+import { type IommuLifeRow, iommuLife } from "./iommu-life.ts";
+import { type LandingRow, landings } from "./landing.ts";
+import { LIMITS, METHOD } from "./method.ts";
+import { protectionColumns } from "./protection.ts";
 import { measureRegistration, REGISTER_SIZES, type RegistrationRow } from "./registration.ts";
 import { type CompareSubject, chooseSubject, setUp } from "./setup.ts";
-import { type Cell, worksColumns } from "./works.ts";
+import { chooseLegs, chooseStrangers } from "./stack-setup.ts";
+import { stackColumns } from "./stacking.ts";
+import { type CompareWorkload, DEFAULT_WORKLOAD } from "./workload.ts";
+import { worksColumns } from "./works.ts";
 
-export const COMPARE_VERSION = 1;
+export const COMPARE_VERSION = 2;
 
 export interface IoRow {
   readonly description: CompareDescription;
@@ -23,6 +38,8 @@ export interface IoRow {
   /** Null where the description refuses; {@link refusal} says why. */
   readonly cost: IoCost | null;
   readonly refusal: string | null;
+  /** Addresses worked out when it was opened. */
+  readonly translatedAtOpening: number;
 }
 
 export interface WorksRow {
@@ -38,10 +55,17 @@ export interface CompareReport {
   readonly bar: number;
   readonly near: string;
   readonly far: string | null;
+  /** NVMe controllers of the stacked queues; `standIn`: the dump has no SSD in such a place. */
+  readonly legs: readonly { readonly function: string; readonly standIn: boolean }[];
+  readonly workload: CompareWorkload;
   readonly descriptions: readonly CompareDescription[];
   readonly registration: readonly RegistrationRow[];
   readonly io: readonly IoRow[];
+  /** Strict. */
+  readonly iommuLife: readonly IommuLifeRow[];
   readonly works: readonly WorksRow[];
+  /** Bare DMA addresses where nobody asks again. */
+  readonly landings: readonly LandingRow[];
   readonly method: readonly string[];
   readonly limits: readonly string[];
 }
@@ -50,36 +74,20 @@ export interface CompareOptions {
   readonly clock: Pick<Clock, "nowNs">;
   /** Sizes of BARs to register. Default 16 MiB, 16, 80 and 192 GiB. */
   readonly sizes?: readonly number[];
-  /** Rounds of 256 I/Os per figure. Default 400. */
+  /** Batches per figure. Default: as many as come to 100,000 I/Os. */
   readonly rounds?: number;
+  /** Default: 4 KiB writes all over the memory. */
+  readonly workload?: CompareWorkload;
+  /**
+   * A second machine for the landings, one whose bus addresses differ from host bridge to host
+   * bridge. Default: none.
+   */
+  readonly landingMachine?: Machine | null;
 }
 
-const ROUNDS = 400;
+const MEASURED_IOS = 100_000;
 
-const METHOD = [
-  "Registration: bytes are those of the arrays that the description made (not the provider's " +
-    "pool, the same for all); the time includes that pool.",
-  "Kernel: 64 bytes per 4 KiB page, the size of struct page on 64-bit Linux.",
-  "CPU per I/O: median of rounds of 256 I/Os of 4 KiB over 16 MiB, the five in turns; build " +
-    "takes hold of the memory (pin, lease count) and makes the bio; unmap lets go; total is " +
-    "build, map and unmap.",
-  "What works: each cell is a run on the simulated fabric; the owner's side checks the bytes.",
-];
-const LIMITS = [
-  "Times are of the wall clock: on a busy machine they differ by a factor of two from run to " +
-    "run, and the order of close ones with them. `npm run bench` claims ratios.",
-  "Under strict, allocating an IOVA and filling the simulated page table is most of map and " +
-    "unmap. It is the same code for page, pfn and phys: where these three differ there, it is " +
-    "the state of the process (each has a fabric of its own), not the description.",
-  "JavaScript on a simulated fabric: compare the columns with each other, not with a kernel.",
-  "Page entries beyond 2 GiB are not allocated: such a row is extrapolated and marked with ~.",
-  "The simulated IOMMU's maps and flushes are function calls; hardware waits for a flush, so the " +
-    "figures flatter page, pfn and phys under strict.",
-  "Splitting is measured, merging of requests is not.",
-  "raid0, multipath and protection information are not run yet.",
-];
-
-/** Runs all three tables. Throws `nothing-to-compare` when the machine has no pair for it. */
+/** Runs everything. Throws `nothing-to-compare` when the machine has no pair for it. */
 export async function compareDescriptions(
   machine: Machine,
   options: CompareOptions,
@@ -88,17 +96,18 @@ export async function compareDescriptions(
   const off = setUp(machine, subject, "off");
   const { clock } = options;
   const registration = measureRegistration(off, clock, options.sizes ?? REGISTER_SIZES);
-  const rounds = options.rounds ?? ROUNDS;
-  const io = measureRoute(machine, subject, "bus", clock, rounds);
+  const workload = options.workload ?? DEFAULT_WORKLOAD;
+  const rounds = options.rounds ?? Math.ceil(MEASURED_IOS / workload.depth);
+  const run = { machine, subject, workload, clock, rounds };
+  const io = measureRoute(run, "bus", "off");
   if (subject.far !== null) {
-    io.push(...measureRoute(machine, subject, "host-bridge", clock, rounds));
+    io.push(...measureRoute(run, "host-bridge", "passthrough"));
+    io.push(...measureRoute(run, "host-bridge", "strict"));
   }
-  const works: WorksRow[] = [];
-  for (const { name, what, run } of worksColumns(machine, subject)) {
-    const cells: Partial<Record<CompareDescription, Cell>> = {};
-    for (const description of DESCRIPTIONS) cells[description] = await run(description);
-    works.push({ name, what, cells: cells as Record<CompareDescription, Cell> });
-  }
+  const life: IommuLifeRow[] = [];
+  for (const kind of DESCRIPTIONS) life.push(...(await iommuLife(kind, machine, subject)));
+  const legs = chooseLegs(machine, subject.owner);
+  const index = new MachineIndex(machine);
   return {
     version: COMPARE_VERSION,
     machine: machine.name,
@@ -106,24 +115,62 @@ export async function compareDescriptions(
     bar: subject.bar,
     near: formatBdf(subject.near),
     far: subject.far === null ? null : formatBdf(subject.far),
+    legs: legs.map((bdf) => ({
+      function: formatBdf(bdf),
+      standIn: deviceKind(index.functions[index.requireIndex(bdf)] as PciFunction) !== "nvme",
+    })),
+    workload,
     descriptions: DESCRIPTIONS,
     registration,
     io,
-    works,
+    iommuLife: life,
+    works: await runWorks(machine, subject, legs),
+    landings: [
+      ...(await landingsOf(machine)),
+      ...(options.landingMachine == null ? [] : await landingsOf(options.landingMachine)),
+    ],
     method: METHOD,
     limits: LIMITS,
   };
 }
 
-/** By bus without an IOMMU, where mapping is cheapest; by host bridge with a strict one. */
-function measureRoute(
+async function runWorks(
   machine: Machine,
   subject: CompareSubject,
-  route: IoRow["route"],
-  clock: Pick<Clock, "nowNs">,
-  rounds: number,
-): IoRow[] {
-  const iommu = route === "bus" ? "off" : "strict";
+  legs: readonly Bdf[],
+): Promise<WorksRow[]> {
+  const columns = [
+    ...worksColumns(machine, subject),
+    ...stackColumns(machine, subject, legs),
+    ...protectionColumns(machine, subject, legs),
+  ];
+  const works: WorksRow[] = [];
+  for (const { name, what, run } of columns) {
+    const cells: Partial<Record<CompareDescription, Cell>> = {};
+    for (const description of DESCRIPTIONS) cells[description] = await run(description);
+    works.push({ name, what, cells: cells as Record<CompareDescription, Cell> });
+  }
+  return works;
+}
+
+/** A first leg by bus, and one from everywhere else that the owner's machine has. */
+async function landingsOf(machine: Machine): Promise<LandingRow[]> {
+  const subject = chooseSubject(machine);
+  const [first] = chooseLegs(machine, subject.owner);
+  if (first === undefined) return [];
+  return landings(machine, subject, first, chooseStrangers(machine, subject.owner));
+}
+
+interface IoRun {
+  readonly machine: Machine;
+  readonly subject: CompareSubject;
+  readonly workload: CompareWorkload;
+  readonly clock: Pick<Clock, "nowNs">;
+  readonly rounds: number;
+}
+
+function measureRoute(run: IoRun, route: IoRow["route"], iommu: IommuMode): IoRow[] {
+  const { machine, subject, workload, clock, rounds } = run;
   const opened = DESCRIPTIONS.map((description) => {
     const setup = setUp(machine, subject, iommu);
     const device = route === "bus" ? setup.near : (setup.far ?? setup.near);
@@ -135,12 +182,13 @@ function measureRoute(
   const subjects = opened.flatMap(({ row, setup, device, handle }) =>
     "refusal" in handle ? [] : [{ description: row.description, setup, device, handle }],
   );
-  measureIos(subjects, clock, rounds).forEach((cost, i) => {
+  measureIos(subjects, workload, clock, rounds).forEach((cost, i) => {
     costs.set(subjects[i].description, cost);
   });
   return opened.map(({ row, handle }) => ({
     ...row,
     cost: costs.get(row.description) ?? null,
+    translatedAtOpening: "refusal" in handle ? 0 : handle.translatedAtOpening,
     refusal: "refusal" in handle ? handle.refusal : null,
   }));
 }

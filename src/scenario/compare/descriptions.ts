@@ -16,6 +16,7 @@ import {
   offsetOfFrame,
   PageMemory,
   PageTable,
+  type PeerRoutes,
   PfnMemory,
   PhysMap,
   PhysMemory,
@@ -26,12 +27,19 @@ import type { CompareSetup } from "./setup.ts";
 export const DESCRIPTIONS = ["page", "pfn", "dma-address", "phys", "lease"] as const;
 export type CompareDescription = (typeof DESCRIPTIONS)[number];
 
+/** What opening a description needs of a machine. */
+export type DescriptionSetup = Pick<CompareSetup, "context" | "rules">;
+
 export interface Handle {
   readonly memory: IoMemory;
   /** Offset that names the provider's first byte. */
   readonly first: number;
   /** Bytes of the arrays that registering made. */
   readonly registeredBytes: number;
+  /** What works addresses out per I/O; null where that was done at opening. */
+  readonly routes: PeerRoutes | null;
+  /** Addresses worked out at opening. */
+  readonly translatedAtOpening: number;
   /** What a submitter does before an I/O, so that the memory stays; false: refused. */
   begin(offset: number, length: number): boolean;
   /** After its last completion. */
@@ -47,7 +55,7 @@ export interface OpenOptions {
 /** Opens a description. Throws what registering or opening it throws. */
 export function openDescription(
   kind: CompareDescription,
-  setup: CompareSetup,
+  setup: DescriptionSetup,
   provider: Provider,
   initiators: readonly DmaDevice[],
   options: OpenOptions = {},
@@ -69,31 +77,35 @@ export function openDescription(
 const always = (): boolean => true;
 const nothing = (): void => undefined;
 
-function openPage(setup: CompareSetup, provider: Provider, linearMap?: LinearMap): Handle {
+function openPage(setup: DescriptionSetup, provider: Provider, linearMap?: LinearMap): Handle {
   const table = new PageTable(setup.context, setup.rules, linearMap);
   const pages = table.register(provider);
   return {
     memory: new PageMemory(table, pages),
     first: provider.phys,
     registeredBytes: pages.entriesBytes + table.table.sizeBytes,
+    routes: pages.routes,
+    translatedAtOpening: 0,
     begin: (offset, length) => pages.pin(offset, length) === 0,
     end: (offset, length) => pages.unpin(offset, length),
     takeAway: () => provider.teardown(),
   };
 }
 
-function addPhys(setup: CompareSetup, provider: Provider): PhysMap {
+function addPhys(setup: DescriptionSetup, provider: Provider): PhysMap {
   const map = new PhysMap(setup.context, setup.rules);
   map.addProvider(provider);
   return map;
 }
 
-function openPhys(setup: CompareSetup, provider: Provider): Handle {
+function openPhys(setup: DescriptionSetup, provider: Provider): Handle {
   const map = addPhys(setup, provider);
   return {
     memory: new PhysMemory(map),
     first: provider.phys,
     registeredBytes: map.sizeBytes,
+    routes: map.routes[0] ?? null,
+    translatedAtOpening: 0,
     begin: always,
     end: nothing,
     takeAway: () => {
@@ -104,7 +116,7 @@ function openPhys(setup: CompareSetup, provider: Provider): Handle {
 }
 
 /** Frames of device memory without pages, which is what the type was for. */
-function openPfn(setup: CompareSetup, provider: Provider): Handle {
+function openPfn(setup: DescriptionSetup, provider: Provider): Handle {
   const below = openPhys(setup, provider);
   const frame = frameOf(provider.phys, FrameFlag.device);
   return {
@@ -115,7 +127,7 @@ function openPfn(setup: CompareSetup, provider: Provider): Handle {
 }
 
 /** The RFC: bus addresses behind one root port, nothing through the host bridge. */
-function openDmaAddress(setup: CompareSetup, provider: Provider, device: DmaDevice): Handle {
+function openDmaAddress(setup: DescriptionSetup, provider: Provider, device: DmaDevice): Handle {
   const verdict = setup.rules.verdict(provider.owner, device.bdf);
   if (verdict.route !== "bus" && verdict.route !== "self") {
     throw new PeerlaneError("no-route", "the RFC derives bus addresses only", {
@@ -126,6 +138,8 @@ function openDmaAddress(setup: CompareSetup, provider: Provider, device: DmaDevi
     memory: new DmaAddressMemory(device.id),
     first: provider.busAt(0),
     registeredBytes: 0,
+    routes: null,
+    translatedAtOpening: 1,
     begin: always,
     end: nothing,
     takeAway: () => provider.teardown(),
@@ -133,7 +147,7 @@ function openDmaAddress(setup: CompareSetup, provider: Provider, device: DmaDevi
 }
 
 function openLeased(
-  setup: CompareSetup,
+  setup: DescriptionSetup,
   provider: Provider,
   initiators: readonly DmaDevice[],
 ): Handle {
@@ -142,6 +156,8 @@ function openLeased(
     memory: new LeaseMemory(lease),
     first: 0,
     registeredBytes: lease.bases.byteLength,
+    routes: null,
+    translatedAtOpening: lease.routes.length,
     begin: () => lease.begin(),
     end: () => lease.end(),
     takeAway: () => provider.teardown(),

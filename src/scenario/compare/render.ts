@@ -1,89 +1,11 @@
-/**
- * The comparison as text, as Markdown tables (docs/compare.md) and as CSV. Lays out, judges
- * nothing.
- */
+/** The comparison as text, as a Markdown page (docs/compare.md) and as CSV. Judges nothing. */
 
-import { alignColumns, formatBytes } from "../../core/index.ts";
-import type { CompareReport, IoRow } from "./compare.ts";
-import type { RegistrationRow } from "./registration.ts";
-
-type Table = { readonly title: string; readonly head: string[]; readonly rows: string[][] };
-
-function time(ns: number): string {
-  if (ns < 1e3) return `${ns.toFixed(0)} ns`;
-  if (ns < 1e6) return `${(ns / 1e3).toFixed(1)} us`;
-  return ns < 1e9 ? `${(ns / 1e6).toFixed(1)} ms` : `${(ns / 1e9).toFixed(2)} s`;
-}
-
-function registrationRow(row: RegistrationRow): string[] {
-  const mark = row.extrapolated ? "~" : "";
-  return [
-    row.description,
-    formatBytes(row.sizeBytes),
-    `${mark}${formatBytes(row.allocatedBytes)}`,
-    formatBytes(row.kernelBytes),
-    `${mark}${time(row.nanoseconds)}`,
-  ];
-}
-
-function ioRow({ description, route, iommu, cost, refusal }: IoRow): string[] {
-  const start = [description, route, iommu];
-  if (cost === null) return [...start, `refused: ${refusal}`, "", "", "", "", ""];
-  const { buildNs, splitNs, mapNs, unmapNs, totalNs } = cost;
-  const times = [buildNs, splitNs, mapNs, unmapNs, totalNs].map((ns) => ns.toFixed(1));
-  return [...start, ...times, `${cost.iommuMaps}/${cost.iommuUnmaps}/${cost.iommuFlushes}`];
-}
-
-function tables(report: CompareReport): Table[] {
-  return [
-    {
-      title: "Registering a BAR",
-      head: ["description", "BAR", "allocated", "Linux, by formula", "time"],
-      rows: report.registration.map(registrationRow),
-    },
-    {
-      title: "CPU per 4 KiB peer I/O, nanoseconds",
-      head: [
-        "description",
-        "route",
-        "IOMMU",
-        "build",
-        "split",
-        "map",
-        "unmap",
-        "total",
-        "IOMMU maps/unmaps/flushes",
-      ],
-      rows: report.io.map(ioRow),
-    },
-    {
-      title: "Works with",
-      head: ["", ...report.descriptions],
-      rows: report.works.map(({ name, cells }) => [
-        name,
-        ...report.descriptions.map((kind) => cells[kind].outcome),
-      ]),
-    },
-  ];
-}
-
-/** How the cells that are not a plain yes came about. */
-function details(report: CompareReport): string[] {
-  return report.works.flatMap(({ name, cells }) =>
-    report.descriptions
-      .filter((kind) => cells[kind].outcome !== "yes")
-      .map((kind) => `${name}, ${kind}: ${cells[kind].detail}`),
-  );
-}
-
-function subjectLine({ machine, owner, bar, near, far }: CompareReport): string {
-  const other =
-    far === null ? "no function comes through the host bridge" : `${far} through the host bridge`;
-  return `${machine}: memory of ${owner} BAR${bar}; ${near} by bus, ${other}`;
-}
+import { alignColumns } from "../../core/index.ts";
+import type { CompareReport } from "./compare.ts";
+import { compareTables, failures, subjectLine, type Table } from "./tables.ts";
 
 export function renderCompare(report: CompareReport): string {
-  const parts = tables(report).map(({ title, head, rows }) =>
+  const parts = compareTables(report).map(({ title, head, rows }) =>
     [title, ...alignColumns([head, ...rows]).map((line) => `  ${line}`)].join("\n"),
   );
   const list = (title: string, lines: readonly string[]): string =>
@@ -91,7 +13,7 @@ export function renderCompare(report: CompareReport): string {
   return [
     subjectLine(report),
     ...parts,
-    list("How", details(report)),
+    list("How", failures(report)),
     list("Method", report.method),
     list("Limits", report.limits),
   ].join("\n\n");
@@ -100,7 +22,7 @@ export function renderCompare(report: CompareReport): string {
 /** A page of documentation. */
 export function compareMarkdown(report: CompareReport): string {
   const line = (cells: readonly string[]): string => `| ${cells.join(" | ")} |`;
-  const sections = tables(report).map(({ title, head, rows }) =>
+  const sections = compareTables(report).map(({ title, head, rows }: Table) =>
     [`## ${title}`, "", line(head), line(head.map(() => "---")), ...rows.map(line)].join("\n"),
   );
   const columns = report.works.map(({ name, what }) => `- **${name}**: ${what}`);
@@ -118,7 +40,7 @@ export function compareMarkdown(report: CompareReport): string {
     head,
     ...sections,
     list("What the rows run", columns),
-    list("How it failed", bullets(details(report))),
+    list("How it failed", bullets(failures(report))),
     list("Method", bullets(report.method)),
     list("Limits", bullets(report.limits)),
   ].join("\n\n")}\n`;
@@ -140,10 +62,20 @@ export function compareCsv(report: CompareReport): string {
       lines.push([`${name}`, `${route} ${iommu}`, description, `${value}`, ""]);
     }
   }
+  for (const row of report.iommuLife) {
+    const { description, route, group, refusal } = row;
+    for (const when of ["opening", "perIo", "closing"] as const) {
+      const value = row[when]?.join("/") ?? "";
+      lines.push([`iommu ${when}`, `${route} group ${group}`, description, value, refusal ?? ""]);
+    }
+  }
   for (const { name, cells } of report.works) {
     for (const kind of report.descriptions) {
       lines.push(["works", name, kind, cells[kind].outcome, cells[kind].detail]);
     }
+  }
+  for (const { machine, iommu, usedBy, outcome, landed } of report.landings) {
+    lines.push(["landing", `${machine} ${iommu} ${usedBy}`, "dma-address", outcome, landed]);
   }
   return lines.map((cells) => cells.map(quoted).join(",")).join("\n");
 }

@@ -1,20 +1,12 @@
 /**
  * The machine that descriptions are compared on: three functions of a dump, with their ports held,
  * on a fabric under one IOMMU mode. `near` reaches the owner's memory by bus address, `far` through
- * the host bridge. Counts what the IOMMU is asked for.
+ * the host bridge.
  *
  * Leaves out: every other device (dumb memory behind each BAR), drivers, time.
  */
 
-import type {
-  BackingFunction,
-  BackingMachine,
-  DriverClock,
-  HostRegion,
-  IommuControl,
-  IommuProtection,
-} from "../../backing/interface.ts";
-import { type Bdf, PeerlaneError, type PhysAddr, type Tree } from "../../core/index.ts";
+import { type Bdf, PeerlaneError } from "../../core/index.ts";
 import { DmaContext, type DmaDevice } from "../../dma/index.ts";
 import { buildFabric, DeviceMemory, type DevicePort, type Fabric } from "../../fabric/index.ts";
 import { deviceKind, type IommuMode, type Machine, type PciFunction } from "../../machine/index.ts";
@@ -32,75 +24,6 @@ export interface CompareSubject {
   readonly far: Bdf | null;
 }
 
-/** Counts maps, unmaps and flushes on their way to the real IOMMU. */
-export class CountedIommu implements IommuControl {
-  maps = 0;
-  unmaps = 0;
-  flushes = 0;
-  private readonly iommu: IommuControl;
-
-  constructor(iommu: IommuControl) {
-    this.iommu = iommu;
-  }
-
-  groupOf(bdf: Bdf): number {
-    return this.iommu.groupOf(bdf);
-  }
-  createDomain(kind: "identity" | "translated"): number {
-    return this.iommu.createDomain(kind);
-  }
-  destroyDomain(domain: number): void {
-    this.iommu.destroyDomain(domain);
-  }
-  attach(domain: number, bdf: Bdf): void {
-    this.iommu.attach(domain, bdf);
-  }
-  map(domain: number, iova: number, phys: PhysAddr, length: number, way: IommuProtection): void {
-    this.maps++;
-    this.iommu.map(domain, iova, phys, length, way);
-  }
-  unmap(domain: number, iova: number, length: number): void {
-    this.unmaps++;
-    this.iommu.unmap(domain, iova, length);
-  }
-  flush(domain: number): void {
-    this.flushes++;
-    this.iommu.flush(domain);
-  }
-  inspect(): Tree {
-    return this.iommu.inspect();
-  }
-}
-
-/** The fabric, with its IOMMU counted. */
-class CountedMachine implements BackingMachine {
-  readonly clock: DriverClock;
-  readonly iommu: CountedIommu | null;
-  private readonly fabric: Fabric;
-
-  constructor(fabric: Fabric) {
-    this.fabric = fabric;
-    this.clock = fabric.clock;
-    this.iommu = fabric.iommu === null ? null : new CountedIommu(fabric.iommu);
-  }
-
-  open(bdf: Bdf): BackingFunction {
-    return this.fabric.open(bdf);
-  }
-  allocateHost(sizeBytes: number, alignment?: number, purpose?: string): HostRegion {
-    return this.fabric.allocateHost(sizeBytes, alignment, purpose);
-  }
-  freeHost(region: HostRegion): void {
-    this.fabric.freeHost(region);
-  }
-  poll(): number {
-    return this.fabric.poll();
-  }
-  inspect(): Tree {
-    return this.fabric.inspect();
-  }
-}
-
 class PortKeeper extends DeviceMemory {
   port: DevicePort | null = null;
   override attach(port: DevicePort): void {
@@ -113,7 +36,6 @@ export interface CompareSetup {
   readonly fabric: Fabric;
   readonly context: DmaContext;
   readonly rules: Rules;
-  readonly iommu: CountedIommu | null;
   readonly near: DmaDevice;
   readonly far: DmaDevice | null;
   readonly subject: CompareSubject;
@@ -134,14 +56,12 @@ export function setUp(machine: Machine, subject: CompareSubject, mode: IommuMode
       return keeper;
     },
   });
-  const counted = new CountedMachine(fabric);
-  const context = new DmaContext(counted, { iommu: mode, snapshot: machine });
+  const context = new DmaContext(fabric, { iommu: mode, snapshot: machine });
   return {
     mode,
     fabric,
     context,
     rules: new Rules(new Topology(machine)),
-    iommu: counted.iommu,
     near: context.device(subject.near),
     far: subject.far === null ? null : context.device(subject.far),
     subject,
@@ -149,6 +69,17 @@ export function setUp(machine: Machine, subject: CompareSubject, mode: IommuMode
     provider: (sizeBytes = PROVIDER_BYTES) =>
       Provider.fromBar(fabric.open(subject.owner), subject.bar, { sizeBytes }),
   };
+}
+
+/** What the IOMMU was asked for, over all groups. */
+export function iommuOperations(context: DmaContext): readonly [number, number, number] {
+  let [maps, unmaps, flushes] = [0, 0, 0];
+  for (const domain of context.domains()) {
+    maps += domain.maps;
+    unmaps += domain.unmaps;
+    flushes += domain.flushes;
+  }
+  return [maps, unmaps, flushes];
 }
 
 /**
@@ -183,7 +114,7 @@ export function chooseSubject(machine: Machine): CompareSubject {
 }
 
 /** What does peer I/O, or may stand for it where a dump knows no classes. */
-function isClient(fn: PciFunction): boolean {
+export function isClient(fn: PciFunction): boolean {
   const kind = deviceKind(fn);
   const isOfInterest = kind === "nvme" || kind === "nic" || kind === "gpu" || kind === "other";
   return isEndpoint(fn) && isOfInterest && fn.pcie !== null && payloadBar(fn, 1) !== null;

@@ -3,8 +3,7 @@
  * bytes written by the initiator's own port and read back from the owner's side. Nothing here is
  * typed in: a column is a procedure, the same for all five.
  *
- * Leaves out: stacked queues (raid0, multipath) and protection information, which need whole block
- * devices under them; the second initiator stands in for a leg.
+ * Leaves out: what needs whole block devices (stacking.ts, protection.ts).
  */
 
 import { busAddr, DmaStatus, PeerlaneError, physAddr } from "../../core/index.ts";
@@ -12,36 +11,9 @@ import type { DmaDevice } from "../../dma/index.ts";
 import type { IommuMode, Machine } from "../../machine/index.ts";
 import { Direction, LINEAR_MAPS, MAP_STATUS_NAMES } from "../../memory/index.ts";
 import { Provider } from "../../p2p/index.ts";
+import { type Cell, cellOf, no, type WorksColumn, yes } from "./cell.ts";
 import { type CompareDescription, type Handle, openDescription } from "./descriptions.ts";
 import { type CompareSetup, type CompareSubject, PROVIDER_BYTES, setUp } from "./setup.ts";
-
-/** `no`: refused in the open. `unsafe`: it went on where it should not have. */
-export type Outcome = "yes" | "partly" | "no" | "unsafe";
-
-export interface Cell {
-  readonly outcome: Outcome;
-  /** How it failed, or what was seen. */
-  readonly detail: string;
-}
-
-export interface WorksColumn {
-  readonly name: string;
-  readonly what: string;
-  run(kind: CompareDescription): Promise<Cell>;
-}
-
-const yes = (detail: string): Cell => ({ outcome: "yes", detail });
-const no = (detail: string): Cell => ({ outcome: "no", detail });
-
-/** Runs `act`; what it refuses with an error becomes a cell. Broken invariants are thrown on. */
-async function cellOf(act: () => Cell | Promise<Cell>): Promise<Cell> {
-  try {
-    return await act();
-  } catch (error) {
-    if (error instanceof PeerlaneError) return no(`refused: ${error.code}`);
-    throw error;
-  }
-}
 
 const IO_BYTES = 4096;
 
