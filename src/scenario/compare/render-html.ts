@@ -51,7 +51,9 @@ table { border-collapse: collapse; width: 100%; font-size: .88rem; }
 th, td { text-align: left; padding: .38rem .6rem; border-bottom: 1px solid var(--line);
   vertical-align: top; font-variant-numeric: tabular-nums; }
 th { color: var(--soft); font-weight: 600; white-space: nowrap; }
-td.number { text-align: right; }
+td.number, th.number { text-align: right; }
+.plain td { white-space: nowrap; }
+.plain td.long { white-space: normal; min-width: 16rem; }
 tbody tr:hover { background: var(--panel); }
 .works td + td, .works th + th { text-align: center; }
 .cell { display: inline-block; min-width: 4.6rem; padding: .08rem .6rem; border-radius: 1rem;
@@ -184,17 +186,16 @@ function worksSection(report: CompareReport, { title, head }: Table): string {
   return section(title, "works", head, rows);
 }
 
+const isNumber = (text: string): boolean => /^~?[\d.]+( [kKMGT]?i?B| [num]?s)?$/.test(text);
+
 function plainSection({ title, head, rows }: Table): string {
   const cell = (text: string): string => {
-    const isNumber = /^~?[\d.]+( [kKMGT]?i?B| [num]?s)?$/.test(text);
-    return `<td${isNumber ? ' class="number"' : ""}>${escapeHtml(text)}</td>`;
+    const name = isNumber(text) ? ' class="number"' : text.length > 40 ? ' class="long"' : "";
+    return `<td${name}>${escapeHtml(text)}</td>`;
   };
-  return section(
-    title,
-    "plain",
-    head,
-    rows.map((row) => `<tr>${row.map(cell).join("")}</tr>`),
-  );
+  const numeric = head.map((_, column) => rows.some((row) => isNumber(row[column] ?? "")));
+  const lines = rows.map((row) => `<tr>${row.map(cell).join("")}</tr>`);
+  return section(title, "plain", head, lines, numeric);
 }
 
 function section(
@@ -202,11 +203,15 @@ function section(
   name: string,
   head: readonly string[],
   rows: readonly string[],
+  numeric: readonly boolean[] = [],
 ): string {
-  const titles = head.map((text) => `<th>${escapeHtml(text)}</th>`).join("");
+  const titles = head.map((text, column) => {
+    const mark = numeric[column] === true ? ' class="number"' : "";
+    return `<th${mark}>${escapeHtml(text)}</th>`;
+  });
   return (
     `<h2>${escapeHtml(title)}</h2><div class="scroll"><table class="${name}">` +
-    `<thead><tr>${titles}</tr></thead><tbody>\n${rows.join("\n")}\n</tbody></table></div>`
+    `<thead><tr>${titles.join("")}</tr></thead><tbody>\n${rows.join("\n")}\n</tbody></table></div>`
   );
 }
 
