@@ -38,7 +38,7 @@ function ioBench(reference: CompareDescription, route: Route, limit: number): Be
         for (let done = 0; done < calls; done += loop.batch) loop.runAll();
       };
       const { ratio, subjectNs, referenceNs } = interleave(cpuClock, run(lease), run(other), {
-        calls: 400 * DEFAULT_WORKLOAD.depth,
+        calls: 102400,
         rounds: 21,
       });
       const times = `lease ${subjectNs.toFixed(1)} ns, ${reference} ${referenceNs.toFixed(1)} ns`;

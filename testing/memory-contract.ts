@@ -149,8 +149,9 @@ function travelsInABio(make: () => MemoryFixture): void {
     for (const part of [front, bio]) {
       while (part.sizeBytes > 0) {
         const length = part.currentBytes();
-        const offset = part.offsets[part.vecIndex] + part.vecDone;
-        const address = part.memories[part.vecIndex].map(device.id, offset, length, Direction.both);
+        const vec = part.vecBase + part.vecIndex;
+        const offset = part.offsets[vec] + part.vecDone;
+        const address = part.memories[vec].map(device.id, offset, length, Direction.both);
         plane.dmaWrite(device.bdf, address, data.subarray(at, at + length));
         memory.unmap(device.id, address, length);
         expect(part.advance(length)).toBe(BlockStatus.ok);

@@ -8,6 +8,9 @@
  * it was when the owner gets it; a clone shares the vectors of its origin, has its own iterator
  * and cannot grow. Bios come from a `BioPool` and are never allocated per I/O.
  *
+ * The vectors of all bios of a pool are in three arrays of the pool, a run each, and not in arrays
+ * of each bio: an I/O then touches half the cache lines. Vector `i` of a bio is at `vecBase + i`.
+ *
  * Leaves out: what limits allow (split.hot.ts), how addresses are made (map.hot.ts).
  */
 
@@ -65,12 +68,14 @@ export class Bio {
   /** Bytes left, as the iterator moves; all of them before submission and after completion. */
   sizeBytes = 0;
   vecCount = 0;
-  memories: IoMemory[];
-  offsets: Float64Array;
-  lengths: Uint32Array;
   /** Iterator: current vector, and bytes done in it. */
   vecIndex = 0;
   vecDone = 0;
+  /** Where this bio's vectors start in the arrays; for a clone they are its origin's. */
+  vecBase: number;
+  memories: IoMemory[];
+  offsets: Float64Array;
+  lengths: Uint32Array;
   /** First error of any part; meaningful in `bioDone`. */
   status: number = BlockStatus.ok;
   owner: BioOwner = NO_OWNER;
@@ -86,37 +91,37 @@ export class Bio {
   /** Parts not ended yet, itself included. 0: not submitted. */
   pending = 0;
   readonly pool: BioPool;
-  private readonly ownMemories: IoMemory[];
-  private readonly ownOffsets: Float64Array;
-  private readonly ownLengths: Uint32Array;
+  private readonly ownBase: number;
   private startSector = 0;
   private startBytes = 0;
   private startIndex = 0;
   private startDone = 0;
   private startDoneBytes = 0;
 
-  constructor(pool: BioPool, vecsMax: number) {
+  constructor(pool: BioPool, vecBase: number) {
     this.pool = pool;
-    this.ownMemories = new Array(vecsMax).fill(NO_MEMORY);
-    this.ownOffsets = new Float64Array(vecsMax);
-    this.ownLengths = new Uint32Array(vecsMax);
-    this.memories = this.ownMemories;
-    this.offsets = this.ownOffsets;
-    this.lengths = this.ownLengths;
+    this.ownBase = vecBase;
+    this.vecBase = vecBase;
+    this.memories = pool.memories;
+    this.offsets = pool.offsets;
+    this.lengths = pool.lengths;
   }
 
   get vecsMax(): number {
-    return this.ownOffsets.length;
+    return this.pool.vecsPerBio;
   }
 
   /** Forgets everything; what `acquire` gives is always reset. */
   reset(): void {
     if ((this.flags & BioFlag.clone) === 0) {
-      for (let i = 0; i < this.vecCount; i++) this.ownMemories[i] = NO_MEMORY;
+      const end = this.vecBase + this.vecCount;
+      for (let i = this.vecBase; i < end; i++) this.memories[i] = NO_MEMORY;
     } else {
-      this.memories = this.ownMemories;
-      this.offsets = this.ownOffsets;
-      this.lengths = this.ownLengths;
+      const { pool } = this;
+      this.vecBase = this.ownBase;
+      this.memories = pool.memories;
+      this.offsets = pool.offsets;
+      this.lengths = pool.lengths;
     }
     this.op = BioOp.read;
     this.flags = 0;
@@ -148,8 +153,9 @@ export class Bio {
     }
     if (!(length > 0 && length <= VEC_BYTES_MAX) || this.pending !== 0) return BlockStatus.invalid;
     const count = this.vecCount;
+    const at = this.vecBase + count;
     if (count > 0) {
-      const last = count - 1;
+      const last = at - 1;
       const grown = this.lengths[last] + length;
       if (
         this.memories[last] === memory &&
@@ -160,11 +166,11 @@ export class Bio {
         this.sizeBytes += length;
         return BlockStatus.ok;
       }
-      if (count === this.ownOffsets.length) return BlockStatus.resource;
     }
-    this.memories[count] = memory;
-    this.offsets[count] = offset;
-    this.lengths[count] = length;
+    if (count === this.pool.vecsPerBio) return BlockStatus.resource;
+    this.memories[at] = memory;
+    this.offsets[at] = offset;
+    this.lengths[at] = length;
     this.vecCount = count + 1;
     this.sizeBytes += length;
     if (!memory.cpuAccessible) this.flags |= BioFlag.dmaDirect;
@@ -183,7 +189,7 @@ export class Bio {
   /** Bytes of the current vector that are not done yet, clipped to what is left of the bio. */
   currentBytes(): number {
     if (this.vecIndex >= this.vecCount) return 0;
-    return Math.min(this.lengths[this.vecIndex] - this.vecDone, this.sizeBytes);
+    return Math.min(this.lengths[this.vecBase + this.vecIndex] - this.vecDone, this.sizeBytes);
   }
 
   /**
@@ -201,7 +207,7 @@ export class Bio {
     }
     while (left > 0 && this.sizeBytes > 0) {
       if (this.vecIndex >= this.vecCount) return this.overAdvance();
-      const rest = this.lengths[this.vecIndex] - this.vecDone;
+      const rest = this.lengths[this.vecBase + this.vecIndex] - this.vecDone;
       const step = Math.min(left, this.sizeBytes, rest);
       left -= step;
       this.sizeBytes -= step;
@@ -234,6 +240,7 @@ export class Bio {
     this.sector = origin.sector;
     this.sizeBytes = origin.sizeBytes;
     this.vecCount = origin.vecCount;
+    this.vecBase = origin.vecBase;
     this.memories = origin.memories;
     this.offsets = origin.offsets;
     this.lengths = origin.lengths;
@@ -321,6 +328,10 @@ export class Bio {
 export class BioPool {
   readonly count: number;
   readonly vecsPerBio: number;
+  /** Vectors of all bios: see {@link Bio.vecBase}. */
+  readonly memories: IoMemory[];
+  readonly offsets: Float64Array;
+  readonly lengths: Uint32Array;
   private readonly free: Bio[];
   private freeCount: number;
   /** How often the pool was found empty. */
@@ -335,8 +346,12 @@ export class BioPool {
     assert(count > 0 && vecsPerBio >= 0, "a bio pool has bios");
     this.count = count;
     this.vecsPerBio = vecsPerBio;
+    const vecs = count * vecsPerBio;
+    this.memories = new Array(vecs).fill(NO_MEMORY);
+    this.offsets = new Float64Array(vecs);
+    this.lengths = new Uint32Array(vecs);
     this.free = [];
-    for (let i = 0; i < count; i++) this.free.push(new Bio(this, vecsPerBio));
+    for (let i = 0; i < count; i++) this.free.push(new Bio(this, i * vecsPerBio));
     this.freeCount = count;
   }
 

@@ -64,7 +64,7 @@ function mapBio(
   direction: Direction,
   limits: QueueLimits,
 ): number {
-  let index = bio.vecIndex;
+  let index = bio.vecBase + bio.vecIndex;
   let done = bio.vecDone;
   let left = bio.sizeBytes;
   while (left > 0) {

@@ -30,7 +30,7 @@ export function checkMove(bio: Bio, target: BlockQueue): number {
   if (initiator === 0 || direction === 0) return BlockStatus.ok;
   let left = bio.sizeBytes;
   let done = bio.vecDone;
-  for (let i = bio.vecIndex; left > 0; i++) {
+  for (let i = bio.vecBase + bio.vecIndex; left > 0; i++) {
     const length = Math.min(bio.lengths[i] - done, left);
     const memory = bio.memories[i];
     if (!memory.needsUnmap) {

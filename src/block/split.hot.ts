@@ -83,14 +83,15 @@ function fitSegments(bio: Bio, limits: QueueLimits, maxBytes: number, out: Split
   const alignMask = limits.dmaAlignment - 1;
   const { virtBoundary, maxSegments } = limits;
   const virtMask = virtBoundary > 0 ? virtBoundary - 1 : 0;
-  let index = bio.vecIndex;
+  let index = bio.vecBase + bio.vecIndex;
+  const vecEnd = bio.vecBase + bio.vecCount;
   let done = bio.vecDone;
   let left = bio.sizeBytes;
   let bytes = 0;
   let segments = 0;
   let end = UNKNOWN_ADDRESS;
   scan: while (left > 0) {
-    assert(index < bio.vecCount, "a bio's size is covered by its vectors");
+    assert(index < vecEnd, "a bio's size is covered by its vectors");
     const length = Math.min(bio.lengths[index] - done, left);
     let at = bio.memories[index].limitAddress(bio.offsets[index] + done);
     if (((at | length) & alignMask) !== 0) return -1;

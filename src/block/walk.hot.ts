@@ -25,7 +25,7 @@ export class VecWalker {
 
   private enter(bio: Bio): void {
     this.bio = bio;
-    this.index = bio.vecIndex;
+    this.index = bio.vecBase + bio.vecIndex;
     this.done = bio.vecDone;
     this.left = bio.sizeBytes;
   }

@@ -10,7 +10,8 @@
  * lease busy until the last completion for it came back.
  *
  * Invariants: `epoch` changes once, when the lease is revoked; a base is -1 where the initiator has
- * no right; nothing is unmapped while `inFlight` is above zero.
+ * no right, and all are once it is revoked, so that one look at a base answers both; nothing is
+ * unmapped while `inFlight` is above zero.
  */
 
 import { assert } from "../core/index.ts";
@@ -47,9 +48,10 @@ export class LeaseState {
 
   /** One I/O is done with the memory. May finish a revoke that waits. */
   end(): void {
-    assert(this.inFlight > 0, "an I/O on a lease ends once");
-    this.inFlight--;
-    if (this.inFlight === 0 && this.onIdle !== null) this.onIdle();
+    const left = this.inFlight - 1;
+    assert(left >= 0, "an I/O on a lease ends once");
+    this.inFlight = left;
+    if (left === 0 && this.onIdle !== null) this.onIdle();
   }
 
   /**

@@ -104,10 +104,11 @@ export class Lease extends LeaseState implements Inspectable {
   private async finish(reason: string): Promise<void> {
     this.reason = reason;
     this.epoch = 1;
+    // Nothing maps from now on; what is mapped stays so until nothing is in flight.
+    this.bases.fill(-1);
     for (const listener of this.listeners) listener(reason);
     await new Promise<void>((resolve) => this.whenIdle(resolve));
     unmapRoutes(this.routes, this.lengthBytes);
-    this.bases.fill(-1);
     this.provider.disown(this);
   }
 

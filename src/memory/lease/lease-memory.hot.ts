@@ -2,8 +2,9 @@
  * Peerlane's description: a vector carries an offset into a lease. The lease knows the base address
  * of each initiator, so a stacked queue gets the right one for every leg, and it can be revoked.
  *
- * Mapping is one compare of epochs, one range check, one add. It does not count I/O in flight: the
- * submitter does, per I/O (see p2p/lease.hot.ts for why).
+ * Mapping is one load, one range check, one add: a revoked lease has no base for anybody, so that
+ * being revoked costs no look of its own. It does not count I/O in flight: the submitter does, per
+ * I/O (see p2p/lease.hot.ts for why).
  *
  * Invariant: after the lease was revoked nothing maps any more, whatever the initiator.
  */
@@ -23,7 +24,6 @@ export class LeaseMemory implements HoldableMemory {
   readonly cpuAccessible = false;
   readonly needsUnmap = false;
   readonly lease: Lease;
-  private readonly epoch: number;
   private readonly bases: Float64Array;
   private readonly lengthBytes: number;
   private readonly phys: number;
@@ -31,7 +31,6 @@ export class LeaseMemory implements HoldableMemory {
   /** Memory of a lease; of one that is revoked already, memory that maps nothing. */
   constructor(lease: Lease) {
     this.lease = lease;
-    this.epoch = lease.revoked ? -1 : lease.epoch;
     this.bases = lease.bases;
     this.lengthBytes = lease.lengthBytes;
     this.phys = lease.provider.physAt(lease.offset);
@@ -39,9 +38,8 @@ export class LeaseMemory implements HoldableMemory {
 
   map(initiator: InitiatorId, offset: number, length: number, direction: Direction): number {
     assert(direction >= Direction.fromMemory, "a mapping has a direction");
-    if (this.lease.epoch !== this.epoch) return -MapStatus.revoked;
     const base = initiator < this.bases.length ? this.bases[initiator] : -1;
-    if (base < 0) return -MapStatus.wrongInitiator;
+    if (base < 0) return this.lease.revoked ? -MapStatus.revoked : -MapStatus.wrongInitiator;
     if (offset < 0 || length <= 0 || offset + length > this.lengthBytes) {
       return -MapStatus.outOfRange;
     }

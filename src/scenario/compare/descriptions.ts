@@ -15,6 +15,7 @@ import {
   type LinearMap,
   offsetOfFrame,
   PageMemory,
+  type PageRegistration,
   PageTable,
   type PeerRoutes,
   PfnMemory,
@@ -30,6 +31,14 @@ export type CompareDescription = (typeof DESCRIPTIONS)[number];
 /** What opening a description needs of a machine. */
 export type DescriptionSetup = Pick<CompareSetup, "context" | "rules">;
 
+/** What a submitter does around an I/O, so that the memory stays. */
+export interface Hold {
+  /** Before the I/O; false: refused. */
+  begin(offset: number, length: number): boolean;
+  /** After its last completion. */
+  end(offset: number, length: number): void;
+}
+
 export interface Handle {
   readonly memory: IoMemory;
   /** Offset that names the provider's first byte. */
@@ -40,10 +49,7 @@ export interface Handle {
   readonly routes: PeerRoutes | null;
   /** Addresses worked out at opening. */
   readonly translatedAtOpening: number;
-  /** What a submitter does before an I/O, so that the memory stays; false: refused. */
-  begin(offset: number, length: number): boolean;
-  /** After its last completion. */
-  end(offset: number, length: number): void;
+  readonly hold: Hold;
   /** The provider is going: starts it, and resolves when the memory may be switched off. */
   takeAway(): Promise<void>;
 }
@@ -74,8 +80,27 @@ export function openDescription(
   }
 }
 
-const always = (): boolean => true;
-const nothing = (): void => undefined;
+/** Pages are pinned. */
+class PinHold implements Hold {
+  private readonly pages: PageRegistration;
+  constructor(pages: PageRegistration) {
+    this.pages = pages;
+  }
+  begin(offset: number, length: number): boolean {
+    return this.pages.pin(offset, length) === 0;
+  }
+  end(offset: number, length: number): void {
+    this.pages.unpin(offset, length);
+  }
+}
+
+/** Nothing keeps the memory. */
+export class NoHold implements Hold {
+  begin(): boolean {
+    return true;
+  }
+  end(): void {}
+}
 
 function openPage(setup: DescriptionSetup, provider: Provider, linearMap?: LinearMap): Handle {
   const table = new PageTable(setup.context, setup.rules, linearMap);
@@ -86,8 +111,7 @@ function openPage(setup: DescriptionSetup, provider: Provider, linearMap?: Linea
     registeredBytes: pages.entriesBytes + table.table.sizeBytes,
     routes: pages.routes,
     translatedAtOpening: 0,
-    begin: (offset, length) => pages.pin(offset, length) === 0,
-    end: (offset, length) => pages.unpin(offset, length),
+    hold: new PinHold(pages),
     takeAway: () => provider.teardown(),
   };
 }
@@ -106,8 +130,7 @@ function openPhys(setup: DescriptionSetup, provider: Provider): Handle {
     registeredBytes: map.sizeBytes,
     routes: map.routes[0] ?? null,
     translatedAtOpening: 0,
-    begin: always,
-    end: nothing,
+    hold: new NoHold(),
     takeAway: () => {
       map.removeProvider(provider);
       return provider.teardown();
@@ -140,8 +163,7 @@ function openDmaAddress(setup: DescriptionSetup, provider: Provider, device: Dma
     registeredBytes: 0,
     routes: null,
     translatedAtOpening: 1,
-    begin: always,
-    end: nothing,
+    hold: new NoHold(),
     takeAway: () => provider.teardown(),
   };
 }
@@ -158,8 +180,7 @@ function openLeased(
     registeredBytes: lease.bases.byteLength,
     routes: null,
     translatedAtOpening: lease.routes.length,
-    begin: () => lease.begin(),
-    end: () => lease.end(),
+    hold: lease,
     takeAway: () => provider.teardown(),
   };
 }

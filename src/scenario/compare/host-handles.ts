@@ -19,7 +19,12 @@ import {
   PhysMap,
   PhysMemory,
 } from "../../memory/index.ts";
-import type { CompareDescription, DescriptionSetup, Handle } from "./descriptions.ts";
+import {
+  type CompareDescription,
+  type DescriptionSetup,
+  type Handle,
+  NoHold,
+} from "./descriptions.ts";
 
 /** Opens host memory for `device`; the region stays the caller's. */
 export function openHostMemory(
@@ -66,8 +71,7 @@ function handleOf(memory: IoMemory, first: number): Handle {
     registeredBytes: 0,
     routes: null,
     translatedAtOpening: 0,
-    begin: () => true,
-    end: () => undefined,
+    hold: new NoHold(),
     takeAway: () => Promise.resolve(),
   };
 }

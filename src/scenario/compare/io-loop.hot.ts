@@ -49,8 +49,10 @@ export class IoLoop {
   private readonly initiator: number;
   private readonly blockBytes: number;
   private readonly readPercent: number;
-  private readonly isRandom: boolean;
   private readonly slots: number;
+  private readonly slotStep: number;
+  /** Where I/Os are random they are nobody's neighbours on the device either. */
+  private readonly sectorStep: number;
   private readonly bios: Bio[] = [];
   private readonly addresses: Float64Array;
   private readonly limits = new QueueLimits({
@@ -71,8 +73,10 @@ export class IoLoop {
     this.batch = workload.depth;
     this.blockBytes = workload.blockBytes;
     this.readPercent = workload.readPercent;
-    this.isRandom = workload.pattern === "random";
+    const isRandom = workload.pattern === "random";
     this.slots = Math.floor(PROVIDER_BYTES / workload.blockBytes);
+    this.slotStep = isRandom ? STRIDE % this.slots : 1;
+    this.sectorStep = (workload.blockBytes / 512) * (isRandom ? 2 : 1);
     const pieces = Math.ceil(workload.blockBytes / REQUEST_BYTES_MAX);
     this.addresses = new Float64Array(this.batch * pieces);
     const pool = new BioPool(this.batch, 1);
@@ -80,21 +84,26 @@ export class IoLoop {
   }
 
   build(): void {
-    const { handle, bios, batch, blockBytes, slots, isRandom, readPercent } = this;
-    const { memory, first } = handle;
-    const sectors = blockBytes / 512;
+    const { bios, batch, blockBytes, sectorStep, slots, slotStep, readPercent } = this;
+    const { memory, first, hold } = this.handle;
+    let { next, mix } = this;
+    let sector = 0;
     for (let i = 0; i < batch; i++) {
       const bio = bios[i];
       bio.reset();
-      bio.op = this.mix < readPercent ? BioOp.read : BioOp.write;
-      this.mix = (this.mix + MIX_STRIDE) % 100;
-      const offset = first + this.next * blockBytes;
-      // Where I/Os are random they are nobody's neighbours on the device either.
-      bio.sector = isRandom ? i * 2 * sectors : i * sectors;
-      this.next = (this.next + (isRandom ? STRIDE : 1)) % slots;
-      if (!handle.begin(offset, blockBytes)) this.refused++;
+      bio.op = mix < readPercent ? BioOp.read : BioOp.write;
+      bio.sector = sector;
+      sector += sectorStep;
+      mix += MIX_STRIDE;
+      if (mix >= 100) mix -= 100;
+      const offset = first + next * blockBytes;
+      next += slotStep;
+      if (next >= slots) next -= slots;
+      if (!hold.begin(offset, blockBytes)) this.refused++;
       if (bio.addMemory(memory, offset, blockBytes) !== 0) this.refused++;
     }
+    this.next = next;
+    this.mix = mix;
   }
 
   split(): void {
@@ -133,16 +142,17 @@ export class IoLoop {
   }
 
   map(): void {
-    const { bios, batch, addresses, initiator, blockBytes } = this;
+    const { bios, batch, addresses, initiator } = this;
     let at = 0;
     for (let i = 0; i < batch; i++) {
       const bio = bios[i];
-      const memory = bio.memories[0];
-      const offset = bio.offsets[0];
+      const { vecBase } = bio;
+      const memory = bio.memories[vecBase];
+      const length = bio.lengths[vecBase];
       const direction = bio.op === BioOp.read ? Direction.toMemory : Direction.fromMemory;
-      for (let done = 0; done < blockBytes; done += REQUEST_BYTES_MAX) {
-        const length = Math.min(blockBytes - done, REQUEST_BYTES_MAX);
-        const address = memory.map(initiator, offset + done, length, direction);
+      for (let done = 0; done < length; done += REQUEST_BYTES_MAX) {
+        const piece = Math.min(length - done, REQUEST_BYTES_MAX);
+        const address = memory.map(initiator, bio.offsets[vecBase] + done, piece, direction);
         if (address < 0) this.refused++;
         addresses[at++] = address;
       }
@@ -151,17 +161,19 @@ export class IoLoop {
   }
 
   unmap(): void {
-    const { bios, batch, addresses, handle, initiator, blockBytes } = this;
+    const { bios, batch, addresses, initiator } = this;
+    const { hold } = this.handle;
     let at = 0;
     for (let i = 0; i < batch; i++) {
       const bio = bios[i];
-      const memory = bio.memories[0];
-      for (let done = 0; done < blockBytes; done += REQUEST_BYTES_MAX) {
-        const length = Math.min(blockBytes - done, REQUEST_BYTES_MAX);
-        if (memory.needsUnmap) memory.unmap(initiator, addresses[at], length);
-        at++;
+      const { vecBase } = bio;
+      const memory = bio.memories[vecBase];
+      const length = bio.lengths[vecBase];
+      for (let done = 0; done < length; done += REQUEST_BYTES_MAX, at++) {
+        const piece = Math.min(length - done, REQUEST_BYTES_MAX);
+        if (memory.needsUnmap) memory.unmap(initiator, addresses[at], piece);
       }
-      handle.end(bio.offsets[0], blockBytes);
+      hold.end(bio.offsets[vecBase], length);
     }
   }
 

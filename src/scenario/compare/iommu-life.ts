@@ -82,13 +82,14 @@ async function life(
   };
 }
 
-function oneIo({ memory, first, begin, end }: Handle, device: DmaDevice, byte: number): void {
+function oneIo({ memory, first, hold }: Handle, device: DmaDevice, byte: number): void {
   const offset = first + byte;
-  if (!begin(offset, IO_BYTES)) throw new PeerlaneError("provider-dying", "no hold on the memory");
+  if (!hold.begin(offset, IO_BYTES))
+    throw new PeerlaneError("provider-dying", "no hold on the memory");
   const address = memory.map(device.id, offset, IO_BYTES, Direction.toMemory);
   if (address < 0) throw new PeerlaneError("dma-map", "an I/O of the count was refused");
   if (memory.needsUnmap) memory.unmap(device.id, address, IO_BYTES);
-  end(offset, IO_BYTES);
+  hold.end(offset, IO_BYTES);
 }
 
 function between(

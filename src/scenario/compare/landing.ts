@@ -31,6 +31,7 @@ import {
   MemoryKind,
 } from "../../memory/index.ts";
 import { Rules, Topology } from "../../p2p/index.ts";
+import { NoHold } from "./descriptions.ts";
 import type { CompareSubject } from "./setup.ts";
 import { patternBytes, StackSetup, sameBytes } from "./stack-setup.ts";
 
@@ -115,8 +116,7 @@ async function land(
     registeredBytes: 0,
     routes: null,
     translatedAtOpening: 0,
-    begin: () => true,
-    end: () => undefined,
+    hold: new NoHold(),
     takeAway: () => Promise.resolve(),
   };
   const stray = first + CHUNK;

@@ -178,7 +178,8 @@ export class StackSetup {
   io(queue: BlockQueue, op: number, sector: number, handle: Handle, part: Part): number {
     const { byte, length } = part;
     const offset = handle.first + byte;
-    if (!handle.begin(offset, length)) throw new PeerlaneError("provider-dying", "no hold on it");
+    if (!handle.hold.begin(offset, length))
+      throw new PeerlaneError("provider-dying", "no hold on it");
     const bio = this.pool.acquire() as Bio;
     const result = new BioResult();
     bio.op = op;
@@ -188,7 +189,7 @@ export class StackSetup {
     queue.submit(bio);
     queue.kick();
     this.runUntil(queue, () => result.done > 0);
-    handle.end(offset, length);
+    handle.hold.end(offset, length);
     this.pool.release(bio);
     return result.status;
   }

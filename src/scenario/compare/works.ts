@@ -20,15 +20,15 @@ const IO_BYTES = 4096;
 /** One write by the device, seen from the owner's side. */
 function transfer(setup: CompareSetup, handle: Handle, device: DmaDevice, byte: number): Cell {
   const { memory, first } = handle;
-  if (!handle.begin(first + byte, IO_BYTES)) return no("refused: provider is going");
+  if (!handle.hold.begin(first + byte, IO_BYTES)) return no("refused: provider is going");
   const address = memory.map(device.id, first + byte, IO_BYTES, Direction.toMemory);
   if (address < 0) {
-    handle.end(first + byte, IO_BYTES);
+    handle.hold.end(first + byte, IO_BYTES);
     return no(`refused: ${MAP_STATUS_NAMES[-address]}`);
   }
   const cell = writeAndCheck(setup, device, address, byte);
   if (memory.needsUnmap) memory.unmap(device.id, address, IO_BYTES);
-  handle.end(first + byte, IO_BYTES);
+  handle.hold.end(first + byte, IO_BYTES);
   return cell;
 }
 
@@ -165,7 +165,7 @@ async function revokeWhileBusy(kind: CompareDescription, setup: CompareSetup): P
   const handle = openDescription(kind, setup, provider, [setup.near]);
   const { memory, first } = handle;
   const { near } = setup;
-  handle.begin(first, IO_BYTES);
+  handle.hold.begin(first, IO_BYTES);
   const address = memory.map(near.id, first, IO_BYTES, Direction.toMemory);
   const ending = handle.takeAway();
   await settle();
@@ -173,7 +173,7 @@ async function revokeWhileBusy(kind: CompareDescription, setup: CompareSetup): P
   const late = writeAndCheck(setup, near, address, 0);
   const next = transfer(setup, handle, near, IO_BYTES);
   if (memory.needsUnmap) memory.unmap(near.id, address, IO_BYTES);
-  handle.end(first, IO_BYTES);
+  handle.hold.end(first, IO_BYTES);
   await ending;
   const after = transfer(setup, handle, near, 2 * IO_BYTES);
   const facts = [
