@@ -18,12 +18,15 @@ import {
 } from "../../core/index.ts";
 import type { IoMemory } from "../../memory/index.ts";
 import {
+  ABORT_CID,
+  ABORT_SQID,
   AdminOpcode,
   CAP_MQES,
   CC_EN,
   CC_IOCQES,
   CC_IOSQES,
   CC_SHN,
+  CMIC_ANA,
   Cns,
   ControllerType,
   CQE_SHIFT,
@@ -105,11 +108,17 @@ export interface HostControllerInfo {
   readonly oncs: number;
   /** It has a discovery log, and no I/O queues. */
   readonly isDiscovery: boolean;
+  /** Granularity of its Keep Alive Timer (KAS); 0: not told. */
+  readonly keepAliveUnitMs: number;
+  /** It reports ANA states. */
+  readonly hasAna: boolean;
 }
 
 const ADMIN_DEPTH = 32;
 const ADMIN_BUFFER_BYTES = 64 * 1024;
 const NS_PER_MS = 1e6;
+/** Unit of KAS. */
+const KAS_MS = 100;
 /** Entries that the discovery log may have: more than fit the admin buffer are read in parts. */
 const DISCOVERY_RECORDS_MAX = 65_536;
 const DISCOVERY_READS_MAX = 3;
@@ -126,7 +135,9 @@ export class NvmfHost implements Poller, Inspectable, CommandOwner {
   private buffer: AdminBuffer | null = null;
   private state: "new" | "connecting" | "live" | "ended" = "new";
   private readonly keepAlive = new HostCommand(this);
+  private keepAliveSentNs = 0;
   private readonly eventRequest = new HostCommand(this);
+  private readonly abort = new HostCommand(this);
   private nextKeepAliveNs = 0;
   private adminTurn: Promise<unknown> = Promise.resolve();
 
@@ -134,6 +145,7 @@ export class NvmfHost implements Poller, Inspectable, CommandOwner {
     this.options = options;
     this.keepAlive.opcode = AdminOpcode.keepAlive;
     this.eventRequest.opcode = AdminOpcode.asyncEventRequest;
+    this.abort.opcode = AdminOpcode.abort;
   }
 
   get info(): HostControllerInfo {
@@ -261,6 +273,8 @@ export class NvmfHost implements Poller, Inspectable, CommandOwner {
       inCapsuleBytes: IdCtrl.IOCCSZ.get(view) * CAPSULE_UNIT_BYTES - COMMAND_BYTES,
       sglDescriptorsMax: IdCtrl.MSDBD.get(view),
       oncs: IdCtrl.ONCS.get(view),
+      keepAliveUnitMs: IdCtrl.KAS.get(view) * KAS_MS,
+      hasAna: (IdCtrl.CMIC.get(view) & CMIC_ANA) !== 0,
       isDiscovery: IdCtrl.CNTRLTYPE.get(view) === ControllerType.discovery,
     };
   }
@@ -368,6 +382,31 @@ export class NvmfHost implements Poller, Inspectable, CommandOwner {
     return this.adminQueue?.channel.ended ?? (this.state === "ended" ? "disconnected" : null);
   }
 
+  /** Ends it at once, whatever it is at; keep polling until {@link inFlight} is 0. */
+  abandon(): void {
+    this.options.transport.abandon?.();
+    void this.close();
+  }
+
+  /** Commands that wait for an answer, on all queues. */
+  get inFlight(): number {
+    return this.queues.reduce((sum, queue) => sum + queue.inFlight, this.adminQueue?.inFlight ?? 0);
+  }
+
+  /** A Keep Alive command has waited for its answer for a whole Keep Alive Timeout. */
+  get isSilent(): boolean {
+    const { keepAliveMs = 0, nowNs } = this.options;
+    return this.keepAlive.isBusy && nowNs() - this.keepAliveSentNs > keepAliveMs * NS_PER_MS;
+  }
+
+  /** Asks to abort a command of an I/O queue, when no other Abort is under way. */
+  abortCommand(qid: number, cid: number): void {
+    const queue = this.adminQueue;
+    if (queue === null || this.abort.isBusy || cid < 0) return;
+    this.abort.dwords[0] = ABORT_CID.set(ABORT_SQID.set(0, qid), cid);
+    if (queue.submit(this.abort) === SubmitStatus.ok) queue.kick();
+  }
+
   poll(): number {
     let done = this.options.transport.poll();
     if (this.adminQueue !== null) done += this.adminQueue.poll();
@@ -381,7 +420,9 @@ export class NvmfHost implements Poller, Inspectable, CommandOwner {
     const queue = this.adminQueue;
     if (now < this.nextKeepAliveNs || queue === null || this.keepAlive.isBusy) return;
     this.nextKeepAliveNs = now + ((this.options.keepAliveMs ?? 0) * NS_PER_MS) / 2;
-    if (queue.submit(this.keepAlive) === SubmitStatus.ok) queue.kick();
+    if (queue.submit(this.keepAlive) !== SubmitStatus.ok) return;
+    this.keepAliveSentNs = now;
+    queue.kick();
   }
 
   /** Shuts the controller down and closes all connections. */

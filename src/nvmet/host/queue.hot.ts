@@ -132,6 +132,16 @@ export class HostQueue implements ResponseSink {
     for (let i = 0; i < this.freeCount; i++) this.freeTags[i] = i;
   }
 
+  /** `submit` finds a free slot. */
+  get hasRoom(): boolean {
+    return this.freeCount > 0;
+  }
+
+  /** The identifier of a command that is in flight; -1: it is not. For Abort. */
+  cidOf(command: HostCommand): number {
+    return this.commands.indexOf(command);
+  }
+
   get inFlight(): number {
     return this.freeTags.length - this.freeCount;
   }

@@ -61,6 +61,8 @@ export interface HostTransport {
   allocate(sizeBytes: number): Promise<AdminBuffer>;
   /** Makes progress that belongs to no queue (connection manager). */
   poll(): number;
+  /** Gives up connections that are not there yet: their `connect` is rejected. */
+  abandon?(): void;
 }
 
 export interface AdminBuffer {

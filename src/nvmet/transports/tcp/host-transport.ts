@@ -178,6 +178,11 @@ export class TcpHostTransport implements HostTransport, TcpHostOwner, Inspectabl
     return { buffer, bytes, free: () => buffer.release() };
   }
 
+  /** Gives up connections that wait for ICResp. */
+  abandon(): void {
+    for (const { channel } of this.handshakes) void channel.close();
+  }
+
   /** Takes connections through ICResp. */
   poll(): number {
     let done = 0;
