@@ -44,6 +44,7 @@ export {
   type Output,
   realHost,
 } from "./process.ts";
+export { checkSecretFile, readSecretFile } from "./secret-file.ts";
 export {
   type ByteStream,
   formatAddress,

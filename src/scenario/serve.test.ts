@@ -209,7 +209,9 @@ it("refuses what it does not do, and a configuration that does not hold together
       onEvent: () => undefined,
       onError: () => undefined,
     });
-  await expect(open({ ports: [{ portid: 1, addr_tsas: "tls1.3" }] })).rejects.toThrow(/addr_tsas/);
+  await expect(open({ ports: [{ portid: 1, addr_treq: "required" }] })).rejects.toThrow(
+    /addr_treq/,
+  );
   await expect(open({ ports: [{ portid: 1, subsystems: [NQN] }] })).rejects.toThrow(/no subsystem/);
   const busy = { ports: [{ portid: 1, addr_traddr: "192.0.2.1" }] };
   await expect(open(busy)).rejects.toThrow(/cannot listen on 192.0.2.1/);

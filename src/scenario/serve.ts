@@ -6,13 +6,13 @@
  * provider where a namespace takes it; the SSD's driver and model move it between there and the
  * medium. Flush of a file namespace is an fdatasync of its file.
  *
- * Leaves out: TLS, authentication, simulated time (the fabric is functional; keep-alive runs on the
- * real clock).
+ * Leaves out: simulated time (the fabric is functional; keep-alive runs on the real clock).
  */
 
 import { PeerlaneError, parseBdf, Reactor, type Tree, UsageError } from "../core/index.ts";
 import type { Machine, PciFunction } from "../machine/index.ts";
 import {
+  type AuthEvent,
   type Namespace,
   type Port,
   type ProviderChoice,
@@ -34,6 +34,7 @@ import {
   type SubsystemConfig,
   type TargetConfig,
 } from "./target/schema.ts";
+import { hostKeysOf, portTlsOf } from "./target/security.ts";
 
 export interface ServeOptions {
   readonly machine: Machine;
@@ -41,6 +42,8 @@ export interface ServeOptions {
   readonly network: Network;
   readonly clock: Clock;
   readonly onEvent: (event: TcpEvent) => void;
+  /** Told how authentications end. */
+  readonly onAuthentication?: (event: AuthEvent) => void;
   /** It has stopped by itself. */
   readonly onError: (error: unknown) => void;
 }
@@ -85,6 +88,9 @@ export class TargetServer {
       policy: config.p2pmem_policy,
       nowNs: () => clock.nowNs(),
       hostPoolBytes: config.limits.max_in_flight_bytes,
+      ...(options.onAuthentication === undefined
+        ? {}
+        : { onAuthentication: options.onAuthentication }),
     });
     const reactor = new Reactor();
     for (const poller of [this.assembly, ...shelf.pollers]) reactor.add(poller);
@@ -109,6 +115,8 @@ export class TargetServer {
     server.loop.start();
     try {
       publishProviders(server.assembly, shelf, shelf.machine);
+      const { security } = server.assembly.target;
+      for (const host of config.hosts) security.set(host.nqn, hostKeysOf(host));
       for (const subsystem of config.subsystems) await server.addSubsystem(subsystem);
       for (const port of config.ports) await server.addPort(port);
     } catch (error) {
@@ -167,6 +175,7 @@ export class TargetServer {
       port: config.addr_trsvcid,
       depthMax: config.param_max_queue_size,
       ...(inCapsuleBytes === undefined ? {} : { inCapsuleBytes }),
+      tls: portTlsOf(config) ?? "none",
       network,
       wake: () => this.loop.wake(),
       onEvent,
@@ -234,15 +243,12 @@ export class TargetServer {
 
 /** What the configuration knows and this target does not do yet is refused, never ignored. */
 function refuseUnoffered(config: TargetConfig): void {
-  const { hosts, subsystems, ports } = config;
+  const { subsystems, ports } = config;
   const namespaces = subsystems.flatMap((subsystem) => subsystem.namespaces);
   const wants: [string, boolean][] = [
     ["control", config.control !== undefined],
     ["metrics", config.metrics !== undefined],
-    ["dhchap_key", hosts.some(({ dhchap_key: key }) => key !== undefined)],
-    ["tls_key", hosts.some(({ tls_key: key }) => key !== undefined)],
-    ["addr_tsas", ports.some(({ addr_tsas: security }) => security !== "none")],
-    ["addr_treq", ports.some(({ addr_treq: security }) => security === "required")],
+    ["addr_treq: required without addr_tsas: tls1.3", ports.some((port) => !portTlsOf(port))],
     ["buffered_io", namespaces.some(({ buffered_io: isBuffered }) => !isBuffered)],
   ];
   const unoffered = wants.find(([, isWanted]) => isWanted);

@@ -12,4 +12,6 @@ export const COMMANDS: readonly CommandEntry[] = [
   { name: "compare", load: async () => (await import("./compare.ts")).compare },
   ...PLANNER_COMMANDS,
   { name: "target", load: async () => (await import("./target.ts")).target },
+  { name: "connect", load: async () => (await import("./connect.ts")).connect },
+  { name: "keygen", load: async () => (await import("./keygen.ts")).keygen },
 ];

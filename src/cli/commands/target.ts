@@ -4,9 +4,10 @@
  */
 
 import { ExitStatus, formatBdf, formatBytes, UsageError } from "../../core/index.ts";
-import { formatAddress, realNetwork } from "../../platform/index.ts";
+import { checkSecretFile, formatAddress, realNetwork } from "../../platform/index.ts";
 import {
   formatTargetConfig,
+  hasSecrets,
   parseListen,
   parseNamespace,
   parseSize,
@@ -116,6 +117,7 @@ async function readConfig(context: Context, options: Options): Promise<TargetCon
     file,
   );
   printNotes(context, notes);
+  if (hasSecrets(config)) await checkSecretFile(file);
   return { ...config, ...both };
 }
 
@@ -153,6 +155,10 @@ async function serve(context: Context, config: TargetConfig): Promise<number> {
       config,
       network: realNetwork,
       clock,
+      onAuthentication: ({ what, hostNqn, subsystemNqn, qid, peer, reason }) => {
+        const names = { host: hostNqn, subsystem: subsystemNqn, qid: String(qid) };
+        log(what, { peer, ...names, ...(reason ? { reason } : {}) });
+      },
       onEvent: ({ what, peer, reason }) => log(what, { peer, ...(reason ? { reason } : {}) }),
       onError: (error) => {
         failure = error;
@@ -160,6 +166,7 @@ async function serve(context: Context, config: TargetConfig): Promise<number> {
       },
     });
     printText(context, offer(server).join("\n"));
+    warnOfTickets(context, config);
     await stopped;
     log("stopping", {});
     await server.close();
@@ -169,6 +176,15 @@ async function serve(context: Context, config: TargetConfig): Promise<number> {
   }
   if (failure !== null) throw failure;
   return ExitStatus.ok;
+}
+
+/** In-kernel TLS of Linux hosts ends a connection over a session ticket. */
+function warnOfTickets({ host, shipped }: Context, config: TargetConfig): void {
+  const usesTls = config.ports.some(({ addr_tsas: security }) => security !== "none");
+  if (!usesTls || host.env("OPENSSL_CONF") !== undefined) return;
+  const file = `${shipped}/bin/openssl.cnf`;
+  const why = "OpenSSL sends TLS session tickets, which in-kernel TLS of Linux hosts refuses";
+  host.stderr.write(`peerlane: note: ${why}\n  try: OPENSSL_CONF=${file} peerlane target ...\n`);
 }
 
 /** What there is, and how to connect. */
@@ -193,8 +209,9 @@ function offer(server: TargetServer): string[] {
   if (wants.every(({ config }) => config.p2pmem === "0")) lines.push("data through host memory");
   else lines.push("data through peer memory, which is chosen when a host connects");
   for (const { at, config } of server.ports.values()) {
+    const tls = config.addr_tsas === "none" ? "" : " --tls";
     for (const nqn of config.subsystems) {
-      lines.push(`connect: nvme connect -t tcp -a ${at.address} -s ${at.port} -n ${nqn}`);
+      lines.push(`connect: nvme connect -t tcp -a ${at.address} -s ${at.port} -n ${nqn}${tls}`);
     }
   }
   return lines;

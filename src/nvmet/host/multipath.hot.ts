@@ -9,7 +9,8 @@
  * Invariants: an I/O that was submitted ends once, in its owner's `ioDone`; it is on one queue at
  * most. After a lost connection nobody knows whether a command was executed, and the target may
  * still be at it: one that changes blocks is sent again only when the old controller has ended
- * for certain (`quietAfterNs`), one whose repetition changes its meaning (reservations, Copy) never.
+ * for certain (`quietAfterNs`), one whose repetition changes its meaning (reservations, Copy)
+ * never.
  *
  * Leaves out: fused commands, ordering between I/Os (there is none in NVMe either).
  */

@@ -1,7 +1,7 @@
 /**
  * A host that stays connected to one subsystem, over one path or several: what `peerlane connect`
- * and one Peerlane that drives another use. I/O goes by `submit` (multipath.hot.ts), each path looks
- * after its controller (path.ts).
+ * and one Peerlane that drives another use. I/O goes by `submit` (multipath.hot.ts), each path
+ * looks after its controller (path.ts).
  *
  * Everything is polled. With no path live, I/O waits until one is, or until all are gone for good:
  * then it ends with Host Path Error, as all that comes after.

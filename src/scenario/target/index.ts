@@ -12,3 +12,4 @@ export {
 } from "./options.ts";
 export { targetConfigDoc } from "./reference.ts";
 export * from "./schema.ts";
+export { hasSecrets } from "./security.ts";

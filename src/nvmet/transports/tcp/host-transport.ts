@@ -200,7 +200,7 @@ export class TcpHostTransport implements HostTransport, TcpHostOwner, Inspectabl
     if (channel.ended !== null) {
       return new PeerlaneError("nvme-tcp-refused", `no connection: ${channel.ended}`, {
         place: this.name,
-        remedy: "see the target's log; something else may listen at this port",
+        remedy: "see the target's log: the port may require TLS, or be something else's",
       });
     }
     const missing = this.askedDigests & ~channel.digests;

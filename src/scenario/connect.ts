@@ -1,0 +1,373 @@
+/**
+ * A remote subsystem on real sockets: what `peerlane connect` does with it. Any NVMe/TCP target
+ * will do, another Peerlane or Linux' nvmet.
+ *
+ * Leaves out: a block device for other programs; this process alone uses the namespaces.
+ */
+
+import { assert, PeerlaneError, Prng, physAddr, type Tree } from "../core/index.ts";
+import { cpuMemory } from "../memory/index.ts";
+import {
+  deriveTlsPsk,
+  type HostCredentials,
+  type HostNamespace,
+  type IoOwner,
+  MultipathHost,
+  NvmfHost,
+  PathIo,
+  type Secret,
+  TcpHostTransport,
+} from "../nvmet/index.ts";
+import { type Clock, type Network, PollLoop } from "../platform/index.ts";
+import { NvmOpcode } from "../spec/nvme/index.ts";
+import { DISCOVERY_NQN, type DiscoveryEntry } from "../spec/nvmf/index.ts";
+
+export interface RemoteOptions {
+  /** One per path, to the same subsystem. */
+  readonly addresses: readonly { readonly address: string; readonly port: number }[];
+  readonly subsystemNqn: string;
+  readonly hostNqn: string;
+  readonly hostId?: Uint8Array;
+  readonly network: Network;
+  readonly clock: Clock;
+  readonly tlsKey?: Secret;
+  /** Version of the TLS PSK identity. Default 1. */
+  readonly tlsIdentity?: 0 | 1;
+  readonly credentials?: HostCredentials;
+  readonly headerDigest?: boolean;
+  readonly dataDigest?: boolean;
+  readonly queues?: number;
+  readonly depth?: number;
+}
+
+/** What a run of I/O came to. */
+export interface BenchResult {
+  readonly ios: number;
+  readonly errors: number;
+  readonly bytes: number;
+  readonly seconds: number;
+  readonly iosPerSecond: number;
+  readonly bytesPerSecond: number;
+  /** Microseconds. */
+  readonly latencyUs: {
+    readonly p50: number;
+    readonly p99: number;
+    readonly max: number;
+  };
+}
+
+export interface BenchOptions {
+  readonly nsid: number;
+  readonly blockSize: number;
+  readonly depth: number;
+  readonly seconds: number;
+  readonly seed: number;
+}
+
+const KEEP_ALIVE_MS = 5000;
+const RECONNECT_MS = 1000;
+const NS_PER_S = 1e9;
+/** Latencies that are kept of one run; beyond, every second one is forgotten. */
+const SAMPLES_MAX = 1 << 20;
+
+function transportsOf(options: RemoteOptions, wake: () => void): TcpHostTransport[] {
+  const { network, headerDigest = false, dataDigest = false, tlsKey } = options;
+  const { hostNqn, subsystemNqn, tlsIdentity = 1 } = options;
+  const tls =
+    tlsKey === undefined ? {} : { tls: deriveTlsPsk(tlsKey, hostNqn, subsystemNqn, tlsIdentity) };
+  return options.addresses.map(
+    (at) => new TcpHostTransport({ network, ...at, headerDigest, dataDigest, wake, ...tls }),
+  );
+}
+
+export class RemoteSubsystem {
+  private readonly loop: PollLoop;
+  private readonly host: MultipathHost;
+  private readonly clock: Clock;
+
+  private constructor(loop: PollLoop, host: MultipathHost, clock: Clock) {
+    this.loop = loop;
+    this.host = host;
+    this.clock = clock;
+  }
+
+  /**
+   * Connects, with an error at once when the target refuses; afterwards paths that are lost are
+   * connected again. Throws what connecting throws.
+   */
+  static async open(options: RemoteOptions): Promise<RemoteSubsystem> {
+    const { clock } = options;
+    await probe(options);
+    let host: MultipathHost | null = null;
+    const loop = new PollLoop({
+      poll: () => host?.poll() ?? 0,
+      onError: (error) => {
+        throw error;
+      },
+    });
+    host = new MultipathHost({
+      ...hostOptions(options),
+      transports: transportsOf(options, () => loop.wake()),
+      queues: options.queues ?? 1,
+      depth: options.depth ?? 128,
+      keepAliveMs: KEEP_ALIVE_MS,
+      reconnectDelayMs: RECONNECT_MS,
+      disableSqFlowControl: true,
+    });
+    loop.start();
+    await host.connect();
+    return new RemoteSubsystem(loop, host, clock);
+  }
+
+  get namespaces(): readonly HostNamespace[] {
+    return this.host.namespaces;
+  }
+
+  /** What Identify told, and the paths. */
+  info(): Tree {
+    const controller = this.host.live?.info;
+    return {
+      model: controller?.model ?? null,
+      serial: controller?.serial ?? null,
+      namespaces: this.namespaces.map(({ nsid, blocks, blockBytes }) => ({
+        nsid,
+        blocks,
+        blockBytes,
+        sizeBytes: blocks * blockBytes,
+      })),
+      ...(this.host.inspect() as object),
+    };
+  }
+
+  private namespaceOf(nsid: number): HostNamespace {
+    const found = this.namespaces.find((namespace) => namespace.nsid === nsid);
+    if (found !== undefined) return found;
+    throw new PeerlaneError("no-namespace", `the subsystem has no namespace ${nsid}`, {
+      remedy: `choose one of ${this.namespaces.map((each) => each.nsid).join(", ") || "none"}`,
+    });
+  }
+
+  /** Reads bytes. Throws `nvme-command-failed`, `no-namespace`. */
+  async read(nsid: number, lba: number, blocks: number): Promise<Uint8Array> {
+    const { blockBytes } = this.namespaceOf(nsid);
+    const bytes = new Uint8Array(blocks * blockBytes);
+    const buffer = await this.host.register(
+      cpuMemory({ phys: physAddr(0), bytes }),
+      0,
+      bytes.length,
+    );
+    const limit = this.host.live?.info.transferMax ?? blockBytes;
+    const step = Math.max(1, Math.floor(Math.min(limit, 1 << 20) / blockBytes));
+    for (let done = 0; done < blocks; done += step) {
+      const count = Math.min(step, blocks - done);
+      const io = await this.one((made) => {
+        made.opcode = NvmOpcode.read;
+        made.nsid = nsid;
+        made.setRange(lba + done, count, false);
+        made.buffers = buffer.buffers;
+        made.bufferOffset = done * blockBytes;
+        made.dataBytes = count * blockBytes;
+      });
+      if (io.status === 0) continue;
+      throw new PeerlaneError("nvme-command-failed", `read failed: status ${io.status}`, {
+        place: `namespace ${nsid}, block ${lba + done}`,
+        remedy: "see the target's log",
+        details: { status: io.status },
+      });
+    }
+    await buffer.release();
+    return bytes;
+  }
+
+  private one(fill: (io: PathIo) => void): Promise<PathIo> {
+    return new Promise((resolve) => {
+      const io = new PathIo({ ioDone: resolve });
+      fill(io);
+      this.host.submit(io);
+      this.loop.wake();
+    });
+  }
+
+  /** Random reads at a constant depth for some time. Reads only: it changes nothing. */
+  async bench(options: BenchOptions): Promise<BenchResult> {
+    const { nsid, blockSize, depth, seconds, seed } = options;
+    const { blocks, blockBytes } = this.namespaceOf(nsid);
+    const perIo = blockSize / blockBytes;
+    if (!Number.isInteger(perIo) || perIo < 1 || perIo > blocks) {
+      throw new PeerlaneError("bad-block-size", `${blockSize} bytes are no whole blocks`, {
+        place: `namespace ${nsid}`,
+        remedy: `use a multiple of ${blockBytes}`,
+      });
+    }
+    const bytes = new Uint8Array(depth * blockSize);
+    const buffer = await this.host.register(
+      cpuMemory({ phys: physAddr(0), bytes }),
+      0,
+      bytes.length,
+    );
+    const load = new ReadLoad(this.host, this.clock, { places: Math.floor(blocks / perIo), perIo });
+    const prng = new Prng(seed);
+    await load.run(
+      depth,
+      seconds,
+      () => prng.u32(),
+      (io, slot) => {
+        io.nsid = nsid;
+        io.buffers = buffer.buffers;
+        io.bufferOffset = slot * blockSize;
+        io.dataBytes = blockSize;
+      },
+    );
+    await buffer.release();
+    return load.result(blockSize);
+  }
+
+  /** Shuts the controllers down. */
+  async close(): Promise<void> {
+    await this.host.close();
+    this.loop.stop();
+  }
+}
+
+/** Keeps some reads in flight, each for another place as it ends. */
+class ReadLoad implements IoOwner {
+  private readonly host: MultipathHost;
+  private readonly clock: Clock;
+  private readonly places: number;
+  private readonly perIo: number;
+  private readonly latencies: number[] = [];
+  private draw: () => number = () => 0;
+  private stride = 1;
+  private ios = 0;
+  private errors = 0;
+  private inFlight = 0;
+  private startNs = 0;
+  private endNs = 0;
+  private started: Float64Array = new Float64Array(0);
+  private finished: () => void = () => undefined;
+
+  constructor(host: MultipathHost, clock: Clock, shape: { places: number; perIo: number }) {
+    this.host = host;
+    this.clock = clock;
+    this.places = shape.places;
+    this.perIo = shape.perIo;
+  }
+
+  run(
+    depth: number,
+    seconds: number,
+    draw: () => number,
+    fill: (io: PathIo, slot: number) => void,
+  ): Promise<void> {
+    this.draw = draw;
+    this.started = new Float64Array(depth);
+    this.startNs = this.clock.nowNs();
+    this.endNs = this.startNs + seconds * NS_PER_S;
+    return new Promise((resolve) => {
+      this.finished = resolve;
+      for (let slot = 0; slot < depth; slot++) {
+        const io = new PathIo(this);
+        io.opcode = NvmOpcode.read;
+        io.tag = slot;
+        fill(io, slot);
+        this.inFlight++;
+        this.submit(io, this.startNs);
+      }
+    });
+  }
+
+  private submit(io: PathIo, nowNs: number): void {
+    io.setRange((this.draw() % this.places) * this.perIo, this.perIo, false);
+    this.started[io.tag] = nowNs;
+    this.host.submit(io);
+  }
+
+  ioDone(io: PathIo): void {
+    const now = this.clock.nowNs();
+    this.ios++;
+    if (io.status !== 0) this.errors++;
+    else if (this.ios % this.stride === 0)
+      this.keep((now - (this.started[io.tag] as number)) / 1e3);
+    if (now < this.endNs && !this.host.set.isOver) {
+      this.submit(io, now);
+      return;
+    }
+    this.inFlight--;
+    if (this.inFlight > 0) return;
+    this.endNs = now;
+    this.finished();
+  }
+
+  private keep(us: number): void {
+    if (this.latencies.length === SAMPLES_MAX) {
+      for (let i = 0; i < SAMPLES_MAX / 2; i++) this.latencies[i] = this.latencies[2 * i] as number;
+      this.latencies.length = SAMPLES_MAX / 2;
+      this.stride *= 2;
+    }
+    this.latencies.push(us);
+  }
+
+  result(blockSize: number): BenchResult {
+    const sorted = Float64Array.from(this.latencies).sort();
+    const at = (share: number): number =>
+      sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? 0;
+    const seconds = (this.endNs - this.startNs) / NS_PER_S;
+    const good = this.ios - this.errors;
+    return {
+      ios: this.ios,
+      errors: this.errors,
+      bytes: good * blockSize,
+      seconds,
+      iosPerSecond: good / seconds,
+      bytesPerSecond: (good * blockSize) / seconds,
+      latencyUs: { p50: at(0.5), p99: at(0.99), max: at(1) },
+    };
+  }
+}
+
+function hostOptions(options: RemoteOptions) {
+  const { subsystemNqn, hostNqn, hostId, credentials, clock } = options;
+  return {
+    subsystemNqn,
+    hostNqn,
+    ...(hostId === undefined ? {} : { hostId }),
+    ...(credentials === undefined ? {} : { credentials }),
+    nowNs: () => clock.nowNs(),
+  };
+}
+
+/** Runs `use` with a controller of the first address, polled meanwhile. */
+async function withController<T>(
+  options: RemoteOptions,
+  use: (host: NvmfHost) => Promise<T>,
+): Promise<T> {
+  let host: NvmfHost | null = null;
+  const loop = new PollLoop({
+    poll: () => host?.poll() ?? 0,
+    onError: (error) => {
+      throw error;
+    },
+  });
+  const [transport] = transportsOf(options, () => loop.wake());
+  assert(transport !== undefined, "there is an address to connect to");
+  host = new NvmfHost({ ...hostOptions(options), transport });
+  loop.start();
+  try {
+    await host.connect();
+    const result = await use(host);
+    await host.disconnect();
+    return result;
+  } finally {
+    loop.stop();
+  }
+}
+
+/** One attempt: a target that refuses is told of at once, and not tried for ten minutes. */
+const probe = (options: RemoteOptions): Promise<void> =>
+  withController(options, () => Promise.resolve());
+
+/** The discovery log of a target. `subsystemNqn` does not count. */
+export function discover(options: RemoteOptions): Promise<DiscoveryEntry[]> {
+  const at = { ...options, subsystemNqn: DISCOVERY_NQN };
+  return withController(at, (host) => host.discoveryLog());
+}
