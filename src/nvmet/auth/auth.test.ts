@@ -172,6 +172,26 @@ describe("DH-HMAC-CHAP", () => {
     }
   });
 
+  it("takes a sequence number without a challenge, as Linux sends", () => {
+    const { made, told } = responder();
+    made.receive(offer([1], [0]));
+    const challenge = decodeChallenge(made.take(4096) as Uint8Array);
+    const response = dhchapResponse({
+      ...names,
+      secret: parseDhchapKey(KEY_1),
+      hash: "sha256",
+      role: "HostHost",
+      challenge: challenge?.challenge as Uint8Array,
+      sequence: challenge?.sequence as number,
+      transaction: 9,
+      dhSecret: null,
+    });
+    const dhValue = new Uint8Array(0);
+    made.receive(encodeReply({ transaction: 9, response, challenge: null, sequence: 77, dhValue }));
+    expect(decodeAuthHeader(made.take(4096) as Uint8Array)?.id).toBe(AuthId.success1);
+    expect(told).toEqual(["authenticated"]);
+  });
+
   it("gives a challenge once, and takes no response twice", () => {
     const { made, told } = responder();
     made.receive(offer([1], [0]));
@@ -302,5 +322,18 @@ describe("TLS PSKs", () => {
     const long =
       "NVMeTLSkey-1:02:VRLbtnN9AQb2WXW3c9+wEf/DRLz0QuLdbYvEhwtdWwP/w0S89ELi3W2LxIcLXVsDn8kXZQ==:";
     expect(() => deriveTlsPsk(parseTlsKey(long), HOST, SUB)).toThrow(/AES_256/);
+  });
+
+  it("is known under the identity that nvme-cli 2.13 makes of it", () => {
+    const secret = parseTlsKey("NVMeTLSkey-1:01:Y3kkCQqWhXwq+Z6USOg03B+oMbVhHI8qtoRHsR9lZIvXFftI:");
+    const host = "nqn.2014-08.org.nvmexpress:uuid:5a5a5a5a-1111-4222-8333-444455556666";
+    const digest = "rr0j/xsQBOYB1KFLx+S1/4ItaHFUUlXB45dRauBbUpk=";
+    const identity = parseTlsIdentity(`NVMe1R01 ${host} ${SUB} ${digest}`);
+    if (identity === null) return expect.fail("it is an identity");
+    const key = tlsKeyFor(identity, secret);
+    // A Linux with this one in its keyring got through the handshake.
+    expect(hex(key)).toBe("ef51802b4510753dabb4671047e39fd94cede978f666728729aa0c90c072ecba");
+    expect(hex(key)).not.toBe(hex(deriveTlsPsk(secret, host, SUB).key));
+    expect(tlsKeyFor({ ...identity, hostNqn: HOST }, secret)).toBeNull();
   });
 });

@@ -163,11 +163,12 @@ export class AuthResponder {
     // A challenge answers once: whatever comes of it, it is not used again.
     this.exchange = null;
     const reply = decodeReply(bytes);
+    // Without a challenge its sequence number means nothing, and Linux sends one all the same.
     const isWhole =
       reply !== null &&
       reply.transaction === this.transaction &&
       reply.response.length === HASH_BYTES[exchange.hash] &&
-      (reply.challenge !== null) === (reply.sequence !== 0);
+      (reply.challenge === null || reply.sequence !== 0);
     if (isWhole) this.judge(exchange, reply);
     else this.fail(AuthFailure.incorrectPayload);
   }

@@ -10,7 +10,12 @@
  *
  * The context is the identity (version 0), or hash and digest (version 1).
  *
- * Leaves out: SHA-384 (identities `R02`, PSKs of 48 bytes): Node's TLS does external PSKs with the
+ * nvme-cli before 2.14 (libnvme before 1.14: Debian 13 has it) leaves the length bytes out of
+ * HKDF-Expand-Label, and has the output's length the other way round. Its digest tells, so a target
+ * knows its keys as well: {@link tlsKeyFor}.
+ *
+ * Leaves out: that form for version 0 identities, and for configured PSKs that are retained as they
+ * are (hash `00`): nothing tells it there. SHA-384 (identities `R02`, PSKs of 48 bytes): Node's TLS does external PSKs with the
  * SHA-256 cipher suite alone. Generated PSKs (`G`): they need secure channel concatenation.
  */
 
@@ -33,6 +38,14 @@ const DIGEST_SUFFIX = "NVMe-over-Fabrics";
 const CONTEXT_BYTES_MAX = 255;
 
 const encoder = new TextEncoder();
+
+type ExpandLabel = typeof expandLabel;
+
+/** What old libnvme makes of HKDF-Expand-Label. */
+const expandLabelOld: ExpandLabel = (key, label, context, length) => {
+  const text = encoder.encode(LABEL_PREFIX + label + context);
+  return hkdf(HASH, key, Uint8Array.of(length & 0xff, length >> 8, ...text), length);
+};
 
 /** HKDF-Expand-Label after HKDF-Extract without salt. RFC 8446, section 7.1. */
 function expandLabel(key: Uint8Array, label: string, context: string, length: number): Uint8Array {
@@ -59,10 +72,10 @@ export function checkTlsSecret(secret: Secret, place?: string): void {
   );
 }
 
-function retainedPsk(secret: Secret, hostNqn: string): Uint8Array {
+function retainedPsk(secret: Secret, hostNqn: string, expand: ExpandLabel): Uint8Array {
   const { bytes, hash } = secret;
   if (hash === null) return bytes;
-  return expandLabel(bytes, "HostNQN", hostNqn, bytes.length);
+  return expand(bytes, "HostNQN", hostNqn, bytes.length);
 }
 
 /** Ties a retained PSK to the names it is for: the last part of a version 1 identity. */
@@ -73,7 +86,11 @@ export function pskDigest(retained: Uint8Array, hostNqn: string, subsystemNqn: s
 
 /** The TLS PSK from a retained PSK and its digest. */
 export function pskOfDigest(retained: Uint8Array, digest: string): Uint8Array {
-  return expandLabel(retained, "nvme-tls-psk", `${HASH_ID} ${digest}`, HASH_BYTES[HASH]);
+  return pskOf(retained, digest, expandLabel);
+}
+
+function pskOf(retained: Uint8Array, digest: string, expand: ExpandLabel): Uint8Array {
+  return expand(retained, "nvme-tls-psk", `${HASH_ID} ${digest}`, HASH_BYTES[HASH]);
 }
 
 /**
@@ -87,7 +104,7 @@ export function deriveTlsPsk(
   version: 0 | 1 = 1,
 ): TlsPsk {
   checkTlsSecret(secret);
-  const retained = retainedPsk(secret, hostNqn);
+  const retained = retainedPsk(secret, hostNqn, expandLabel);
   if (version === 1) {
     const digest = pskDigest(retained, hostNqn, subsystemNqn);
     const identity = `NVMe1R${HASH_ID} ${hostNqn} ${subsystemNqn} ${digest}`;
@@ -128,14 +145,23 @@ export function parseTlsIdentity(text: string): TlsIdentity | null {
 
 /** The key for an identity that a host offers, out of its secret; null when it is another's. */
 export function tlsKeyFor(identity: TlsIdentity, secret: Secret): Uint8Array | null {
-  const { hostNqn, subsystemNqn, version, digest } = identity;
+  const { hostNqn, subsystemNqn, digest } = identity;
+  checkTlsSecret(secret);
+  if (digest === null) return keyOfNames(secret, hostNqn, subsystemNqn);
+  for (const expand of [expandLabel, expandLabelOld]) {
+    const retained = retainedPsk(secret, hostNqn, expand);
+    const own = pskDigest(retained, hostNqn, subsystemNqn);
+    if (sameSecret(encoder.encode(own), encoder.encode(digest)))
+      return pskOf(retained, own, expand);
+  }
+  return null;
+}
+
+/** Version 0: null when the names are too long together. */
+function keyOfNames(secret: Secret, hostNqn: string, subsystemNqn: string): Uint8Array | null {
   try {
-    const psk = deriveTlsPsk(secret, hostNqn, subsystemNqn, version);
-    if (digest === null) return psk.key;
-    const own = psk.identity.slice(psk.identity.lastIndexOf(" ") + 1);
-    return sameSecret(encoder.encode(own), encoder.encode(digest)) ? psk.key : null;
+    return deriveTlsPsk(secret, hostNqn, subsystemNqn, 0).key;
   } catch (error) {
-    // Names of a version 0 identity that are too long together.
     if (error instanceof UsageError) return null;
     throw error;
   }
