@@ -4,7 +4,7 @@
  * guest and the target said.
  */
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -70,8 +70,21 @@ class Lab {
     return join(this.#folder, name);
   }
 
-  /** A running target, which `cleanUp` stops. */
-  async target(...args: string[]): Promise<TargetProcess> {
+  /** A running target, which `cleanUp` stops: its options beside the address. */
+  target(...args: string[]): Promise<TargetProcess> {
+    return this.#start((port) => ["-l", `${HOST_ADDRESS}:${port}`, ...args]);
+  }
+
+  /** A running target with this configuration file; JSON is YAML. */
+  configured(config: (port: number) => object): Promise<TargetProcess> {
+    return this.#start((port) => {
+      const file = this.file(`target-${port}.yaml`);
+      writeFileSync(file, JSON.stringify(config(port)), { mode: 0o600 });
+      return ["-c", file];
+    });
+  }
+
+  async #start(args: (port: number) => readonly string[]): Promise<TargetProcess> {
     const target = await TargetProcess.start(args);
     this.#targets.push(target);
     return target;

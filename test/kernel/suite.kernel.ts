@@ -14,4 +14,5 @@ await import("./steps/commands.ts");
 await import("./steps/fio.ts");
 await import("./steps/recovery.ts");
 await import("./steps/multipath.ts");
+await import("./steps/security.ts");
 await import("./steps/hostile.ts");

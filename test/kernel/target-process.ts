@@ -3,13 +3,14 @@
  * loopback. It can be killed, stopped in its tracks, and started again on the same port.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { HOST_ADDRESS } from "./guest.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
+const OPENSSL_CONF = join(ROOT, "bin/openssl.cnf");
 /** The command that is installed. */
 const COMMAND = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")).bin.peerlane;
 const START_SECONDS = 30;
@@ -42,16 +43,19 @@ export class TargetProcess {
     this.#args = args;
   }
 
-  /** `args` beside `--listen`. */
-  static async start(args: readonly string[]): Promise<TargetProcess> {
-    const target = new TargetProcess(await freePort(), args);
+  /** `args` for the port that it shall listen on. */
+  static async start(args: (port: number) => readonly string[]): Promise<TargetProcess> {
+    const port = await freePort();
+    const target = new TargetProcess(port, args(port));
     await target.start();
     return target;
   }
 
   async start(): Promise<void> {
-    const command = [join(ROOT, COMMAND), "target", "-l", `${HOST_ADDRESS}:${this.port}`];
-    const child = spawn(process.execPath, [...command, ...this.#args], {
+    const args = [join(ROOT, COMMAND), "target", ...this.#args];
+    const child = spawn(process.execPath, args, {
+      // What docs/guide/linux-host.md tells those to set who use TLS.
+      env: { ...process.env, ...(existsSync(OPENSSL_CONF) ? { OPENSSL_CONF } : {}) },
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.#child = child;

@@ -73,9 +73,8 @@ const GROUPS: Readonly<Record<string, readonly string[]>> = {
     "get-log CTRL -i 0x70 -l 1024",
   ],
   features: [
-    ...[1, 2, 4, 5, 6, 7, 8, 0xa, 0xb, 0xf, 0x16, 0x80, 0x82, 0x84].map(
-      (fid) => `get-feature CTRL -f ${fid} -H`,
-    ),
+    ...[1, 2, 4, 6, 7, 8, 0xa, 0xb, 0xf, 0x16, 0x80].map((fid) => `get-feature CTRL -f ${fid} -H`),
+    ...[5, 0x82, 0x84].map((fid) => `get-feature DEV -f ${fid} -H`),
     "get-feature CTRL -f 0x81 --data-len 16 -c 1",
     "get-feature CTRL -f 7 -s 3",
     "get-feature CTRL -f 6 -s 3",
@@ -89,7 +88,10 @@ const GROUPS: Readonly<Record<string, readonly string[]>> = {
     "set-feature CTRL -f 0xf -V 5000 -s",
     "set-feature CTRL -f 2 -V 1",
     "set-feature CTRL -f 6 -V 0",
-    "set-feature CTRL -f 0x84 -V 1",
+    "set-feature DEV -f 0x84 -V 1",
+    "write DEV -s 0 -c 0 -z 512 -d /tmp/data",
+    "set-feature DEV -f 0x84 -V 0",
+    "write DEV -s 0 -c 0 -z 512 -d /tmp/data",
   ],
   io: [
     "write DEV -s 0 -c 15 -z 8192 -d /tmp/data",
