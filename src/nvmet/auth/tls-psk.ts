@@ -15,8 +15,9 @@
  * knows its keys as well: {@link tlsKeyFor}.
  *
  * Leaves out: that form for version 0 identities, and for configured PSKs that are retained as they
- * are (hash `00`): nothing tells it there. SHA-384 (identities `R02`, PSKs of 48 bytes): Node's TLS does external PSKs with the
- * SHA-256 cipher suite alone. Generated PSKs (`G`): they need secure channel concatenation.
+ * are (hash `00`): nothing tells it there. SHA-384 (identities `R02`, PSKs of 48 bytes): Node's TLS
+ * does external PSKs with the SHA-256 cipher suite alone. Generated PSKs (`G`): they need secure
+ * channel concatenation.
  */
 
 import { UsageError } from "../../core/index.ts";

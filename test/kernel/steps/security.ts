@@ -84,6 +84,11 @@ async function startTlshd(guest: Guest): Promise<void> {
   await guest.sh(`pidof tlshd || (tlshd -c ${TLSHD} > /tmp/tlshd.log 2>&1 < /dev/null &)`);
 }
 
+async function tlsKey(guest: Guest): Promise<string> {
+  const text = await guest.sh("nvme gen-tls-key --hmac=1");
+  return text.match(/NVMeTLSkey-1:\S+/)?.[0] ?? expect.fail(text);
+}
+
 const insertKey = (guest: Guest, key: string): Promise<string> =>
   guest.sh(
     `nvme check-tls-key --keydata=${key} --hostnqn=${HOST_NQN} --subsysnqn=${NQN} ` +
@@ -99,15 +104,14 @@ describe("TLS 1.3 with a pre-shared key", () => {
     },
     async (guest) => {
       await startTlshd(guest);
-      const text = await guest.sh("nvme gen-tls-key --hmac=1");
-      const tls_key = text.match(/NVMeTLSkey-1:\S+/)?.[0] ?? expect.fail(text);
+      const tls_key = await tlsKey(guest);
       const target = await lab.configured((at) => ({
         hosts: [{ nqn: HOST_NQN, tls_key }],
         subsystems: [SUBSYSTEM],
         ports: [{ ...port(at), addr_tsas: "tls1.3", addr_treq: "required" }],
       }));
       expect((await guest.run(connecting(target, ""))).status).not.toBe(0);
-      await insertKey(guest, await guest.sh("nvme gen-tls-key --hmac=1 | head -n 1"));
+      await insertKey(guest, await tlsKey(guest));
       expect((await guest.run(connecting(target, "--tls"))).status).not.toBe(0);
       await guest.sh("keyctl clear %:.nvme");
       await insertKey(guest, tls_key);
