@@ -58,6 +58,8 @@ export interface QueueOrigin {
   readonly qid: number;
   /** For people: `10.0.0.2`. */
   readonly peer: string;
+  /** TCP: the address that the host reached, for ports that listen on all of theirs. */
+  readonly localAddress?: string;
   /** TLS: the names that the connection's key is for; Connect must give the same. */
   readonly secure?: { readonly hostNqn: string; readonly subsystemNqn: string };
 }

@@ -5,6 +5,7 @@ import { BlockStatus, RequestQueue } from "../block/index.ts";
 import { encodeLayout, makeBdf } from "../core/index.ts";
 import { NvmeStatus, Reg, STATUS_DNR } from "../spec/nvme/index.ts";
 import {
+  AddressFamily,
   PropertySize,
   RDMA_REQUEST_PRIVATE,
   RdmaRejectStatus,
@@ -39,6 +40,26 @@ describe("p2pmem", () => {
 });
 
 describe("configuration", () => {
+  it("names in the discovery log an address that hosts can connect to", () => {
+    const { target, subsystem } = loopHarness();
+    const entry = (address: string, reached?: string) => {
+      const port = target.addPort({
+        id: 9,
+        transport: TransportType.TCP,
+        address,
+        serviceId: "4420",
+      });
+      const { address: named, addressFamily } = port.entryFor(subsystem, reached);
+      target.removePort(port);
+      return [named, addressFamily];
+    };
+    expect(entry("0.0.0.0", "10.0.0.7")).toEqual(["10.0.0.7", AddressFamily.IPV4]);
+    expect(entry("::", "10.0.0.7")).toEqual(["10.0.0.7", AddressFamily.IPV4]);
+    expect(entry("::", "fd00::7")).toEqual(["fd00::7", AddressFamily.IPV6]);
+    expect(entry("10.0.0.8", "10.0.0.7")).toEqual(["10.0.0.8", AddressFamily.IPV4]);
+    expect(entry("0.0.0.0")).toEqual(["0.0.0.0", AddressFamily.IPV4]);
+  });
+
   it("refuses what is taken or malformed, and says what to do", () => {
     const { target, subsystem, namespace } = loopHarness();
     expect(() => target.addSubsystem({ nqn: SUBSYSTEM_NQN })).toThrow(/already/);

@@ -58,7 +58,7 @@ export interface ControllerServices {
   readonly upNs: number;
   nowNs(): number;
   /** The discovery log as a host on `port` sees it. */
-  discoveryLog(port: Port, hostNqn: string): Uint8Array;
+  discoveryLog(port: Port, hostNqn: string, reached?: string): Uint8Array;
   /** Ends a queue's connection and polls it no more. */
   dropQueue(queue: TargetQueue, reason: string): void;
   /** A queue has drained: it is not polled any more. */

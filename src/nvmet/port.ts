@@ -47,6 +47,8 @@ export interface Referral {
 
 const ANA_STATES = new Set<number>(Object.values(AnaState));
 
+const LISTENS_ON_ALL = new Set(["0.0.0.0", "::"]);
+
 /** Entries of an Admin Queue. */
 export const ADMIN_QUEUE_DEPTH = 32;
 
@@ -109,16 +111,26 @@ export class Port implements Inspectable {
     this.anaChangesSum++;
   }
 
-  get addressFamily(): number {
-    if (this.transport === TransportType.INTRA_HOST) return AddressFamily.INTRA_HOST;
-    return this.address.includes(":") ? AddressFamily.IPV6 : AddressFamily.IPV4;
+  /**
+   * Where a host connects to. A port that listens on all addresses has no one of its own: it names
+   * the one that the host who asks has `reached`, as Linux does.
+   */
+  private addressFor(reached: string | undefined): string {
+    const isOwn = !LISTENS_ON_ALL.has(this.address) || reached === undefined || reached === "";
+    return isOwn ? this.address : reached;
   }
 
-  /** The discovery log entry of one of its subsystems. */
-  entryFor(subsystem: Subsystem): DiscoveryEntry {
+  private familyOf(address: string): number {
+    if (this.transport === TransportType.INTRA_HOST) return AddressFamily.INTRA_HOST;
+    return address.includes(":") ? AddressFamily.IPV6 : AddressFamily.IPV4;
+  }
+
+  /** The discovery log entry of one of its subsystems, for a host that `reached` this address. */
+  entryFor(subsystem: Subsystem, reached?: string): DiscoveryEntry {
+    const address = this.addressFor(reached);
     return {
       transport: this.transport,
-      addressFamily: this.addressFamily,
+      addressFamily: this.familyOf(address),
       subsystemType: subsystem.isDiscovery ? SubsystemType.CURRENT_DISCOVERY : SubsystemType.NVM,
       requirements: requirements(
         this.tls === "required" ? SecureChannel.REQUIRED : SecureChannel.NOT_REQUIRED,
@@ -130,7 +142,7 @@ export class Port implements Inspectable {
       flags: 0,
       serviceId: this.serviceId,
       subsystemNqn: subsystem.nqn,
-      address: this.address,
+      address,
     };
   }
 

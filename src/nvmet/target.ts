@@ -315,14 +315,15 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
     this.blockQueues = [...found];
   }
 
-  discoveryLog(port: Port, hostNqn: string): Uint8Array {
+  /** `reached`: the address of this end at which the host that asks came in. */
+  discoveryLog(port: Port, hostNqn: string, reached?: string): Uint8Array {
     const entries = [];
     for (const other of this.ports.values()) {
       for (const subsystem of other.subsystems) {
         // Its own entry, and the subsystems that this host may use.
         const isOwn = subsystem === this.discovery && other === port;
         const isOffered = subsystem !== this.discovery && subsystem.mayConnect(hostNqn);
-        if (isOwn || isOffered) entries.push(other.entryFor(subsystem));
+        if (isOwn || isOffered) entries.push(other.entryFor(subsystem, reached));
       }
     }
     for (const referral of port.referrals) entries.push(referralEntry(referral));

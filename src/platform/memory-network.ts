@@ -36,6 +36,7 @@ interface Piece {
 
 class MemoryStream implements ByteStream {
   readonly peer: string;
+  readonly localAddress: string;
   tlsIdentity: string | null = null;
   readonly #options: MemoryNetworkOptions;
   #other: MemoryStream | null = null;
@@ -48,14 +49,15 @@ class MemoryStream implements ByteStream {
   #endsAfterInbound: string | null = null;
   #isOver = false;
 
-  constructor(peer: string, options: MemoryNetworkOptions) {
+  constructor(name: string, peer: string, options: MemoryNetworkOptions) {
     this.peer = peer;
+    this.localAddress = name.replace(/:\d+$/, "");
     this.#options = options;
   }
 
   static pair(names: readonly [string, string], options: MemoryNetworkOptions): MemoryStream[] {
-    const first = new MemoryStream(names[1], options);
-    const second = new MemoryStream(names[0], options);
+    const first = new MemoryStream(names[0], names[1], options);
+    const second = new MemoryStream(names[1], names[0], options);
     first.#other = second;
     second.#other = first;
     return [first, second];

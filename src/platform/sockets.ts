@@ -27,6 +27,8 @@ export interface StreamEvents {
 export interface ByteStream {
   /** The other end, for people: `10.0.0.2:51324`. */
   readonly peer: string;
+  /** Address of this end, without a port: which of its own the peer reached. */
+  readonly localAddress: string;
   /** TLS: the PSK identity that the client opened it with; null: no TLS. */
   readonly tlsIdentity: string | null;
   /** Bytes that were written and are not in the kernel yet. */
@@ -78,6 +80,7 @@ const BACKLOG = 128;
 
 class RealStream implements ByteStream {
   readonly peer: string;
+  readonly localAddress: string;
   readonly tlsIdentity: string | null;
   readonly #socket: Socket;
   #reason: string | null = null;
@@ -86,6 +89,8 @@ class RealStream implements ByteStream {
     this.#socket = socket;
     this.tlsIdentity = tlsIdentity;
     this.peer = formatAddress(socket.remoteAddress ?? "?", socket.remotePort ?? 0);
+    // A socket for both families shows an IPv4 address as ::ffff:10.0.0.1.
+    this.localAddress = (socket.localAddress ?? "").replace(/^::ffff:(?=\d+\.)/i, "");
     // Requests are whole when they are written: waiting for more to send only costs time.
     socket.setNoDelay(true);
     // A connection may be reset before anybody listens: that is no crash.

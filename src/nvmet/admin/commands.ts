@@ -39,6 +39,7 @@ export interface AdminOwner extends FeatureOwner, identify.ControllerFacts {
   readonly subsystem: Subsystem;
   readonly port: Port;
   readonly hostNqn: string;
+  readonly adminQueue: TargetQueue;
   readonly events: AsyncEvents;
   readonly errors: ErrorInformation;
   readonly changedNamespaces: Set<number>;
@@ -46,7 +47,7 @@ export interface AdminOwner extends FeatureOwner, identify.ControllerFacts {
   reservationEvent(): void;
   readonly ioQueues: ReadonlyMap<number, TargetQueue>;
   readonly services: {
-    discoveryLog(port: Port, hostNqn: string): Uint8Array;
+    discoveryLog(port: Port, hostNqn: string, reached?: string): Uint8Array;
     /** Nanoseconds since the target started. */
     readonly upNs: number;
   };
@@ -204,7 +205,8 @@ function logPage(
   if (lid === LogPage.errorInformation) return owner.errors.page();
   if (subsystem.isDiscovery) {
     if (lid !== LogPage.discovery) return null;
-    return owner.services.discoveryLog(owner.port, owner.hostNqn);
+    const { port, hostNqn, adminQueue } = owner;
+    return owner.services.discoveryLog(port, hostNqn, adminQueue.origin.localAddress);
   }
   switch (lid) {
     case LogPage.smart: {

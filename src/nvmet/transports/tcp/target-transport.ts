@@ -175,6 +175,7 @@ export class TcpTargetTransport implements TcpChannelOwner, Inspectable {
         ioDepthMax: slots,
         qid: -1,
         peer: stream.peer,
+        localAddress: stream.localAddress,
         ...this.namesOf(stream),
       },
       requests,
