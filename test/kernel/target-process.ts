@@ -3,14 +3,13 @@
  * loopback. It can be killed, stopped in its tracks, and started again on the same port.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { HOST_ADDRESS } from "./guest.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
-const OPENSSL_CONF = join(ROOT, "bin/openssl.cnf");
 /** The command that is installed. */
 const COMMAND = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")).bin.peerlane;
 const START_SECONDS = 30;
@@ -55,7 +54,7 @@ export class TargetProcess {
     const args = [join(ROOT, COMMAND), "target", ...this.#args];
     const child = spawn(process.execPath, args, {
       // What docs/guide/linux-host.md tells those to set who use TLS.
-      env: { ...process.env, ...(existsSync(OPENSSL_CONF) ? { OPENSSL_CONF } : {}) },
+      env: { ...process.env, OPENSSL_CONF: join(ROOT, "bin/openssl.cnf") },
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.#child = child;

@@ -82,6 +82,21 @@ describe("connecting", () => {
     },
   );
 
+  step(
+    "a target that listens on all addresses names a usable one",
+    { remedy: REMEDY },
+    async (guest) => {
+      const target = await lab.configured((port) => ({
+        subsystems: [
+          { nqn: NQN, attr_allow_any_host: true, namespaces: [{ nsid: 1, size: "64M" }] },
+        ],
+        ports: [{ portid: 1, addr_traddr: "0.0.0.0", addr_trsvcid: port, subsystems: [NQN] }],
+      }));
+      await guest.sh(`nvme connect-all -t tcp -a ${HOST_ADDRESS} -s ${target.port}`);
+      expect(await guest.sh("nvme list-subsys")).toContain(`traddr=${HOST_ADDRESS},`);
+    },
+  );
+
   step("nvme connect-all follows the discovery log", { remedy: REMEDY }, async (guest) => {
     const target = await lab.target("-n", "size=64M");
     await guest.sh(`nvme connect-all -t tcp -a ${HOST_ADDRESS} -s ${target.port}`);

@@ -5,7 +5,7 @@ import { fio, type Job } from "../fio.ts";
 import { HOST_ADDRESS } from "../guest.ts";
 import { lab, step } from "../lab.ts";
 import { Relay } from "../relay.ts";
-import { NQN } from "../target-process.ts";
+import { freePort, NQN } from "../target-process.ts";
 
 const LOAD: Job = { rw: "randwrite", bs: "4k", iodepth: 16, size: "12M", rate_iops: 500 };
 const OPTIONS = "--reconnect-delay 1 --ctrl-loss-tmo 60 --keep-alive-tmo 2";
@@ -43,4 +43,33 @@ describe("multipath", () => {
       },
     );
   }
+
+  step(
+    "two ports with a state each: Linux sees optimized and inaccessible, and I/O takes the first",
+    { remedy: "nvmet/admin/logs.ts (ANA log) and port.ts (states per group)" },
+    async (guest) => {
+      const second = await freePort();
+      const at = { addr_traddr: HOST_ADDRESS, subsystems: [NQN] };
+      const target = await lab.configured((first) => ({
+        subsystems: [
+          { nqn: NQN, attr_allow_any_host: true, namespaces: [{ nsid: 1, size: "64M" }] },
+        ],
+        ports: [
+          { portid: 1, ...at, addr_trsvcid: first },
+          {
+            portid: 2,
+            ...at,
+            addr_trsvcid: second,
+            ana_groups: [{ grpid: 1, ana_state: "inaccessible" }],
+          },
+        ],
+      }));
+      const { device } = await lab.connect(target);
+      await guest.sh(`nvme connect -t tcp -a ${HOST_ADDRESS} -s ${second} -n ${NQN}`);
+      const paths = await guest.sh(`nvme list-subsys ${device}`);
+      expect(paths).toContain(`trsvcid=${target.port},src_addr=10.0.2.15 live optimized`);
+      expect(paths).toContain(`trsvcid=${second},src_addr=10.0.2.15 live inaccessible`);
+      await fio(guest, device, [{ rw: "randwrite", bs: "4k", iodepth: 8, size: "1M" }]);
+    },
+  );
 });
