@@ -17,6 +17,7 @@ import { nvmetHeap, nvmetLease, nvmetWrite } from "./nvmet-write.ts";
 import { parseLspciHex, parseLspciText } from "./parse-lspci.ts";
 import { explainStart, matrixJson1024 } from "./planner.ts";
 import { rdmaRead4k, rdmaSend64, rdmaSend64Single } from "./rdma-ops.ts";
+import { stackRaid0 } from "./stack-raid0.ts";
 import { traceOff } from "./trace-off.ts";
 import { verdictMatrix256, verdictMatrix1024 } from "./verdict-matrix.ts";
 
@@ -30,6 +31,7 @@ const BENCHES: readonly Bench[] = [
   memoryIoDmaAddress,
   memoryIoPhysStrict,
   memoryRegister,
+  stackRaid0,
   nvmeModelWriteDeep,
   nvmeModelReadDeep,
   nvmeModelWriteSingle,

@@ -46,7 +46,7 @@ describe("the comparison", () => {
       rounds: 2,
       landingMachine: threeBridges(),
     });
-  });
+  }, 60_000);
 
   const outcomes = (name: string): string[] => {
     const row = report.works.find((works) => works.name === name);
@@ -108,6 +108,11 @@ describe("the comparison", () => {
     expect(detail("raid0", "page")).toBe("refused: operation not supported");
     expect(detail("raid0", "dma-address")).toBe("refused: address of another initiator");
     expect(detail("multipath", "lease")).toBe("tries per path 2 and 2; failovers 1");
+  });
+
+  it("lets the GPU say what it saw", () => {
+    expect(outcomes("GPU BAR")).toEqual(["yes", "yes", "yes", "yes", "yes"]);
+    expect(detail("GPU BAR", "lease")).toBe("the GPU's checksum is that of the bytes sent");
   });
 
   it("finds who makes protection information", () => {

@@ -17,6 +17,7 @@ import {
 import type { Clock } from "../../platform/index.ts";
 import type { Cell } from "./cell.ts";
 import { type CompareDescription, DESCRIPTIONS, openDescription } from "./descriptions.ts";
+import { gpuColumns } from "./gpu-bar.ts";
 import { type IoCost, measureIos } from "./io-cost.ts";
 import { type IommuLifeRow, iommuLife } from "./iommu-life.ts";
 import { type LandingRow, landings } from "./landing.ts";
@@ -141,6 +142,7 @@ async function runWorks(
 ): Promise<WorksRow[]> {
   const columns = [
     ...worksColumns(machine, subject),
+    ...gpuColumns(machine, subject),
     ...stackColumns(machine, subject, legs),
     ...protectionColumns(machine, subject, legs),
   ];

@@ -14,6 +14,7 @@ export { measureRegistration, type RegistrationRow } from "./registration.ts";
 export { compareCsv, compareMarkdown, renderCompare } from "./render.ts";
 export { compareHtml } from "./render-html.ts";
 export { type CompareSetup, type CompareSubject, chooseSubject, setUp } from "./setup.ts";
+export { StackSetup } from "./stack-setup.ts";
 export {
   COMPARE_WORKLOADS,
   type CompareWorkload,

@@ -24,7 +24,8 @@ export interface CompareSubject {
   readonly far: Bdf | null;
 }
 
-class PortKeeper extends DeviceMemory {
+/** Memory behind BARs whose port somebody uses. */
+export class PortKeeper extends DeviceMemory {
   port: DevicePort | null = null;
   override attach(port: DevicePort): void {
     this.port = port;
