@@ -17,7 +17,7 @@ import type { TargetRequest } from "../request.hot.ts";
 import type { HostSecurity } from "./host-security.ts";
 import { type AuthListener, type AuthParties, AuthResponder } from "./responder.ts";
 
-/** Without a Keep Alive Timeout (section 8.13.5.7). */
+/** At most, and without a Keep Alive Timeout (section 8.13.5.7): a stranger chooses that one. */
 const STEP_TIMEOUT_MS = 120_000;
 const NS_PER_MS = 1e6;
 
@@ -45,7 +45,8 @@ export class QueueAuthentication implements AuthListener {
   }
 
   private nextDeadline(): number {
-    const ms = this.owner.keepAliveMs > 0 ? this.owner.keepAliveMs : STEP_TIMEOUT_MS;
+    const { keepAliveMs } = this.owner;
+    const ms = keepAliveMs > 0 ? Math.min(keepAliveMs, STEP_TIMEOUT_MS) : STEP_TIMEOUT_MS;
     return this.owner.nowNs() + ms * NS_PER_MS;
   }
 
