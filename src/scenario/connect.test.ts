@@ -70,6 +70,9 @@ it("reads over TLS after both sides have proved themselves, and shows no key", a
   expect(result.errors).toBe(0);
   expect(result.ios).toBeGreaterThan(4);
   expect(result.latencyUs.p50).toBeLessThanOrEqual(result.latencyUs.max);
+  expect(await subsystem.verify(1, 8, 3000, 5)).toBe(-1);
+  expect((await subsystem.read(1, 8, 1)).some((byte) => byte !== 0)).toBe(true);
+  await expect(subsystem.verify(1, 8190, 8, 5)).rejects.toThrow(/lba out of range/i);
   await expect(subsystem.read(9, 0, 1)).rejects.toMatchObject({ code: "no-namespace" });
   const shown = JSON.stringify([server.inspect(), subsystem.info(), events, secured]);
   for (const key of [dhchap, ctrl, tls]) expect(shown).not.toContain(key.slice(12, 40));

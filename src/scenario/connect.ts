@@ -19,7 +19,7 @@ import {
   TcpHostTransport,
 } from "../nvmet/index.ts";
 import { type Clock, type Network, PollLoop } from "../platform/index.ts";
-import { NvmOpcode } from "../spec/nvme/index.ts";
+import { formatStatus, NvmOpcode } from "../spec/nvme/index.ts";
 import { DISCOVERY_NQN, type DiscoveryEntry } from "../spec/nvmf/index.ts";
 
 export interface RemoteOptions {
@@ -67,6 +67,8 @@ export interface BenchOptions {
 const KEEP_ALIVE_MS = 5000;
 const RECONNECT_MS = 1000;
 const NS_PER_S = 1e9;
+/** Bytes of one command. */
+const PIECE_BYTES_MAX = 1 << 20;
 /** Latencies that are kept of one run; beyond, every second one is forgotten. */
 const SAMPLES_MAX = 1 << 20;
 
@@ -149,34 +151,50 @@ export class RemoteSubsystem {
 
   /** Reads bytes. Throws `nvme-command-failed`, `no-namespace`. */
   async read(nsid: number, lba: number, blocks: number): Promise<Uint8Array> {
+    const bytes = new Uint8Array(blocks * this.namespaceOf(nsid).blockBytes);
+    await this.move(NvmOpcode.read, nsid, lba, bytes);
+    return bytes;
+  }
+
+  /**
+   * Writes what a seed makes, flushes, reads it back. What was in these blocks is gone. Returns the
+   * first byte that came back different; -1: none did. Throws as {@link read}.
+   */
+  async verify(nsid: number, lba: number, blocks: number, seed: number): Promise<number> {
+    const bytes = new Uint8Array(blocks * this.namespaceOf(nsid).blockBytes);
+    new Prng(seed).fill(bytes);
+    await this.move(NvmOpcode.write, nsid, lba, bytes);
+    const flush = await this.one((made) => {
+      made.opcode = NvmOpcode.flush;
+      made.nsid = nsid;
+    });
+    checkStatus(flush.status, "flush", `namespace ${nsid}`);
+    const back = await this.read(nsid, lba, blocks);
+    return back.findIndex((byte, at) => byte !== bytes[at]);
+  }
+
+  /** Reads into or writes from `bytes`, in pieces that the controller takes. */
+  private async move(opcode: number, nsid: number, lba: number, bytes: Uint8Array): Promise<void> {
     const { blockBytes } = this.namespaceOf(nsid);
-    const bytes = new Uint8Array(blocks * blockBytes);
-    const buffer = await this.host.register(
-      cpuMemory({ phys: physAddr(0), bytes }),
-      0,
-      bytes.length,
-    );
+    const blocks = bytes.length / blockBytes;
+    const memory = cpuMemory({ phys: physAddr(0), bytes });
+    const buffer = await this.host.register(memory, 0, bytes.length);
     const limit = this.host.live?.info.transferMax ?? blockBytes;
-    const step = Math.max(1, Math.floor(Math.min(limit, 1 << 20) / blockBytes));
+    const step = Math.max(1, Math.floor(Math.min(limit, PIECE_BYTES_MAX) / blockBytes));
     for (let done = 0; done < blocks; done += step) {
       const count = Math.min(step, blocks - done);
-      const io = await this.one((made) => {
-        made.opcode = NvmOpcode.read;
+      const { status } = await this.one((made) => {
+        made.opcode = opcode;
         made.nsid = nsid;
         made.setRange(lba + done, count, false);
         made.buffers = buffer.buffers;
         made.bufferOffset = done * blockBytes;
         made.dataBytes = count * blockBytes;
       });
-      if (io.status === 0) continue;
-      throw new PeerlaneError("nvme-command-failed", `read failed: status ${io.status}`, {
-        place: `namespace ${nsid}, block ${lba + done}`,
-        remedy: "see the target's log",
-        details: { status: io.status },
-      });
+      const what = opcode === NvmOpcode.read ? "read" : "write";
+      checkStatus(status, what, `namespace ${nsid}, block ${lba + done}`);
     }
     await buffer.release();
-    return bytes;
   }
 
   private one(fill: (io: PathIo) => void): Promise<PathIo> {
@@ -227,6 +245,15 @@ export class RemoteSubsystem {
     await this.host.close();
     this.loop.stop();
   }
+}
+
+function checkStatus(status: number, what: string, place: string): void {
+  if (status === 0) return;
+  throw new PeerlaneError("nvme-command-failed", `${what} failed: ${formatStatus(status)}`, {
+    place,
+    remedy: "see the target's log",
+    details: { status },
+  });
 }
 
 /** Keeps some reads in flight, each for another place as it ends. */

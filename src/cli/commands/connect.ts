@@ -27,6 +27,7 @@ interface Options {
   readonly lba: string;
   readonly blocks: string;
   readonly out?: string;
+  readonly destroyData?: boolean;
   readonly blockSize: string;
   readonly depth: string;
   readonly seconds: string;
@@ -34,7 +35,7 @@ interface Options {
 }
 
 const HOST_NQN = "nqn.2026-11.dev.peerlane:host";
-const ACTIONS = ["info", "discover", "read", "bench"] as const;
+const ACTIONS = ["info", "discover", "read", "verify", "bench"] as const;
 type Action = (typeof ACTIONS)[number];
 
 const collect = (value: string, earlier: readonly string[] = []): string[] => [...earlier, value];
@@ -55,10 +56,11 @@ export const connect: CommandModule = {
       .option("--dhchap-ctrl-secret <key>", "the controller's key, or @file")
       .option("--hdr-digest", "header digests")
       .option("--data-digest", "data digests")
-      .option("-n, --namespace <nsid>", "for read and bench", "1")
-      .option("--lba <block>", "first block to read", "0")
-      .option("--blocks <count>", "blocks to read", "1")
+      .option("-n, --namespace <nsid>", "for read, verify and bench", "1")
+      .option("--lba <block>", "first block to read or verify", "0")
+      .option("--blocks <count>", "blocks to read or verify", "1")
       .option("-o, --out <file>", "where to write what was read (default: a hex dump)")
+      .option("--destroy-data", "verify overwrites the blocks: say that they may go")
       .option("--block-size <bytes>", "of one read of bench", "4096")
       .option("--depth <count>", "reads in flight of bench", "32")
       .option("--seconds <count>", "how long bench runs", "5")
@@ -186,9 +188,10 @@ async function use(
     else printText(context, infoText(subsystem, info));
     return ExitStatus.ok;
   }
+  const lba = whole("lba", options.lba, 0, Number.MAX_SAFE_INTEGER);
+  const blocks = whole("blocks", options.blocks, 1, 1 << 17);
+  if (action === "verify") return verify(context, subsystem, { nsid, lba, blocks }, options);
   if (action === "read") {
-    const lba = whole("lba", options.lba, 0, Number.MAX_SAFE_INTEGER);
-    const blocks = whole("blocks", options.blocks, 1, 1 << 20);
     const bytes = await subsystem.read(nsid, lba, blocks);
     if (options.out === undefined) printText(context, hexDump(bytes));
     else await context.files.write(options.out, bytes);
@@ -204,6 +207,28 @@ async function use(
   if (options.json === true) printJson(context, result);
   else printText(context, benchText(result));
   return result.errors === 0 ? ExitStatus.ok : ExitStatus.failure;
+}
+
+async function verify(
+  context: Context,
+  subsystem: RemoteSubsystem,
+  { nsid, lba, blocks }: { nsid: number; lba: number; blocks: number },
+  options: Options,
+): Promise<number> {
+  if (options.destroyData !== true) {
+    throw new UsageError("data-would-go", `verify overwrites ${blocks} blocks from ${lba} on`, {
+      remedy: "add --destroy-data when nothing in them is needed",
+    });
+  }
+  const seed = context.clock.wallMs() % 2 ** 32;
+  const wrong = await subsystem.verify(nsid, lba, blocks, seed);
+  const isGood = wrong < 0;
+  const text = isGood
+    ? `${blocks} blocks written, flushed and read back: the same`
+    : `byte ${wrong} came back different`;
+  if (options.json === true) printJson(context, { nsid, lba, blocks, isGood, firstWrong: wrong });
+  else printText(context, text);
+  return isGood ? ExitStatus.ok : ExitStatus.failure;
 }
 
 function infoText(subsystem: RemoteSubsystem, info: Tree): string {
