@@ -15,10 +15,13 @@ import { type Kit, kitCommand } from "./packages.ts";
 export const HOST_ADDRESS = "127.0.0.2";
 
 const BOOT_SECONDS = 150;
-const LIFE_SECONDS = 1200;
+const LIFE_SECONDS = 1500;
 /** A command's own limit is enforced in the guest; the answer may take this much longer. */
 const ANSWER_SECONDS = 15;
 const CONSOLE_TAIL_LINES = 30;
+/** What a boot takes on an idle machine, about; limits grow with what it took. */
+const USUAL_BOOT_SECONDS = 20;
+export const PACE_MAX = 4;
 
 export interface Result {
   readonly status: number;
@@ -42,6 +45,11 @@ export class Guest {
   #lastId = 0;
   #ended: string | null = null;
   #stderr = "";
+  /**
+   * How slow this machine is now: 1 when it is idle, up to 4 when others use it as well. Time limits
+   * are multiplied by it.
+   */
+  pace = 1;
 
   private constructor(folder: string, qemu: ChildProcess) {
     this.#folder = folder;
@@ -76,8 +84,11 @@ export class Guest {
       stdio: ["ignore", "ignore", "pipe"],
     });
     const guest = new Guest(folder, qemu);
+    const started = Date.now();
     try {
       await guest.#join(agent);
+      const took = (Date.now() - started) / 1000;
+      guest.pace = Math.min(PACE_MAX, Math.max(1, took / USUAL_BOOT_SECONDS));
     } catch (error) {
       await guest.close();
       throw error;
@@ -152,7 +163,8 @@ export class Guest {
   }
 
   /** Runs a shell command. Rejects only when the guest is lost or does not answer in time. */
-  async run(command: string, seconds = 30): Promise<Result> {
+  async run(command: string, usualSeconds = 30): Promise<Result> {
+    const seconds = Math.ceil(usualSeconds * this.pace);
     if (this.#ended !== null || this.#agent === null) throw this.#error(this.#ended ?? "no guest");
     const id = ++this.#lastId;
     const answer = new Promise<Result>((resolve, reject) => {

@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { it } from "vitest";
-import { Guest, HOST_ADDRESS } from "./guest.ts";
+import { Guest, HOST_ADDRESS, PACE_MAX } from "./guest.ts";
 import { buildInitramfs } from "./initramfs.ts";
 import { type Kit, prepareKit } from "./packages.ts";
 import { NQN, TargetProcess } from "./target-process.ts";
@@ -56,7 +56,8 @@ class Lab {
     if (this.#image === null) throw new Error("the lab is not prepared: see the first failure");
     const started = Date.now();
     this.#guest = await Guest.boot(await this.kit(), this.#image);
-    say(`guest up after ${((Date.now() - started) / 1000).toFixed(1)} s`);
+    const took = ((Date.now() - started) / 1000).toFixed(1);
+    say(`guest up after ${took} s; time limits are multiplied by ${this.#guest.pace.toFixed(1)}`);
     return this.#guest;
   }
 
@@ -114,11 +115,11 @@ class Lab {
     what: string,
     seconds = SETTLE_SECONDS,
   ): Promise<T> {
-    const end = Date.now() + seconds * 1000;
+    const end = Date.now() + seconds * 1000 * (this.#guest?.pace ?? 1);
     for (;;) {
       const answer = await ask();
       if (answer !== undefined && answer !== false) return answer;
-      if (Date.now() > end) throw new Error(`waited ${seconds} s in vain for ${what}`);
+      if (Date.now() > end) throw new Error(`waited ${seconds} s and more in vain for ${what}`);
       await sleep(100);
     }
   }
@@ -157,13 +158,14 @@ export function step(
   body: (guest: Guest) => Promise<void>,
 ): void {
   const { seconds = STEP_SECONDS, remedy } = options;
-  it(name, { timeout: (seconds + AROUND_SECONDS) * 1000 }, async () => {
+  it(name, { timeout: (seconds * PACE_MAX + AROUND_SECONDS) * 1000 }, async () => {
     let failure: unknown = null;
     try {
       const guest = await lab.guest();
-      const late = sleep(seconds * 1000, "late" as const, { ref: false });
+      const limit = Math.ceil(seconds * guest.pace);
+      const late = sleep(limit * 1000, "late" as const, { ref: false });
       const outcome = await Promise.race([body(guest), late]);
-      if (outcome === "late") throw new Error(`the step took more than ${seconds} s`);
+      if (outcome === "late") throw new Error(`the step took more than ${limit} s`);
     } catch (error) {
       failure = error;
       explain(error, name, remedy);

@@ -14,5 +14,6 @@ await import("./steps/commands.ts");
 await import("./steps/fio.ts");
 await import("./steps/recovery.ts");
 await import("./steps/multipath.ts");
+await import("./steps/live.ts");
 await import("./steps/security.ts");
 await import("./steps/hostile.ts");

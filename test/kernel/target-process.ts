@@ -2,7 +2,7 @@
  * `peerlane target` as a user runs it: the built command line in a process of its own, listening on
  * loopback. It can be killed, stopped in its tracks, and started again on the same port.
  */
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
@@ -12,7 +12,7 @@ import { HOST_ADDRESS } from "./guest.ts";
 const ROOT = join(import.meta.dirname, "../..");
 /** The command that is installed. */
 const COMMAND = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")).bin.peerlane;
-const START_SECONDS = 30;
+const START_SECONDS = 60;
 const END_SECONDS = 15;
 const LOG_TAIL_LINES = 25;
 
@@ -29,6 +29,12 @@ export function freePort(): Promise<number> {
       server.close(() => resolve(port));
     });
   });
+}
+
+/** `peerlane targetctl`, which must succeed. */
+export function targetctl(socket: string, ...words: string[]): string {
+  const args = [join(ROOT, COMMAND), "targetctl", "--socket", socket, ...words];
+  return execFileSync(process.execPath, args, { encoding: "utf8", timeout: 60_000 });
 }
 
 export class TargetProcess {
