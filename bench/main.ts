@@ -6,6 +6,7 @@
 import { realClock } from "../src/platform/index.ts";
 import { fabricDma } from "./fabric-dma.ts";
 import { fabricBorrow64, fabricWrite4k } from "./fabric-small.ts";
+import { fileSync, nvmeFileRead, nvmeFileWrite } from "./file-store.ts";
 import { type Bench, isMet } from "./lib.ts";
 import { memoryIoDmaAddress, memoryIoPage, memoryIoPhysStrict } from "./memory-io.ts";
 import { memoryMap } from "./memory-map.ts";
@@ -37,6 +38,9 @@ const BENCHES: readonly Bench[] = [
   nvmeModelWriteSingle,
   nvmeWriteDeep,
   nvmeWriteSingle,
+  nvmeFileRead,
+  nvmeFileWrite,
+  fileSync,
   parseLspciHex,
   parseLspciText,
   nvmetWrite,
