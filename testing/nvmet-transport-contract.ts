@@ -337,7 +337,9 @@ function adminContract(make: () => Promise<TransportHarness>): void {
     await set(Feature.asyncEventConfiguration, OAES_ANA_CHANGE);
     expect(await get(Feature.asyncEventConfiguration)).toBe(OAES_ANA_CHANGE);
     await expect(set(Feature.hostMemoryBuffer, 0)).rejects.toThrow(/Invalid Field/);
-    await expect(set(Feature.volatileWriteCache, 0)).rejects.toThrow(/Not Changeable/);
+    expect(await get(Feature.volatileWriteCache)).toBe(1);
+    await set(Feature.volatileWriteCache, 0);
+    expect(await get(Feature.volatileWriteCache)).toBe(0);
     const id = await settle(
       host.admin({
         opcode: AdminOpcode.getFeatures,

@@ -26,6 +26,7 @@ export class Attachments {
   readonly namespaces: (Namespace | null)[];
   readonly bindings: (NamespaceBinding | null)[];
   private readonly owner: AttachmentOwner;
+  private isWritingThrough = false;
 
   constructor(owner: AttachmentOwner, nsidMax: number) {
     this.owner = owner;
@@ -53,6 +54,7 @@ export class Attachments {
       mover === null ? orchestrator.bindDirect(namespace) : orchestrator.bind(namespace, mover);
     this.namespaces[namespace.nsid] = namespace;
     this.bindings[namespace.nsid] = binding;
+    binding.writesThrough = this.isWritingThrough;
     this.refresh(namespace);
   }
 
@@ -63,6 +65,16 @@ export class Attachments {
     this.bindings[nsid] = null;
     // The lease closes by itself when the last request in flight gave its memory back.
     if (binding !== null) this.owner.orchestrator.release(binding);
+  }
+
+  /** Volatile Write Cache Enable is clear: for this controller alone. */
+  get writesThrough(): boolean {
+    return this.isWritingThrough;
+  }
+
+  set writesThrough(isOn: boolean) {
+    this.isWritingThrough = isOn;
+    for (const binding of this.bindings) if (binding !== null) binding.writesThrough = isOn;
   }
 
   /** Looks again at what this controller may do to the namespace. */

@@ -44,6 +44,8 @@ export class NamespaceBinding {
   /** Classes that a reservation of another host keeps out. */
   reserved = 0;
   isWriteProtected = false;
+  /** The host has switched the volatile write cache off: every write is as if it had FUA. */
+  writesThrough = false;
   /** The namespace is set to use peer memory. */
   wantsPeer = false;
   /** Null: no provider; `cause` says why it is missed. */

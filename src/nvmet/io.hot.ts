@@ -257,7 +257,7 @@ function fillTransfer(
   bio: Bio,
 ): number {
   bio.sector = startLba(request) * namespace.sectorsPerBlock;
-  if (IO_FUA.get(request.dword(SqeOffset.cdw12)) !== 0) bio.flags |= BioFlag.fua;
+  if (isForced(request)) bio.flags |= BioFlag.fua;
   if (request.placement !== Placement.direct) {
     return bio.addMemory(request.diskMemory, request.diskOffset, request.dataBytes);
   }
@@ -275,7 +275,15 @@ function fillRange(request: TargetRequest, namespace: Namespace, bio: Bio, op: n
   const blocks = IO_NLB.get(dword) + 1;
   bio.op = op;
   bio.setRange(startLba(request) * namespace.sectorsPerBlock, blocks * namespace.blockBytes);
-  if (IO_FUA.get(dword) !== 0) bio.flags |= BioFlag.fua;
+  if (isForced(request)) bio.flags |= BioFlag.fua;
+}
+
+/** FUA, or a write while the host has the volatile write cache off. */
+function isForced(request: TargetRequest): boolean {
+  if (IO_FUA.get(request.dword(SqeOffset.cdw12)) !== 0) return true;
+  const { opcode, binding } = request;
+  const isWrite = opcode === NvmOpcode.write || opcode === NvmOpcode.writeZeroes;
+  return isWrite && binding?.writesThrough === true;
 }
 
 const rangeSpan = new Span();

@@ -92,7 +92,7 @@ const NVM_FEATURES = new Set<number>([
   Feature.writeAtomicity,
 ]);
 /** Those that Set Features never changes. */
-const FIXED = new Set<number>([Feature.hostIdentifier, Feature.volatileWriteCache]);
+const FIXED = new Set<number>([Feature.hostIdentifier]);
 
 function isSupported({ subsystem, attached }: FeatureOwner, fid: number): boolean {
   if (!(subsystem.isDiscovery ? DISCOVERY_FEATURES : NVM_FEATURES).has(fid)) return false;
@@ -153,7 +153,7 @@ function featureValue(
     case Feature.numberOfQueues:
       return queueCounts(owner.subsystem.queuesMax - 1);
     case Feature.volatileWriteCache:
-      return VWC_WCE.set(0, 1);
+      return VWC_WCE.set(0, isInitial || !owner.attached.writesThrough ? 1 : 0);
     case Feature.asyncEventConfiguration:
       return isInitial ? 0 : owner.events.configuration >>> 0;
     case Feature.keepAliveTimer:
@@ -214,8 +214,9 @@ function setStatus(
       // Connect has set it, and it cannot change during an association.
       return NvmeStatus.commandSequenceError | DNR;
     case Feature.volatileWriteCache:
-      // The caches are the disks' own.
-      return VWC_WCE.get(cdw11) === 1 ? NvmeStatus.success : NOT_CHANGEABLE;
+      // The caches are the disks' own, and other hosts use them: this one's writes carry FUA.
+      owner.attached.writesThrough = VWC_WCE.get(cdw11) === 0;
+      return NvmeStatus.success;
     case Feature.temperatureThreshold:
       return setThreshold(owner, cdw11);
     default:
