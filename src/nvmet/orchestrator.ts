@@ -174,6 +174,14 @@ export class Orchestrator implements Inspectable {
     }
   }
 
+  /** Where a namespace's data will be staged, as far as its disks decide that; for people. */
+  preview(namespace: Namespace): string {
+    if (namespace.p2pmem.kind === "off") return "host memory";
+    const clients = namespace.initiators.map(({ bdf }) => bdf);
+    const { provider, text } = this.choose(namespace, clients);
+    return provider === null ? `nothing: ${text}` : text;
+  }
+
   /**
    * What a namespace's requests through `mover` use. Give it back with {@link release}. The CPU is
    * no initiator: it needs no route, but the provider's BAR mapped, and the disk fetches from there

@@ -15,7 +15,6 @@ import {
   type AuthEvent,
   type Namespace,
   type Port,
-  type ProviderChoice,
   parseP2pSetting,
   type Subsystem,
   TargetAssembly,
@@ -227,9 +226,9 @@ export class TargetServer {
     return payloadReport(this.assembly);
   }
 
-  /** Where each controller's namespaces are staged, and why. */
-  choices(): readonly ProviderChoice[] {
-    return this.assembly.orchestrator.choices();
+  /** Where a namespace's data is staged; for people. */
+  staging({ namespace }: ServedNamespace): string {
+    return this.assembly.orchestrator.preview(namespace);
   }
 
   inspect(): Tree {

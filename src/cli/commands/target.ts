@@ -196,18 +196,15 @@ function offer(server: TargetServer): string[] {
   }
   const several = server.subsystems.size > 1;
   for (const { config, namespaces } of server.subsystems.values()) {
-    for (const { config: namespace, backend } of namespaces.values()) {
+    for (const served of namespaces.values()) {
+      const { config: namespace, backend } = served;
       const where = namespace.device_path ?? "memory: gone when this ends";
       const of = several ? ` of ${config.nqn}` : "";
-      lines.push(`namespace ${namespace.nsid}${of}: ${formatBytes(backend.sizeBytes)}, ${where}`);
+      const what = `${formatBytes(backend.sizeBytes)}, ${where}`;
+      lines.push(`namespace ${namespace.nsid}${of}: ${what}; staged in ${server.staging(served)}`);
     }
   }
   lines.push(`SSD ${formatBdf(server.ssd.bdf)} of the simulated machine`, ...server.edits);
-  const wants = [...server.subsystems.values()].flatMap(({ namespaces }) => [
-    ...namespaces.values(),
-  ]);
-  if (wants.every(({ config }) => config.p2pmem === "0")) lines.push("data through host memory");
-  else lines.push("data through peer memory, which is chosen when a host connects");
   for (const { at, config } of server.ports.values()) {
     const tls = config.addr_tsas === "none" ? "" : " --tls";
     for (const nqn of config.subsystems) {

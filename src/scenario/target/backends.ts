@@ -165,8 +165,19 @@ export class SsdShelf {
     const { wake } = this;
     const file = openBlockFile(path, { sizeBytes: wanted, readOnly, lock: true, wake });
     const sizeBytes = config.size ?? file.sizeBytes - (file.sizeBytes % SIZE_UNIT);
-    if (sizeBytes > 0) return { file, sizeBytes };
+    const isShort = file.sizeBytes < sizeBytes;
+    if (sizeBytes > 0 && !isShort) return { file, sizeBytes };
     file.close();
+    if (isShort) {
+      throw new PeerlaneError(
+        "block-file",
+        `${path} is shorter than its size says, and read-only`,
+        {
+          place: path,
+          remedy: "leave the size out: what is there is served",
+        },
+      );
+    }
     throw new PeerlaneError("block-file", `${path} is empty and no size is given`, {
       place: path,
       remedy: "add size: 1G to the namespace",
