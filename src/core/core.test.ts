@@ -5,6 +5,7 @@ import { ExitStatus, PeerlaneError, UsageError } from "./errors.ts";
 import { Prng } from "./prng.ts";
 import { type Poller, Reactor } from "./reactor.ts";
 import { decodeRegister, defineRegisters, formatFlags } from "./registers.ts";
+import { cutTo, parseSize, widthOf } from "./text.ts";
 import { formatTree } from "./tree.ts";
 import { getU64BE, getU64LE, highHalf, joinHalves, lowHalf, setU64BE, setU64LE } from "./wire.ts";
 
@@ -154,5 +155,29 @@ describe("trees", () => {
     expect(formatTree({ a: 1, b: { c: [true, null] } })).toBe(
       "a: 1\nb:\n  c:\n    [0]: true\n    [1]: null",
     );
+  });
+});
+
+describe("parseSize", () => {
+  it("reads units of 1024, and refuses what is no whole number of bytes", () => {
+    expect(["512", "4K", "64MiB", "1g", "2 TB", "1.5G"].map(parseSize)).toEqual([
+      512,
+      4096,
+      64 * 2 ** 20,
+      2 ** 30,
+      2 * 2 ** 40,
+      1.5 * 2 ** 30,
+    ]);
+    const refused = ["", "K", "-1", "0", "0.3", "1 EiB", "9999999999999T"];
+    expect(refused.map(parseSize)).toEqual(refused.map(() => null));
+  });
+});
+
+describe("cutTo", () => {
+  it("keeps colours whole and the width exact", () => {
+    const text = "\u001b[31mred\u001b[39m and plain";
+    expect(cutTo(text, 40)).toBe(text);
+    expect(cutTo(text, 5)).toBe("\u001b[31mred\u001b[39m …");
+    for (let width = 1; width < 13; width++) expect(widthOf(cutTo(text, width))).toBe(width);
   });
 });

@@ -37,6 +37,20 @@ export function formatBytes(bytes: number): string {
   return `${text} ${UNITS[unit]}`;
 }
 
+const UNIT_LETTERS = "KMGTP";
+
+/**
+ * Bytes of `4096`, `64K`, `256 MiB`, `1.5g`; units are powers of 1024. Null for what is no size: a
+ * fraction of a byte, zero, more than 2^52.
+ */
+export function parseSize(text: string): number | null {
+  const match = /^\s*(\d{1,16}(?:\.\d{1,3})?)\s*(?:([kmgtp])(?:i?b)?|b)?\s*$/i.exec(text);
+  if (match === null) return null;
+  const power = UNIT_LETTERS.indexOf(match[2]?.toUpperCase() ?? "-") + 1;
+  const size = Number(match[1]) * 1024 ** power;
+  return Number.isInteger(size) && size > 0 && size <= 2 ** 52 ? size : null;
+}
+
 /** `1,048,576`. */
 export function formatCount(value: number): string {
   return String(Math.round(value)).replace(/\B(?=(\d{3})+$)/g, ",");
@@ -44,6 +58,8 @@ export function formatCount(value: number): string {
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: matches terminal escape sequences.
 const ESCAPES = /\u001b\[[0-9;]*m/g;
+// biome-ignore lint/suspicious/noControlCharactersInRegex: matches terminal escape sequences.
+const ESCAPE = /(\u001b\[[0-9;]*m)/;
 
 /** Columns that a text takes on a terminal. */
 export const widthOf = (text: string): number => [...text.replace(ESCAPES, "")].length;
@@ -53,6 +69,25 @@ export const padEnd = (text: string, width: number): string =>
 
 export const padStart = (text: string, width: number): string =>
   " ".repeat(Math.max(0, width - widthOf(text))) + text;
+
+/** Cuts a line to `width` columns, with an ellipsis where something is left out; colours end. */
+export function cutTo(text: string, width: number): string {
+  if (widthOf(text) <= width) return text;
+  let cut = "";
+  let columns = 0;
+  for (const part of text.split(ESCAPE)) {
+    if (part.charCodeAt(0) === 0x1b) {
+      cut += part;
+      continue;
+    }
+    for (const character of part) {
+      columns++;
+      if (columns < width) cut += character;
+      if (columns === width) cut += "…";
+    }
+  }
+  return cut;
+}
 
 /** Rows of cells as lines, columns aligned: to the left, or to the right where `right` says so. */
 export function alignColumns(

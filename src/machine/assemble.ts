@@ -19,6 +19,7 @@ import {
 import { aperturesOf, IDENTITY_APERTURE } from "./apertures.ts";
 import { unknownField } from "./blank.ts";
 import { completeFunction } from "./complete.ts";
+import { signsOfCut } from "./cut.ts";
 import { Disagreements, hostDisagreements } from "./disagreements.ts";
 import { buildHierarchy, type Hierarchy } from "./hierarchy.ts";
 import {
@@ -237,6 +238,7 @@ export function assembleMachine(
   const hierarchy = buildHierarchy(functions);
   warnings.push(...hierarchy.problems);
   functions = markMisplaced(functions, hierarchy, parts, warnings);
+  warnings.push(...signsOfCut(functions, files.join(", ")));
   return {
     name: options.name ?? (files[0] as string),
     sources: parts.map(({ source }) => source),

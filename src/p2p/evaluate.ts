@@ -93,6 +93,11 @@ export class Rules implements RouteRules, Inspectable {
     this.rule = this.ruleSet.compile(topology, this.version);
   }
 
+  /** The same rules over another machine. */
+  over(topology: Topology): Rules {
+    return new Rules(topology, this.ruleSet, this.version);
+  }
+
   /**
    * May `client` reach the memory of `provider`, by which route, and why not? Throws
    * `no-such-function` when the provider is not in the machine; a client that is not is a verdict.

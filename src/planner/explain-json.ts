@@ -20,6 +20,7 @@ export function explanationJson(explanation: PairExplanation): Json {
     initiator: functionJson(explanation.initiator),
     owner: functionJson(explanation.owner),
     bar: bar === null ? null : { ...bar, address: hex(bar.address) },
+    answer: explanation.answer,
     permitted: verdictJson(permitted),
     directions: Object.fromEntries(
       explanation.directions.map((answer) => [answer.direction, directionJson(answer)]),

@@ -13,7 +13,8 @@ const FORMS: Readonly<Record<AddressForm, string>> = {
 };
 
 /** Which address, and what each IOMMU mode would mean. */
-export function addressLines({ address, modes, permitted, iommu }: PairExplanation, paint: Paint) {
+export function addressLines(explanation: PairExplanation, paint: Paint): string[] {
+  const { address, modes, permitted, iommu, acs } = explanation;
   if (address === null) return [];
   const isRefused = permitted.route === "none";
   const head = isRefused
@@ -25,7 +26,12 @@ export function addressLines({ address, modes, permitted, iommu }: PairExplanati
     outcome,
     wrongForm === null ? "" : paint.dim(`${FORMS[wrongForm]} instead: ${wrongOutcome}`),
   ]);
-  return [...wrap(head, TEXT_COLUMNS), ...alignColumns(rows).map((line) => `  ${line}`)];
+  const lines = alignColumns(rows).map((line) => `  ${line}`);
+  // With an IOMMU Linux would not leave ACS as it is here.
+  const asNow =
+    "with ACS as it is now; Linux sets it when there is an IOMMU: --iommu strict shows that";
+  const note = iommu.mode === "off" && acs.length > 0 ? [`  ${paint.dim(asNow)}`] : [];
+  return [...wrap(head, TEXT_COLUMNS), ...lines, ...note];
 }
 
 /** Remedies in order, then gates that are closed. */
@@ -49,8 +55,17 @@ export function remedyLines(explanation: PairExplanation, paint: Paint): string[
     const effect = wrap(`${paint.good("verified")}: then ${then}${but}`, TEXT_COLUMNS - 3);
     lines.push(...effect.map((line) => `   ${line}`));
   });
-  for (const { text, command } of gates) {
-    lines.push(`${paint.bad("gate")} ${text}`, `   ${paint.name(command)}`);
-  }
-  return lines.length === 0 ? [] : [paint.bold("remedies, least change first"), ...lines];
+  const opening = gates.flatMap(({ text, command }, i) => {
+    const [first, ...more] = wrap(text, TEXT_COLUMNS - 3);
+    const rest = more.map((line) => `   ${line}`);
+    return [`${paint.bold(`${i + 1}.`)} ${first}`, ...rest, `   ${paint.name(command)}`];
+  });
+  const what =
+    permitted.route === "none"
+      ? "and for the requests to arrive, all of these (no kernel rule looks at them)"
+      : "it is permitted; for the requests to arrive, all of these (verified together)";
+  return [
+    ...(lines.length === 0 ? [] : [paint.bold("remedies, least change first"), ...lines]),
+    ...(opening.length === 0 ? [] : [paint.bold(what), ...opening]),
+  ];
 }

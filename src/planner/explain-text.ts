@@ -56,20 +56,37 @@ function headLines(
   ];
 }
 
-function tableLines({ directions }: PairExplanation, paint: Paint): string[] {
+function tableLines({ directions, answer: whole }: PairExplanation, paint: Paint): string[] {
   const head = ["", "permitted", "routable", "proven"].map((text) => paint.bold(text));
   const rows = directions.map((answer) => [
     paint.bold(answer.direction),
-    permittedCell(answer.permitted, paint),
+    permittedCell(answer.permitted, whole.certain, paint),
     routableCell(answer, paint),
     provenCell(answer, paint),
   ]);
-  return alignColumns([head, ...rows]);
+  return [...alignColumns([head, ...rows]), "", ...answerLines(whole, paint)];
 }
 
-function permittedCell(verdict: Verdict, paint: Paint): string {
-  if (verdict.route === "none") return `${paint.bad("no")}   ${verdict.mapType}`;
-  return `${paint.good("yes")}  ${verdict.mapType}, distance ${verdict.distance}`;
+/** The one word, and how sure it is. */
+function answerLines({ usable, certain, text }: PairExplanation["answer"], paint: Paint): string[] {
+  const by = usable ? paint.good : paint.bad;
+  const doubt = certain
+    ? ""
+    : ` ${paint.warn("Uncertain")}: what the dump does not tell would change it (depends, below).`;
+  const mark = certain ? "" : "? ";
+  const [first, ...more] = wrap(`${mark}${text}.${doubt}`, TEXT_COLUMNS - 8);
+  const rest = more.map((line) => `        ${line}`);
+  return [`${paint.bold("answer")}  ${certain ? by(first) : paint.warn(first)}`, ...rest];
+}
+
+function permittedCell(verdict: Verdict, certain: boolean, paint: Paint): string {
+  const isRefused = verdict.route === "none";
+  const word = isRefused ? "no" : "yes";
+  const by = isRefused ? paint.bad : paint.good;
+  const shown = certain ? by(word) : paint.warn(`${word}?`);
+  const gap = " ".repeat(5 - word.length - (certain ? 0 : 1));
+  const distance = isRefused ? "" : `, distance ${verdict.distance}`;
+  return `${shown}${gap}${verdict.mapType}${distance}`;
 }
 
 function routableCell({ route, reachesRoot }: DirectionAnswer, paint: Paint): string {

@@ -140,11 +140,48 @@ describe("a pair below two root ports", () => {
   });
 
   it("depends on the CPU where the dump does not name it", () => {
-    const { machine, nic, gpu } = plannerMachine({
-      host: { cpuVendor: null, cpuFamily: null, architecture: null },
-    });
-    const { depends } = explainPair(machine, nic, gpu);
+    const host = { cpuVendor: null, cpuFamily: null, architecture: null };
+    const { machine, nic, gpu } = plannerMachine({ rootIds: [0x1d17, 0x071f], host });
+    const { depends, answer } = explainPair(machine, nic, gpu);
     expect(depends[0].text).toMatch(/AMD family 17h or later: THRU_HOST_BRIDGE/);
+    expect(answer).toMatchObject({ permitted: false, certain: false, usable: false });
+    const text = renderExplanation(explainPair(machine, nic, gpu));
+    expect(text).toMatch(/no\? {2}NOT_SUPPORTED/);
+    expect(text).toMatch(/answer {2}\? no: the kernel refuses this pair\.\s+Uncertain/);
+    // Below a host bridge of Intel's no CPU of AMD's can be.
+    const intel = plannerMachine({ host });
+    expect(explainPair(intel.machine, intel.nic, intel.gpu).answer.certain).toBe(true);
+  });
+});
+
+describe("two changes", () => {
+  it("are given together where none alone helps, and verified", () => {
+    const { machine, gpu, farDisk } = plannerMachine({ acs: 0x1d, host: { iommu: "strict" } });
+    const { remedies, permitted } = explainPair(machine, gpu, farDisk);
+    expect(permitted.route).toBe("none");
+    expect(remedies.map(({ kind }) => kind)).toEqual(["two-changes", "two-changes"]);
+    expect(remedies[0].text).toMatch(/^Both: Move .* Boot with RR.* off at/);
+    expect(remedies[0].command).toMatch(/^pci=config_acs=/);
+    expect(remedies[0].weakensIsolation).toBe(true);
+    expect(remedies[0].after).toMatchObject({ mapType: "BUS_ADDR", route: "bus" });
+  });
+});
+
+describe("the three answers", () => {
+  it("stay apart: permitted, and lost on the way", () => {
+    const { machine, gpu, disk } = plannerMachine();
+    const shut = setCommand(machine, gpu, 0x2);
+    const explanation = explainPair(shut, gpu, disk);
+    expect(explanation.answer).toMatchObject({ permitted: true, routable: false, usable: false });
+    expect(explanation.answer.text).toMatch(/permits it, but a write does not arrive/);
+    expect(renderExplanation(explanation)).toMatch(/it is permitted; for the requests to arrive/);
+    expect(explainPair(machine, gpu, disk).answer).toMatchObject({
+      permitted: true,
+      certain: true,
+      routable: true,
+      proven: "works",
+      usable: true,
+    });
   });
 });
 

@@ -6,7 +6,7 @@
  * kernel may refuse what would route, and permit what a root complex corrupts.
  */
 
-import { type Bdf, UsageError } from "../core/index.ts";
+import { type Bdf, formatBdf, UsageError } from "../core/index.ts";
 import type { RouteReport } from "../fabric/index.ts";
 import { type IommuMode, type Machine, MachineIndex, type PciFunction } from "../machine/index.ts";
 import {
@@ -31,6 +31,7 @@ import {
   type DeviceFact,
   deviceFacts,
   isQemu,
+  type Outcome,
   type Proven,
   provenOf,
   type RootComplex,
@@ -61,7 +62,24 @@ export interface DirectionAnswer {
   readonly bandwidth: Bandwidth | null;
 }
 
+/** The three questions answered at once, for whoever wants one word. */
+export interface Answer {
+  /** The kernel's rules allow it. */
+  readonly permitted: boolean;
+  /** False where something that the dump does not tell would change that. */
+  readonly certain: boolean;
+  /** Requests and their completions arrive at the memory; null where no address is known. */
+  readonly routable: boolean | null;
+  /** The worst of the directions. */
+  readonly proven: Outcome;
+  /** Permitted, not known not to arrive, not known to fail: exit status 0 of the command. */
+  readonly usable: boolean;
+  /** One sentence. */
+  readonly text: string;
+}
+
 export interface PairExplanation {
+  readonly answer: Answer;
   readonly machine: Machine;
   readonly initiator: PciFunction;
   readonly owner: PciFunction;
@@ -109,7 +127,10 @@ export function explainPair(
     return worstOf(asked.map((direction) => changed.tlpVerdict(provider, client, direction)));
   };
   const question = { index, initiator, owner, verdict: permitted, rules: options.rules, judge };
+  const directions = verdicts.map((one) => answer(one, { index, probe, complexes, mode }));
+  const depends = dependencesOf(question, acs);
   return {
+    answer: answerOf(permitted, directions, depends.length === 0),
     machine,
     initiator: from,
     owner: to,
@@ -117,14 +138,14 @@ export function explainPair(
     iommu: { mode, isKnown: machine.host.iommu !== null },
     bar,
     permitted,
-    directions: verdicts.map((verdict) => answer(verdict, { index, probe, complexes, mode })),
+    directions,
     address: probe === null ? null : adviseAddress(probe, permitted, mode),
     modes: probe === null ? [] : modeEffects(probe, permitted),
     acs,
     devices: [...new Set([...deviceFacts(from), ...deviceFacts(to)])],
     remedies: remediesFor(question),
     gates: probe === null ? [] : gateRemedies(index, probe, permitted, mode),
-    depends: dependencesOf(question, acs),
+    depends,
     notes: [...notes, ...harmlessText(acs), ...machineNotes(machine)],
   };
 }
@@ -142,6 +163,59 @@ const BADNESS: Readonly<Record<Verdict["route"], number>> = {
 /** The first of those that are worst. */
 function worstOf<V extends Verdict>(verdicts: readonly V[]): V {
   return verdicts.reduce((worst, one) => (BADNESS[one.route] > BADNESS[worst.route] ? one : worst));
+}
+
+const WORST_FIRST: readonly Outcome[] = ["corrupts", "drops", "fails", "unknown", "works"];
+
+/** True when what is routed ends in the memory that was meant. */
+export const arrives = (route: RouteReport): boolean =>
+  route.status === 0 && route.target?.kind === "bar";
+
+function answerOf(
+  verdict: Verdict,
+  directions: readonly DirectionAnswer[],
+  certain: boolean,
+): Answer {
+  const permitted = verdict.route !== "none";
+  const routes = directions.map(({ route }) => route);
+  const lost = directions.find(({ route }) => route !== null && !arrives(route)) ?? null;
+  const routable = lost !== null ? false : routes.includes(null) ? null : true;
+  const outcomes = directions.map(({ proven }) => proven.outcome);
+  const proven = WORST_FIRST.find((outcome) => outcomes.includes(outcome)) ?? "unknown";
+  const isKnownBad = proven !== "works" && proven !== "unknown";
+  const usable = permitted && routable !== false && !isKnownBad;
+  const facts = { permitted, certain, routable, proven, usable };
+  return { ...facts, text: answerText(facts, lost, directions) };
+}
+
+function answerText(
+  { permitted, routable, proven, usable }: Omit<Answer, "text">,
+  lost: DirectionAnswer | null,
+  directions: readonly DirectionAnswer[],
+): string {
+  if (!permitted) return "no: the kernel refuses this pair";
+  if (lost?.route != null) {
+    const end = endOf(lost.route);
+    return `no: the kernel permits it, but a ${lost.direction} does not arrive (${end})`;
+  }
+  if (!usable) {
+    const bad = directions.filter((one) => one.proven.outcome === proven);
+    const names = bad.map((one) => `${one.direction}s`).join(" and ");
+    return `no: the kernel permits it, but ${names} are known not to work here (${proven})`;
+  }
+  if (routable === null) return "permitted; whether it arrives cannot be told from this dump";
+  if (proven === "works") return "yes: permitted, routable, and known to work";
+  return (
+    "permitted, and routed as far as the root complex, of which nothing is known: " +
+    "check the data where it arrives"
+  );
+}
+
+/** Where a request ended that did not arrive: `unsupported-request at 0000:02:00.0`. */
+function endOf({ status, statusName, target, hops }: RouteReport): string {
+  if (status === 0) return `it lands in ${target?.kind ?? "nothing"}`;
+  const at = hops.at(-1)?.bdf ?? null;
+  return at === null ? statusName : `${statusName} at ${formatBdf(at)}`;
 }
 
 interface Asked {

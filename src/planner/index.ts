@@ -32,7 +32,7 @@ export {
   pagesOfMachine,
   pagesOfSize,
   parseAddress,
-  parseSize,
+  sizeOf,
 } from "./pages.ts";
 export { pagesJson, renderPages } from "./pages-text.ts";
 export { type AddressForm, type Direction, PathProbe, sharedBar } from "./probe.ts";

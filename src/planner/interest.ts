@@ -23,6 +23,22 @@ export function interestOf({ functions }: Machine): number[] {
   return ends.length > 0 ? ends : all;
 }
 
+/** A BAR from this size on can be memory; below it, it holds registers. */
+const MEMORY_BAR_BYTES = 2 ** 20;
+
+/**
+ * True for what has memory that one would share: published peer memory, or a memory BAR of 1 MiB
+ * and more, or one of unknown size. BARs of NICs are doorbells and registers, however large.
+ */
+export function sharesMemory(fn: PciFunction): boolean {
+  if (fn.p2pmem !== null) return true;
+  if (deviceKind(fn) === "nic") return false;
+  return fn.bars.some(
+    ({ kind, index, sizeBytes }) =>
+      kind !== "io" && index < 6 && (sizeBytes === null || sizeBytes >= MEMORY_BAR_BYTES),
+  );
+}
+
 const LABELS: Readonly<Record<string, string>> = { nvme: "NVMe", nic: "NIC", gpu: "GPU" };
 
 /** `NVMe`, `NIC`, `accelerator`, `bridge`. */

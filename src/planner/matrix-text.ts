@@ -3,10 +3,18 @@
  * what the letters mean and why, counted. Wide tables are cut into blocks of columns.
  */
 
-import { alignColumns, formatBdf, formatCount, type Paint, PLAIN, widthOf } from "../core/index.ts";
+import {
+  alignColumns,
+  formatBdf,
+  formatCount,
+  type Paint,
+  PLAIN,
+  widthOf,
+  wrap,
+} from "../core/index.ts";
 import type { PciFunction } from "../machine/index.ts";
 import { formatVersion, MapType, REASONS } from "../p2p/index.ts";
-import { deviceName, kindName } from "./interest.ts";
+import { deviceName, kindName, sharesMemory } from "./interest.ts";
 import type { MatrixReport } from "./matrix.ts";
 
 export interface GridOptions {
@@ -16,6 +24,8 @@ export interface GridOptions {
 }
 
 const NAME_COLUMNS = 44;
+const TEXT_COLUMNS = 100;
+const REGISTERS = "registers only";
 
 export function renderMatrix(report: MatrixReport, options: GridOptions = {}): string {
   const paint = options.paint ?? PLAIN;
@@ -39,12 +49,13 @@ function namer({ functions }: MatrixReport["machine"]): (fn: PciFunction) => str
   return (fn) => (isPlain ? formatBdf(fn.bdf).slice(5) : formatBdf(fn.bdf));
 }
 
-/** Width of a cell: `B4`, `H12`, and a space. */
-const CELL = 4;
+/** Width of a cell: `B4`, `H12`, and a space; one more where there are question marks. */
+const cellWidth = ({ uncertain }: MatrixReport): number => (uncertain.includes(1) ? 5 : 4);
 const TITLE = "provider (row), client (column)";
 
 function grid(report: MatrixReport, paint: Paint, columns: number): string[] {
-  const { machine, shown } = report;
+  const { machine, shown, providers } = report;
+  const cellColumns = cellWidth(report);
   const nameOf = namer(machine);
   const headsWith = (nameColumns: number): string[] =>
     alignColumns(
@@ -55,19 +66,26 @@ function grid(report: MatrixReport, paint: Paint, columns: number): string[] {
       }),
     );
   const full = headsWith(NAME_COLUMNS);
-  const fits = Math.max(...full.map(widthOf)) + shown.length * CELL <= columns;
+  const fits = Math.max(...full.map(widthOf)) + shown.length * cellColumns <= columns;
   const heads = fits ? full : headsWith(0);
   const width = Math.max(TITLE.length, ...heads.map(widthOf));
-  const perBlock = Math.max(1, Math.floor((columns - width) / CELL));
+  const perBlock = Math.max(1, Math.floor((columns - width) / cellColumns));
   const lines: string[] = [];
   for (let first = 0; first < shown.length; first += perBlock) {
     const block = shown.slice(first, first + perBlock);
     if (first > 0) lines.push("");
-    const numbers = block.map((_, i) => paint.dim(String(first + i).padStart(CELL))).join("");
+    const numbers = block
+      .map((_, i) => paint.dim(String(first + i).padStart(cellColumns)))
+      .join("");
     lines.push(padded(paint.dim(first === 0 ? TITLE : ""), width) + numbers);
     shown.forEach((provider, row) => {
-      const cells = block.map((client) => cell(report, provider, client, paint)).join("");
-      lines.push(padded(heads[row], width) + cells);
+      if (providers.includes(provider)) {
+        const cells = block.map((client) => cell(report, provider, client, cellColumns, paint));
+        lines.push(padded(heads[row], width) + cells.join(""));
+      } else if (first === 0) {
+        // Its number is a column's all the same.
+        lines.push(`${padded(heads[row], width)}  ${paint.dim(REGISTERS)}`);
+      }
     });
   }
   return lines;
@@ -79,20 +97,52 @@ const cut = (text: string, columns: number): string =>
 const padded = (text: string, width: number): string =>
   text + " ".repeat(Math.max(0, width - widthOf(text)));
 
-function cell({ verdicts }: MatrixReport, provider: number, client: number, paint: Paint): string {
+function cell(
+  { verdicts, uncertain }: MatrixReport,
+  provider: number,
+  client: number,
+  columns: number,
+  paint: Paint,
+): string {
   const at = verdicts.at(provider, client);
-  if (provider === client) return paint.dim("=".padStart(CELL));
+  if (provider === client) return paint.dim("=".padStart(columns));
   const distance = verdicts.distance[at];
   const type = verdicts.mapType[at];
-  if (type === MapType.busAddr) return paint.good(`B${distance}`.padStart(CELL));
-  if (type === MapType.thruHostBridge) return paint.warn(`H${distance}`.padStart(CELL));
-  return paint.bad("--".padStart(CELL));
+  const word =
+    type === MapType.busAddr
+      ? `B${distance}`
+      : type === MapType.thruHostBridge
+        ? `H${distance}`
+        : "--";
+  if (uncertain[at] === 1) return paint.warn(`${word}?`.padStart(columns));
+  const by = { B: paint.good, H: paint.warn, "-": paint.bad }[word[0] as "B"];
+  return by(word.padStart(columns));
+}
+
+/** What has a row without verdicts, and why. */
+function hiddenLines({ machine, shown, providers }: MatrixReport, paint: Paint): string[] {
+  const hidden = shown.filter((at) => !providers.includes(at));
+  if (hidden.length > 0) {
+    const what = `${REGISTERS}: no memory to share shows in its BARs; --all judges all the same`;
+    return [paint.dim(what)];
+  }
+  const hasMemory = providers.some((at) => sharesMemory(machine.functions[at]));
+  return hasMemory ? [] : [paint.dim("none of them shows memory to share, only registers")];
+}
+
+/** What a question mark means here. */
+function unknownLines({ uncertain, unknowns }: MatrixReport, paint: Paint): string[] {
+  if (!uncertain.includes(1)) return [];
+  const lines = unknowns.flatMap(({ text, remedy }) => [
+    ...wrap(`${paint.warn("?")} ${text}, it would be otherwise; ${remedy}`, TEXT_COLUMNS),
+  ]);
+  return lines;
 }
 
 function legend(report: MatrixReport, paint: Paint): string[] {
-  const { verdicts, shown } = report;
+  const { verdicts, shown, providers } = report;
   const byReason = new Map<number, number>();
-  for (const provider of shown) {
+  for (const provider of providers) {
     for (const client of shown) {
       if (provider === client) continue;
       const reason = verdicts.reason[verdicts.at(provider, client)];
@@ -113,5 +163,11 @@ function legend(report: MatrixReport, paint: Paint): string[] {
     ]);
   const why = alignColumns(rows, [true]).map((line) => `  ${line}`);
   const ask = "why, and what fixes it: peerlane explain CLIENT PROVIDER -m FILE";
-  return [key, ...why, paint.dim(ask)];
+  return [
+    key,
+    ...unknownLines(report, paint),
+    ...why,
+    ...hiddenLines(report, paint),
+    paint.dim(ask),
+  ];
 }

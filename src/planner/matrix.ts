@@ -5,6 +5,9 @@
  * The table of all pairs can be large (1,024 functions: a million pairs), so both forms are written
  * in pieces, a provider at a time, and the few different endings of a line are made once.
  *
+ * A pair whose route depends on what the dump does not tell (a CPU, ACS of a port) says so: it has
+ * `"uncertain":true` besides. Of a dump that tells all, no pair has.
+ *
  * Invariant: `{"pairs":[{"provider","client","mapType","distance","reason"}]}`, map types by the
  * kernel's names, -1 for a refused distance; every ordered pair, a function with itself included,
  * since the kernel answers for that one too.
@@ -13,7 +16,8 @@
 import { formatBdf } from "../core/index.ts";
 import type { Machine, NvsmiComparison } from "../machine/index.ts";
 import { MAP_TYPE_NAMES, REASONS, type Rules, type VerdictMatrix } from "../p2p/index.ts";
-import { interestOf } from "./interest.ts";
+import { type Alternative, uncertainPairs } from "./dependence.ts";
+import { interestOf, sharesMemory } from "./interest.ts";
 import { rulesFor } from "./machine-rules.ts";
 
 export interface MatrixOptions {
@@ -29,6 +33,12 @@ export interface MatrixReport {
   readonly verdicts: VerdictMatrix;
   /** Positions of the functions shown. */
   readonly shown: readonly number[];
+  /** Those of `shown` that a grid has rows for: what has memory to share. */
+  readonly providers: readonly number[];
+  /** By position as in `verdicts`: 1 where what the dump does not tell would change the route. */
+  readonly uncertain: Uint8Array;
+  /** What that is. */
+  readonly unknowns: readonly Alternative[];
   readonly notes: readonly string[];
 }
 
@@ -37,14 +47,18 @@ export function matrixOf(machine: Machine, options: MatrixOptions = {}): MatrixR
   const { rules, notes } = rulesFor(machine, options.rules);
   const all = options.all === true;
   const shown = all ? machine.functions.map((_, i) => i) : interestOf(machine);
-  return { machine, rules, verdicts: rules.matrix(), shown, notes };
+  const verdicts = rules.matrix();
+  const { pairs, why } = uncertainPairs(machine, rules, verdicts, shown);
+  const sharing = shown.filter((at) => sharesMemory(machine.functions[at]));
+  const providers = all || sharing.length === 0 ? shown : sharing;
+  return { machine, rules, verdicts, shown, providers, uncertain: pairs, unknowns: why, notes };
 }
 
-type Ending = (mapType: string, distance: number, reason: string) => string;
+type Ending = (mapType: string, distance: number, reason: string, uncertain: boolean) => string;
 
 /** One piece per provider: each ordered pair as `begin(provider) + client + ending`. */
 function* rows(
-  { machine, verdicts, shown }: MatrixReport,
+  { machine, verdicts, shown, uncertain }: MatrixReport,
   begin: (provider: string) => string,
   ending: Ending,
   between: string,
@@ -59,10 +73,10 @@ function* rows(
       const mapType = verdicts.mapType[at];
       const distance = verdicts.distance[at];
       const reason = verdicts.reason[at];
-      const key = (distance + 1) * 4096 + mapType * 256 + reason;
+      const key = ((distance + 1) * 4096 + mapType * 256 + reason) * 2 + uncertain[at];
       let end = endings.get(key);
       if (end === undefined) {
-        end = ending(MAP_TYPE_NAMES[mapType], distance, REASONS[reason].code);
+        end = ending(MAP_TYPE_NAMES[mapType], distance, REASONS[reason].code, uncertain[at] === 1);
         endings.set(key, end);
       }
       lines.push(start + names[client] + end);
@@ -77,8 +91,10 @@ export function* matrixJson(
   nvsmi: NvsmiComparison | null = null,
 ): Generator<string> {
   const begin = (provider: string): string => `{"provider":"${provider}","client":"`;
-  const ending: Ending = (mapType, distance, reason) =>
-    `","mapType":"${mapType}","distance":${distance},"reason":"${reason}"}`;
+  const ending: Ending = (mapType, distance, reason, uncertain) => {
+    const mark = uncertain ? ',"uncertain":true' : "";
+    return `","mapType":"${mapType}","distance":${distance},"reason":"${reason}"${mark}}`;
+  };
   yield '{"pairs":[\n';
   let isFirst = true;
   for (const row of rows(report, begin, ending, ",\n")) {
@@ -90,7 +106,8 @@ export function* matrixJson(
 
 /** CSV in pieces (RFC 4180), with a header. */
 export function* matrixCsv(report: MatrixReport): Generator<string> {
-  const ending: Ending = (mapType, distance, reason) => `,${mapType},${distance},${reason}`;
-  yield "provider,client,mapType,distance,reason\r\n";
+  const ending: Ending = (mapType, distance, reason, uncertain) =>
+    `,${mapType},${distance},${reason},${uncertain ? "yes" : "no"}`;
+  yield "provider,client,mapType,distance,reason,uncertain\r\n";
   for (const row of rows(report, (provider) => `${provider},`, ending, "\r\n")) yield `${row}\r\n`;
 }

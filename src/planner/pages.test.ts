@@ -8,8 +8,8 @@ import {
   pagesOfMachine,
   pagesOfSize,
   parseAddress,
-  parseSize,
   renderPages,
+  sizeOf,
 } from "./index.ts";
 import { fitOf, kaslrLimit, LINEAR_MAPS, structPageBytes } from "./pages.ts";
 
@@ -27,8 +27,8 @@ describe("the cost of struct page", () => {
     ["128GiB", 2 * GIB],
     ["256GiB", 4 * GIB],
   ])("of %s is %d bytes", (size, bytes) => {
-    expect(structPageBytes(parseSize(size))).toBe(bytes);
-    expect(structPageBytes(parseSize(size), 65_536)).toBe(bytes / 16);
+    expect(structPageBytes(sizeOf(size))).toBe(bytes);
+    expect(structPageBytes(sizeOf(size), 65_536)).toBe(bytes / 16);
   });
 });
 
@@ -111,12 +111,11 @@ describe("a report", () => {
 
 describe("sizes and addresses", () => {
   it("are read as people write them", () => {
-    expect(parseSize("512K")).toBe(524_288);
-    expect(parseSize("1.5 GiB")).toBe(1.5 * GIB);
-    expect(parseSize("4096")).toBe(4096);
+    expect(sizeOf("512K")).toBe(524_288);
+    expect(sizeOf("1.5 GiB")).toBe(1.5 * GIB);
+    expect(sizeOf("4096")).toBe(4096);
     expect(parseAddress("0x58500000")).toBe(0x5850_0000);
-    for (const text of ["", "GiB", "-1", "1 EiB", "0"])
-      expect(() => parseSize(text)).toThrow(/size/);
+    for (const text of ["", "GiB", "-1", "1 EiB", "0"]) expect(() => sizeOf(text)).toThrow(/size/);
     for (const text of ["", "5850g", "0x1ffffffffffffff"]) {
       expect(() => parseAddress(text)).toThrow(/address/);
     }

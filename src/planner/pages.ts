@@ -12,7 +12,7 @@
  * map begins at RAM and the dump does not tell RAM, the answer is that it is unknown.
  */
 
-import { formatBytes, hex, UsageError } from "../core/index.ts";
+import { formatBytes, hex, parseSize, UsageError } from "../core/index.ts";
 import { deviceKind, type Host, type Machine, type PciFunction } from "../machine/index.ts";
 import { compareVersions, type KernelVersion, parseKernelVersion } from "../p2p/index.ts";
 import { interestOf } from "./interest.ts";
@@ -250,14 +250,10 @@ export function physOf(machine: Machine, fn: PciFunction, bus: number): number {
   return bus;
 }
 
-const UNITS: Readonly<Record<string, number>> = { k: KIB, m: MIB, g: GIB, t: TIB, p: PIB };
-
 /** `80GiB`, `256 MiB`, `512K`, `4096`. Throws {@link UsageError} `bad-size`. */
-export function parseSize(text: string): number {
-  const match = /^\s*(\d{1,16}(?:\.\d{1,3})?)\s*(?:([kmgtp])(?:i?b)?|b)?\s*$/i.exec(text);
-  const unit = match?.[2] === undefined ? 1 : UNITS[match[2].toLowerCase()];
-  const size = match === null ? Number.NaN : Number(match[1]) * unit;
-  if (Number.isInteger(size) && size > 0 && size <= 2 ** 52) return size;
+export function sizeOf(text: string): number {
+  const size = parseSize(text);
+  if (size !== null) return size;
   throw new UsageError("bad-size", `"${text}" is no size`, {
     remedy: "write it as 256MiB, 80GiB or in bytes",
   });

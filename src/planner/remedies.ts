@@ -4,11 +4,14 @@
  * ranked by how little they change: a register until the next reset, bits of a boot parameter, a
  * newer kernel, a slot, the whole IOMMU, firmware.
  *
- * Invariant: nothing is shown that was not verified. Leaves out: changes of two kinds at once.
+ * Where no single change helps, two together are tried: a slot or a kernel, and with it ACS or a
+ * kernel.
+ *
+ * Invariant: nothing is shown that was not verified. Leaves out: three changes at once.
  */
 
 import { type Bdf, formatBdf, hex, PeerlaneError } from "../core/index.ts";
-import { type Machine, type MachineIndex, setAcsControl, setHost } from "../machine/index.ts";
+import { type Machine, MachineIndex, setAcsControl, setHost } from "../machine/index.ts";
 import {
   ACS_CONTROL_OFFSET,
   ACS_REDIRECT,
@@ -26,7 +29,7 @@ import {
   type Verdict,
 } from "../p2p/index.ts";
 import { type AcsOnPath, acsOnPath } from "./acs-path.ts";
-import { formatLinkCapability, movesOf } from "./remedy-moves.ts";
+import { formatLinkCapability, type Move, movesOf } from "./remedy-moves.ts";
 
 /** A remedy, and the verdict with it. */
 export interface VerifiedRemedy extends Omit<Remedy, "kind"> {
@@ -45,6 +48,7 @@ export const REMEDY_KINDS = [
   "move-slot",
   "iommu-off",
   "firmware",
+  "two-changes",
 ] as const;
 export type RemedyKind = (typeof REMEDY_KINDS)[number];
 
@@ -89,9 +93,19 @@ export function remediesFor(question: RemedyQuestion): VerifiedRemedy[] {
     ...moveCandidates(question),
     ...wholeMachine(question),
   ];
+  const verified = verify(candidates, isBetter);
+  if (verified.length > 0 || verdict.route !== "none") return verified;
+  return verify(twoChanges(question, isBetter), isBetter);
+}
+
+/** Those that help, in order of how much they change. */
+function verify(
+  candidates: readonly Candidate[],
+  isBetter: (after: Verdict) => boolean,
+): VerifiedRemedy[] {
   const verified: VerifiedRemedy[] = [];
   for (const { judge, ...candidate } of candidates) {
-    const after = tryJudge(judge);
+    const after = attempt(judge);
     if (after === null || !isBetter(after)) continue;
     const { mapType, route, distance } = after;
     verified.push({ ...candidate, after: { mapType, route, distance } });
@@ -100,7 +114,7 @@ export function remediesFor(question: RemedyQuestion): VerifiedRemedy[] {
 }
 
 /** A candidate that cannot be applied is none. */
-function tryJudge(judge: () => Verdict): Verdict | null {
+function attempt<T>(judge: () => T): T | null {
   try {
     return judge();
   } catch (error) {
@@ -174,7 +188,10 @@ function acsCandidates(
   if (clearings.length === 0) return [];
   const names = clearings.map(({ bdf }) => formatBdf(bdf)).join(", ");
   const judge = (): Verdict => question.judge(cleared(machine, clearings));
-  const version = parseKernelVersion(machine.host.kernelVersion) ?? LATEST_KERNEL;
+  const known = parseKernelVersion(machine.host.kernelVersion);
+  const version = known ?? LATEST_KERNEL;
+  // What the dump does not tell, the reader must check.
+  const since = known === null ? " (Linux 6.11 and later know this parameter)" : "";
   const listsWork =
     clearings.length === 1 ||
     compareVersions(version, CONFIG_ACS_SINCE) < 0 ||
@@ -197,7 +214,7 @@ function acsCandidates(
     const entries = clearings.map(({ bdf, bits }) => configAcsEntry(bdf, bits)).join(";");
     candidates.push({
       kind: "config-acs",
-      text: `Boot with ${bitNames(clearings)} off at ${names}, all other bits as they are.`,
+      text: `Boot with ${bitNames(clearings)} off at ${names}, all other bits as they are${since}.`,
       command: `pci=config_acs=${entries}`,
       weakensIsolation: true,
       caution: atBoot,
@@ -242,7 +259,7 @@ function kernelCandidates({ index, initiator, owner, rules }: RemedyQuestion): C
   const later = changesOfRules().filter((version) => compareVersions(version, now) > 0);
   const judge = (version: KernelVersion): Verdict =>
     new Rules(topology, ruleSetFor(version), version).verdict(owner, initiator);
-  const first = later.find((version) => tryJudge(() => judge(version))?.route !== "none");
+  const first = later.find((version) => attempt(() => judge(version))?.route !== "none");
   if (first === undefined) return [];
   const isReleased = compareVersions(first, LATEST_KERNEL) <= 0;
   return [
@@ -270,12 +287,14 @@ function changesOfRules(): KernelVersion[] {
   return [...unique.values()].sort(compareVersions);
 }
 
+const moveText = (index: MachineIndex, { card, port, beside }: Move): string =>
+  `Move ${formatBdf(card)} to the free port ${formatBdf(port)}` +
+  `${formatLinkCapability(index, port)}, beside ${formatBdf(beside)}.`;
+
 function moveCandidates(question: RemedyQuestion): Candidate[] {
   return movesOf(question.index, question.initiator, question.owner).map((move) => ({
     kind: "move-slot",
-    text:
-      `Move ${formatBdf(move.card)} to the free port ${formatBdf(move.port)}` +
-      `${formatLinkCapability(question.index, move.port)}, beside ${formatBdf(move.beside)}.`,
+    text: moveText(question.index, move),
     command: null,
     weakensIsolation: false,
     caution: null,
@@ -284,6 +303,69 @@ function moveCandidates(question: RemedyQuestion): Candidate[] {
       return question.judge(machine, nameOf(question.initiator), nameOf(question.owner));
     },
   }));
+}
+
+/** A change that does not help alone, and the question after it. */
+interface FirstChange {
+  readonly text: string;
+  apply(): Pick<RemedyQuestion, "index" | "initiator" | "owner">;
+}
+
+function firstChanges({ index, initiator, owner, rules }: RemedyQuestion): FirstChange[] {
+  const { machine } = index;
+  const now = parseKernelVersion(machine.host.kernelVersion);
+  const later = changesOfRules().filter(
+    (version) =>
+      rules === undefined &&
+      now !== null &&
+      compareVersions(version, now) > 0 &&
+      compareVersions(version, LATEST_KERNEL) <= 0,
+  );
+  const kernels = later.map((version) => ({
+    text: `Run Linux ${formatVersion(version)} or later.`,
+    apply: () => {
+      const next = setHost(machine, { kernelVersion: `${formatVersion(version)}.0` });
+      return { index: new MachineIndex(next), initiator, owner };
+    },
+  }));
+  const moves = movesOf(index, initiator, owner).map((move) => ({
+    text: moveText(index, move),
+    apply: () => {
+      const { machine: next, nameOf } = move.apply();
+      return {
+        index: new MachineIndex(next),
+        initiator: nameOf(initiator),
+        owner: nameOf(owner),
+      };
+    },
+  }));
+  return [...kernels, ...moves];
+}
+
+/** Remedies of two changes that are given at most. */
+const TWO_CHANGES_MAX = 2;
+
+/** The first second change that helps after each first one. */
+function twoChanges(question: RemedyQuestion, isBetter: (after: Verdict) => boolean): Candidate[] {
+  const found: Candidate[] = [];
+  for (const first of firstChanges(question)) {
+    if (found.length === TWO_CHANGES_MAX) break;
+    const changed = attempt(first.apply);
+    if (changed === null) continue;
+    const after: RemedyQuestion = {
+      ...question,
+      ...changed,
+      judge: (machine, initiator = changed.initiator, owner = changed.owner) =>
+        question.judge(machine, initiator, owner),
+    };
+    // A register that is lost at the next reset is no company for a change that needs one.
+    const [second] = [...acsCandidates(after, isBetter), ...kernelCandidates(after)].filter(
+      ({ kind }) => kind !== "register-write",
+    );
+    if (second === undefined) continue;
+    found.push({ ...second, kind: "two-changes", text: `Both: ${first.text} ${second.text}` });
+  }
+  return found;
 }
 
 /** Without an IOMMU Linux leaves ACS alone; where it is off already, firmware set the bits. */

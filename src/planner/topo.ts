@@ -9,6 +9,7 @@ import {
   alignColumns,
   bdfBus,
   bdfDomain,
+  cutTo,
   formatBdf,
   formatBytes,
   type Paint,
@@ -30,6 +31,8 @@ export interface TopoOptions {
   /** Every function; left out: devices of interest and the bridges above them. */
   readonly all?: boolean;
   readonly paint?: Paint;
+  /** Columns of the terminal; lines are cut to it. Left out: none is cut. */
+  readonly columns?: number | undefined;
 }
 
 /** Kinds that people look for. */
@@ -60,7 +63,8 @@ export function renderTopo(machine: Machine, options: TopoOptions = {}): string 
     addRows(index, tops, shown, paint, rows);
   }
   const hidden = index.count - shown.reduce((sum, value) => sum + value, 0);
-  const lines = alignColumns(rows);
+  const columns = options.columns ?? Number.POSITIVE_INFINITY;
+  const lines = alignColumns(rows).map((line) => cutTo(line, columns));
   if (hidden > 0) lines.push("", paint.dim(`${hidden} other functions are not shown (--all)`));
   return `${lines.join("\n")}\n`;
 }

@@ -3,7 +3,14 @@ import { plannerMachine } from "../../testing/planner-machine.ts";
 import { shippedMachine } from "../../testing/recorded.ts";
 import { type Bdf, formatBdf, PeerlaneError, parseBdf, UsageError } from "../core/index.ts";
 import { MachineIndex } from "../machine/index.ts";
-import { applyWhatIf, matrixOf, parseWhatIf, type WhatIfTexts } from "./index.ts";
+import {
+  applyWhatIf,
+  matrixJson,
+  matrixOf,
+  parseWhatIf,
+  renderMatrix,
+  type WhatIfTexts,
+} from "./index.ts";
 
 const refuse = (texts: WhatIfTexts): PeerlaneError => {
   try {
@@ -138,5 +145,54 @@ describe("moves", () => {
     const { notes, machine: now, nameOf } = applyWhatIf({ ...machine, functions }, option);
     expect(notes[0]).toMatch(/no address and no known size/);
     expect(new MachineIndex(now).functionAt(nameOf(gpu))!.bars[0].address).toBe(0);
+  });
+});
+
+describe("an IOMMU that was not there", () => {
+  it("brings the ACS that Linux sets with it, and --set-acs has the last word", () => {
+    const { machine, gpuPort, diskPort } = plannerMachine();
+    const controlOf = (texts: WhatIfTexts, bdf: Bdf): number => {
+      const changed = applyWhatIf(machine, parseWhatIf(texts));
+      const at = new MachineIndex(changed.machine).requireIndex(bdf);
+      return changed.machine.functions[at].acs?.control ?? -1;
+    };
+    expect(controlOf({ iommu: "strict" }, gpuPort)).toBe(0x1d);
+    expect(controlOf({ iommu: "off" }, gpuPort)).toBe(0);
+    const texts = { iommu: "pt", setAcs: [`${formatBdf(gpuPort)}=0`] };
+    expect(controlOf(texts, gpuPort)).toBe(0);
+    expect(controlOf(texts, diskPort)).toBe(0x1d);
+    const { notes } = applyWhatIf(machine, parseWhatIf({ iommu: "strict" }));
+    expect(notes.join()).toMatch(/Linux sets SV, RR, CR and UF at boot/);
+  });
+
+  it("was there: ACS stays as Linux set it, and a note says what booting without it would do", () => {
+    const { machine } = plannerMachine({ acs: 0x1d, host: { iommu: "strict" } });
+    const { machine: off, notes } = applyWhatIf(machine, parseWhatIf({ iommu: "off" }));
+    expect(off.functions.map(({ acs }) => acs)).toEqual(machine.functions.map(({ acs }) => acs));
+    expect(notes.join()).toMatch(/leaves what firmware set/);
+  });
+});
+
+describe("a matrix of a dump that hides ACS", () => {
+  const { machine, gpuPort } = plannerMachine();
+  const hidden = {
+    ...machine,
+    functions: machine.functions.map((fn) =>
+      fn.bdf === gpuPort
+        ? { ...fn, acs: null, unknown: [...fn.unknown, { field: "acs", consequence: "" }] }
+        : fn,
+    ),
+  };
+  const parse = (of: typeof machine) => JSON.parse([...matrixJson(matrixOf(of))].join(""));
+
+  it("marks the pairs that it decides, and no others", () => {
+    const keys = new Set(parse(machine).pairs.flatMap((pair: object) => Object.keys(pair)));
+    expect([...keys]).toEqual(["provider", "client", "mapType", "distance", "reason"]);
+    const marked = parse(hidden).pairs.filter((pair: { uncertain?: true }) => pair.uncertain);
+    expect(marked.length).toBeGreaterThan(0);
+    expect(marked.length).toBeLessThan(parse(hidden).pairs.length);
+    for (const { mapType } of marked) expect(mapType).toBe("BUS_ADDR");
+    expect(renderMatrix(matrixOf(hidden))).toMatch(/B4\?/);
+    expect(renderMatrix(matrixOf(hidden))).toMatch(/\? ACS of .* is not in the dump/);
   });
 });

@@ -2,7 +2,8 @@
  * What-if: changes to a machine as a user names them on the command line, read from text and
  * applied to a copy. Every command that takes a machine takes these.
  *
- * Order: ids and ACS words by the names in the dump, then moves, then the host. A move gives a
+ * Order: what Linux does to ACS at boot, ids and ACS words by the names in the dump, then moves,
+ * then the host. A move gives a
  * function a new name; {@link Changed.nameOf} follows it.
  *
  * Invariants: the given machine stays as it was; what cannot be done is a {@link UsageError} that
@@ -28,6 +29,7 @@ import {
   parseKernelVersion,
   ruleSetFor,
 } from "../p2p/index.ts";
+import { AcsBit } from "../spec/pcie/index.ts";
 import { formatAcsWord } from "./acs-text.ts";
 import { moveDevice } from "./move.ts";
 
@@ -195,7 +197,7 @@ export function applyWhatIf(machine: Machine, whatIf: WhatIf): Changed {
   const changes: string[] = [];
   const notes: string[] = [];
   const names = new Map<Bdf, Bdf>();
-  let now = machine;
+  let now = bootedWith(machine, whatIf.iommu, notes);
   for (const { bdf, vendorId, deviceId } of whatIf.ids) {
     requireFunction(now, bdf);
     now = setIds(now, bdf, { vendorId, deviceId });
@@ -219,6 +221,50 @@ export function applyWhatIf(machine: Machine, whatIf: WhatIf): Changed {
   }
   const host = changeHost(now, whatIf, changes);
   return { machine: host, changes, notes, nameOf: (bdf) => names.get(bdf) ?? bdf };
+}
+
+/** What Linux sets on every function that can, where there is an IOMMU (pci_enable_acs). */
+const ACS_WITH_IOMMU =
+  AcsBit.sourceValidation |
+  AcsBit.requestRedirect |
+  AcsBit.completionRedirect |
+  AcsBit.upstreamForwarding;
+
+/**
+ * ACS as Linux leaves it at boot with this IOMMU mode: with an IOMMU it sets {@link ACS_WITH_IOMMU}
+ * as far as a function has them; without one it leaves what firmware set, which a dump taken with
+ * an IOMMU does not tell. Linux drivers/pci/pci.c, pci_enable_acs and pci_std_enable_acs.
+ */
+function bootedWith(machine: Machine, mode: IommuMode | null, notes: string[]): Machine {
+  const had = machine.host.iommu ?? "off";
+  if (mode === null || (mode === "off") === (had === "off")) return machine;
+  if (mode === "off") {
+    notes.push(
+      "ACS is taken as in the dump, which Linux set because there was an IOMMU; booted without " +
+        "one it leaves what firmware set, mostly nothing: --set-acs PORT=0 shows that",
+    );
+    return machine;
+  }
+  let count = 0;
+  const functions = machine.functions.map((fn) => {
+    const wanted = fn.acs === null ? 0 : fn.acs.control | (fn.acs.capabilities & ACS_WITH_IOMMU);
+    if (fn.acs === null || wanted === fn.acs.control) return fn;
+    count++;
+    return setAcsControl({ ...machine, functions: [fn] }, fn.bdf, wanted).functions[0];
+  });
+  if (count > 0) {
+    notes.push(
+      `with an IOMMU Linux sets SV, RR, CR and UF at boot: done on ${count} functions that have ` +
+        "ACS; --set-acs says otherwise for a port",
+    );
+  }
+  const hidden = machine.functions.filter((fn) => fn.bridge !== null && isUnknown(fn, "acs"));
+  if (hidden.length > 0) {
+    notes.push(
+      `the dump does not tell ACS of ${hidden.length} bridges, where Linux would set it too`,
+    );
+  }
+  return count === 0 ? machine : { ...machine, functions };
 }
 
 /** As {@link MachineIndex.requireIndex}, as an error of usage. */

@@ -2,7 +2,6 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { PeerlaneError, UsageError } from "../core/index.ts";
 import { parseScenario } from "./load.ts";
-import { parseSize } from "./schema.ts";
 
 const GOOD = `name: example
 machine:
@@ -60,18 +59,5 @@ describe("parseScenario", () => {
       }),
       { seed: 12, numRuns: 300 },
     );
-  });
-});
-
-describe("parseSize", () => {
-  it("reads units of 1024", () => {
-    expect(["512", "4K", "64MiB", "1g", "2 TB"].map(parseSize)).toEqual([
-      512,
-      4096,
-      64 * 2 ** 20,
-      2 ** 30,
-      2 * 2 ** 40,
-    ]);
-    expect(["", "K", "-1", "1.5G", "9999999999999T"].map(parseSize)).toEqual(Array(5).fill(null));
   });
 });

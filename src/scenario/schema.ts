@@ -6,27 +6,11 @@
  */
 
 import { z } from "zod";
-import { tryParseBdf } from "../core/index.ts";
-
-const UNITS: Readonly<Record<string, number>> = {
-  "": 1,
-  K: 2 ** 10,
-  M: 2 ** 20,
-  G: 2 ** 30,
-  T: 2 ** 40,
-};
-
-/** Parses `4096`, `64K`, `2MiB`, `1G`; null when the text is something else. */
-export function parseSize(text: string): number | null {
-  const match = /^(\d{1,15})\s*([KMGT]?)(?:i?B)?$/i.exec(text.trim());
-  if (match === null) return null;
-  const bytes = Number(match[1]) * (UNITS[(match[2] as string).toUpperCase()] as number);
-  return Number.isSafeInteger(bytes) ? bytes : null;
-}
+import { parseSize, tryParseBdf } from "../core/index.ts";
 
 const size = z.union([z.number().int().positive(), z.string()]).transform((value, context) => {
   const bytes = typeof value === "number" ? value : parseSize(value);
-  if (bytes !== null && bytes > 0) return bytes;
+  if (bytes !== null) return bytes;
   context.addIssue({ code: "custom", message: `"${value}" is no size: write 4096, 64K, 1G` });
   return z.NEVER;
 });

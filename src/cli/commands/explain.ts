@@ -14,6 +14,10 @@ interface Options extends WhatIfOptions {
   readonly json?: boolean;
 }
 
+const EXIT_STATUS = `
+Exit status: 0 the kernel permits it, requests arrive, and it is not known to fail (\`usable\` of
+--json); 1 one of the three is a no; 2 wrong usage. An uncertain answer is marked with ?.`;
+
 export const explain: CommandModule = {
   register(program, run, context) {
     const command = program
@@ -25,7 +29,7 @@ export const explain: CommandModule = {
       .option("--direction <way>", "write (A writes to B), read, or both (the default)")
       .option("--bar <number>", "which BAR of B; the largest when not given")
       .option("--json", "as JSON")
-      .addHelpText("after", "\nExit status: 0 allowed, 1 refused, 2 wrong usage.");
+      .addHelpText("after", EXIT_STATUS);
     addWhatIf(command).action((a: string, b: string, options: Options) =>
       run(async () => {
         const [initiator, owner] = [parseBdf(a), parseBdf(b)];
@@ -42,7 +46,7 @@ export const explain: CommandModule = {
           printChanges(context, changes);
           printText(context, renderExplanation(explanation, makePaint(context.colors)));
         }
-        return explanation.permitted.route === "none" ? ExitStatus.failure : ExitStatus.ok;
+        return explanation.answer.usable ? ExitStatus.ok : ExitStatus.failure;
       }),
     );
   },

@@ -8,8 +8,8 @@ import {
   pagesOfMachine,
   pagesOfSize,
   parseAddress,
-  parseSize,
   renderPages,
+  sizeOf,
 } from "../../planner/index.ts";
 import type { CommandModule } from "../command.ts";
 import { printChanges, printJson, printText } from "../context.ts";
@@ -52,7 +52,7 @@ export const pages: CommandModule = {
         const [at, ram] = [options.at, options.ram].map((text) =>
           text === undefined ? null : parseAddress(text),
         );
-        return { report: pagesOfSize(parseSize(options.bar), at, ram), changes: [] };
+        return { report: pagesOfSize(sizeOf(options.bar), at, ram), changes: [] };
       }
       if ([options.bar, options.at, options.ram].some((text) => text !== undefined)) {
         throw new UsageError("bad-pages", "--bar, --at and --ram are for a BAR without a machine", {

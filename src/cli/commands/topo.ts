@@ -29,7 +29,10 @@ export const topo: CommandModule = {
         } else {
           const paint = makePaint(context.colors);
           printChanges(context, changes);
-          printText(context, renderTopo(machine, { all: options.all === true, paint }));
+          const { isTTY, columns } = context.host.stdout;
+          const all = options.all === true;
+          const width = isTTY ? columns : undefined;
+          printText(context, renderTopo(machine, { all, paint, columns: width }));
         }
         return ExitStatus.ok;
       }),
