@@ -18,10 +18,17 @@ import { type Bench, formatNs, interleave, median } from "./lib.ts";
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const HGX = `${ROOT}scenarios/machines/hgx-h100-gpud.vvv.txt`;
 const TARGET_RATIO = 150 / 40;
+/** What the issue asks for, on whatever machine it meant. */
+const ISSUE_NS = 150e6;
 const ROUNDS = 9;
 
+const ms = (ns: number): string => `${(ns / 1e6).toFixed(0)} ms`;
+
+/** Certificates that a shell has Node read at start are no part of either: see docs/rooms/planner.md. */
+const { NODE_EXTRA_CA_CERTS: _certificates, ...ENV } = process.env;
+
 function run(args: readonly string[]): void {
-  const { status, error, stderr } = spawnSync(process.execPath, args, { cwd: ROOT });
+  const { status, error, stderr } = spawnSync(process.execPath, args, { cwd: ROOT, env: ENV });
   if (error !== undefined || status !== 0) throw new Error(`node ${args.join(" ")}: ${stderr}`);
 }
 
@@ -44,7 +51,10 @@ export const explainStart: Bench = {
       ratio: median(rounds.map(([subject, node]) => subject / node)),
       limit: TARGET_RATIO,
       bound: "at-most",
-      figures: `${formatNs(subjectNs)} (Node that does nothing ${formatNs(nodeNs)})`,
+      figures:
+        `${ms(subjectNs)} (the issue asks for 150 ms: ${subjectNs <= ISSUE_NS ? "met" : "not met"} ` +
+        `here; fastest ${ms(Math.min(...rounds.map((round) => round[0])))}); ` +
+        `Node that does nothing ${ms(nodeNs)}`,
     };
   },
 };

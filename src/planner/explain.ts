@@ -204,7 +204,7 @@ function answerText(
     return `no: the kernel permits it, but ${names} are known not to work here (${proven})`;
   }
   if (routable === null) return "permitted; whether it arrives cannot be told from this dump";
-  if (proven === "works") return "yes: permitted, routable, and known to work";
+  if (proven === "works") return "yes: permitted, routable, proven";
   return (
     "permitted, and routed as far as the root complex, of which nothing is known: " +
     "check the data where it arrives"
