@@ -3,9 +3,8 @@
  * makes is a configuration like any other.
  */
 
-import { UsageError } from "../../core/index.ts";
+import { parseSize, UsageError } from "../../core/index.ts";
 import { NVMF_PORT } from "../../spec/nvmf/index.ts";
-import { parseSize } from "../schema.ts";
 import { type TargetConfig, targetConfigSchema } from "./schema.ts";
 
 export interface SimpleNamespace {

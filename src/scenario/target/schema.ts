@@ -14,12 +14,12 @@ import {
   NVMET_NAMESPACES_MAX,
   NVMET_QUEUE_DEPTH_MAX,
   NVMET_QUEUES_MAX,
+  parseSize,
   tryParseBdf,
 } from "../../core/index.ts";
 import { POLICY_NAMES, parseP2pSetting } from "../../nvmet/index.ts";
 import { AnaState } from "../../spec/nvme/index.ts";
 import { NVMF_PORT, nqnProblem } from "../../spec/nvmf/index.ts";
-import { parseSize } from "../schema.ts";
 import { limitsSchema } from "./limits-schema.ts";
 
 const whole = (low: number, high: number) => z.number().int().min(low).max(high);
