@@ -24,8 +24,8 @@ import { COLLECTION, collected, NO_COLLECTION } from "../testing/recorded.ts";
 const REFUSED: Readonly<Record<string, string>> = {
   // A line of stderr in the middle of a hex row; lspci -F refuses it as well.
   "coreboot-huananzhi-x99-bd4.txt": "dump-malformed",
-  // xz is not read; the message says how to unpack it.
-  "libnvme-tree-pcie.tar.xz": "packing-unsupported",
+  // A part of sysfs without PCI functions.
+  "libnvme-tree-pcie.tar.xz": "no-pci-tree",
 };
 
 /** Files that tell one function twice, or whose counts in the index mean something else. */

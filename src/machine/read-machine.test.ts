@@ -111,12 +111,16 @@ describe("packed", () => {
     expect(packed.sources[0]?.file).toBe("case.tar.gz: lspci.txt");
   });
 
-  test("xz is refused with the command that unpacks it", async () => {
-    const bytes = Uint8Array.of(0xfd, 0x37, 0x7a, 0x58, 0x5a, 0, 1, 2, 3);
-    await expect(importInputs([{ name: "a.tar.xz", bytes }])).rejects.toMatchObject({
-      code: "packing-unsupported",
-      remedy: "Unpack it first: xz -dk a.tar.xz",
+  test("a damaged xz, and zstd where Node does not decode it, are refused with what to do", async () => {
+    const xz = Uint8Array.of(0xfd, 0x37, 0x7a, 0x58, 0x5a, 0, 1, 2, 3);
+    await expect(importInputs([{ name: "a.tar.xz", bytes: xz }])).rejects.toMatchObject({
+      code: "archive-damaged",
+      place: "a.tar.xz",
     });
+    const zstd = Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd, 1, 2, 3);
+    const refused = await importInputs([{ name: "a.tar.zst", bytes: zstd }]).catch((e) => e);
+    expect(["packing-unsupported", "archive-damaged"]).toContain(refused.code);
+    expect(refused.remedy).toMatch(/zstd -dk a\.tar\.zst|Copy it again/);
   });
 
   test("a damaged dump inside an archive is an error, a foreign file is not", async () => {

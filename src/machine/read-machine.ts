@@ -24,6 +24,8 @@ import {
   MemoryFiles,
   packingOf,
   untar,
+  unxz,
+  unzstd,
 } from "../platform/index.ts";
 import { assembleMachine, type ImportOptions, type MachinePart } from "./assemble.ts";
 import { parseBootLog } from "./host-facts.ts";
@@ -126,9 +128,12 @@ async function partsOfBytes({ name, bytes }: NamedBytes, depth: number): Promise
       return tar.dropped === 0 ? found : withWarning(found, droppedEntries(name, tar.dropped));
     }
     case "xz":
-      throw packed(name, "xz", "xz -dk");
-    case "zstd":
-      throw packed(name, "zstd", "zstd -dk");
+      return partsOfBytes({ name, bytes: await unxz(bytes, UNPACKED_BYTES_MAX, name) }, depth + 1);
+    case "zstd": {
+      const plain = unzstd(bytes, UNPACKED_BYTES_MAX, name);
+      if (plain === null) throw packed(name, "zstd", "zstd -dk");
+      return partsOfBytes({ name, bytes: plain }, depth + 1);
+    }
     default:
       return partsOfText(decodeText(bytes, name), name);
   }
@@ -137,7 +142,7 @@ async function partsOfBytes({ name, bytes }: NamedBytes, depth: number): Promise
 function packed(name: string, packing: string, command: string): PeerlaneError {
   return new PeerlaneError(
     "packing-unsupported",
-    `it is packed with ${packing}, which is not read`,
+    `it is packed with ${packing}, which this Node does not read`,
     {
       place: name,
       remedy: `Unpack it first: ${command} ${name}`,
@@ -314,7 +319,7 @@ async function hasPciFunctions(files: Files, sys: string): Promise<boolean> {
 
 /** In the folders that are known to hold outputs of commands, and at the top. */
 const DUMP_FOLDERS = ["", "/sos_commands/pci", "/sos_commands/devices", "/sos_commands/hardware"];
-const DUMP_NAME = /lspci|udevadm.*export-db|lstopo|\.(?:txt|log|xml|json|hex|gz)$/i;
+const DUMP_NAME = /lspci|udevadm.*export-db|lstopo|\.(?:txt|log|xml|json|hex|gz|bz2|xz)$/i;
 
 async function findDumps(files: Files, root: string): Promise<string[]> {
   const found: string[] = [];

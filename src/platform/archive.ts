@@ -1,13 +1,13 @@
 /**
- * Archives: gzip, bzip2 and tar, decoded in memory with a limit on what comes out, because dumps
+ * Archives: gzip, bzip2, xz and tar, decoded in memory with a limit on what comes out, because dumps
  * come from strangers: a few hundred bytes can unpack to gigabytes. Damage is an error that says
  * what is wrong, never a shorter result.
  *
- * Leaves out: xz and zstd, which neither Node 20 nor a small package decodes; {@link packingOf}
- * names them so that the caller can tell the user which command does. Nothing is written to disk,
+ * Leaves out: zstd where Node does not decode it (before 22.15); {@link packingOf} names it so that the caller can tell the user which command does. Nothing is written to disk,
  * so a path in a tar cannot reach outside it; entries that try are counted and dropped.
  */
 import { getBuiltinModule } from "node:process";
+import type { gunzipSync } from "node:zlib";
 import type { Header } from "tar-stream";
 import { PeerlaneError, TAR_ENTRIES_MAX, TAR_PATH_CHARS_MAX } from "../core/index.ts";
 import { Bzip2LimitError, decodeBzip2 } from "./bzip2.ts";
@@ -51,6 +51,30 @@ export function bunzip2(bytes: Uint8Array, limit: number, place: string): Uint8A
   } catch (cause) {
     if (cause instanceof Bzip2LimitError) throw tooLarge(place, limit);
     throw damaged(place, "bzip2", cause);
+  }
+}
+
+/** Decodes xz (all streams). Errors as {@link gunzip}. */
+export async function unxz(bytes: Uint8Array, limit: number, place: string): Promise<Uint8Array> {
+  // Loaded when a file of it is met.
+  const { decodeXz, XzLimitError } = await import("./xz.ts");
+  try {
+    return decodeXz(bytes, limit);
+  } catch (cause) {
+    if (cause instanceof XzLimitError) throw tooLarge(place, limit);
+    throw damaged(place, "xz", cause);
+  }
+}
+
+/** Decodes zstd where this Node does (22.15 and later); null where it does not. */
+export function unzstd(bytes: Uint8Array, limit: number, place: string): Uint8Array | null {
+  const zlib = getBuiltinModule("node:zlib") as { readonly zstdDecompressSync?: typeof gunzipSync };
+  if (zlib.zstdDecompressSync === undefined) return null;
+  try {
+    return zlib.zstdDecompressSync(bytes, { maxOutputLength: limit });
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    throw code === "ERR_BUFFER_TOO_LARGE" ? tooLarge(place, limit) : damaged(place, "zstd", cause);
   }
 }
 

@@ -10,6 +10,8 @@ export {
   type Tar,
   type TarEntry,
   untar,
+  unxz,
+  unzstd,
 } from "./archive.ts";
 export { BlockFile, type BlockFileOptions, FileStatus, openBlockFile } from "./block-file.ts";
 export { type CancelTimer, type Clock, ManualClock, realClock } from "./clock.ts";
