@@ -11,7 +11,7 @@ export { parseScenario } from "./load.ts";
 export { type RenderOptions, renderScenario } from "./render.ts";
 export * from "./report.ts";
 export { type RunContext, runScenario } from "./runner.ts";
-export { parseSize, type Scenario, scenarioSchema } from "./schema.ts";
+export { type Scenario, scenarioSchema } from "./schema.ts";
 export {
   type ServedNamespace,
   type ServedPort,

@@ -3,14 +3,13 @@
  * standard error, as `time event key=value ...`, so that a program can read it too.
  */
 
-import { ExitStatus, formatBdf, formatBytes, UsageError } from "../../core/index.ts";
+import { ExitStatus, formatBdf, formatBytes, parseSize, UsageError } from "../../core/index.ts";
 import { checkSecretFile, formatAddress, realNetwork } from "../../platform/index.ts";
 import {
   formatTargetConfig,
   hasSecrets,
   parseListen,
   parseNamespace,
-  parseSize,
   parseTargetConfig,
   plainTargetConfig,
   simpleConfig,
