@@ -4,8 +4,7 @@
  * those of a real device.
  */
 
-import { UsageError } from "../../core/index.ts";
-import { parseSize } from "../schema.ts";
+import { parseSize, UsageError } from "../../core/index.ts";
 
 export interface CompareWorkload {
   readonly name: string;
