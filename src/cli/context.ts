@@ -26,6 +26,11 @@ export function makeContext(host: Host, files: Files, clock: Clock, shipped: str
   return { host, files, clock, colors, shipped };
 }
 
+/** Columns of the terminal that reads standard output; none for a pipe or a file. */
+export function terminalColumns({ host }: Context): number | undefined {
+  return host.stdout.isTTY ? host.stdout.columns : undefined;
+}
+
 export function printJson(context: Context, value: unknown): void {
   context.host.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
 }

@@ -5,7 +5,7 @@ import { ExitStatus, PeerlaneError, UsageError } from "./errors.ts";
 import { Prng } from "./prng.ts";
 import { type Poller, Reactor } from "./reactor.ts";
 import { decodeRegister, defineRegisters, formatFlags } from "./registers.ts";
-import { cutTo, parseSize, widthOf } from "./text.ts";
+import { alignWithin, cutTo, parseSize, widthOf } from "./text.ts";
 import { formatTree } from "./tree.ts";
 import { getU64BE, getU64LE, highHalf, joinHalves, lowHalf, setU64BE, setU64LE } from "./wire.ts";
 
@@ -155,6 +155,34 @@ describe("trees", () => {
     expect(formatTree({ a: 1, b: { c: [true, null] } })).toBe(
       "a: 1\nb:\n  c:\n    [0]: true\n    [1]: null",
     );
+  });
+});
+
+describe("alignWithin", () => {
+  const rows = [
+    ["a", "one two three four five six seven eight"],
+    ["bcd", "nine"],
+  ];
+  it("leaves rows that fit as they are", () => {
+    const lines = ["a    one two three four five six seven eight", "bcd  nine"];
+    expect(alignWithin(rows, 44)).toEqual(lines);
+    expect(alignWithin(rows, Number.POSITIVE_INFINITY)).toEqual(lines);
+    expect(alignWithin([], 10)).toEqual([]);
+  });
+
+  it("wraps the last cell beside the others, or below where there is no room", () => {
+    expect(alignWithin(rows, 36)).toEqual([
+      "a    one two three four five six",
+      "     seven eight",
+      "bcd  nine",
+    ]);
+    expect(alignWithin(rows, 20)).toEqual([
+      "a",
+      "    one two three",
+      "    four five six",
+      "    seven eight",
+      "bcd  nine",
+    ]);
   });
 });
 

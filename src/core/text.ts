@@ -109,6 +109,30 @@ export function alignColumns(
   );
 }
 
+/** A last cell that has less room than this beside the others goes below them. */
+const LAST_CELL_COLUMNS = 30;
+
+/**
+ * Rows of cells as aligned lines of at most `columns`, as far as words allow: the last cell wraps
+ * beside the others where there is room for it, below them where there is none.
+ */
+export function alignWithin(rows: readonly (readonly string[])[], columns: number): string[] {
+  const whole = alignColumns(rows);
+  if (whole.every((line) => widthOf(line) <= columns)) return whole;
+  const last = Math.max(...rows.map((row) => row.length)) - 1;
+  const heads = alignColumns(rows.map((row) => row.slice(0, last)));
+  const room = Math.max(...heads.map(widthOf)) + 2;
+  const isBeside = columns - room >= LAST_CELL_COLUMNS;
+  const hang = " ".repeat(isBeside ? room : 4);
+  return whole.flatMap((line, i) => {
+    const cell = rows[i]?.[last] ?? "";
+    if (widthOf(line) <= columns || cell === "") return [line];
+    const parts = wrap(cell, columns - hang.length).map((part) => hang + part);
+    if (!isBeside) return [heads[i] as string, ...parts];
+    return [padEnd(heads[i] as string, room) + (parts[0] as string).slice(room), ...parts.slice(1)];
+  });
+}
+
 /** Wraps words to `width` columns. */
 export function wrap(text: string, width: number): string[] {
   const lines: string[] = [];

@@ -111,7 +111,7 @@ describe("packed", () => {
     expect(packed.sources[0]?.file).toBe("case.tar.gz: lspci.txt");
   });
 
-  test("a damaged xz, and zstd where Node does not decode it, are refused with what to do", async () => {
+  test("a damaged xz, and zstd where Node cannot, are refused with what to do", async () => {
     const xz = Uint8Array.of(0xfd, 0x37, 0x7a, 0x58, 0x5a, 0, 1, 2, 3);
     await expect(importInputs([{ name: "a.tar.xz", bytes: xz }])).rejects.toMatchObject({
       code: "archive-damaged",

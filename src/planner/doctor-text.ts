@@ -1,14 +1,16 @@
 /** A preflight as text for a terminal, and as plain data. */
 
-import { type Paint, PLAIN, wrap } from "../core/index.ts";
+import { type Paint, wrap } from "../core/index.ts";
 import type { DoctorReport, UseReport } from "./doctor/doctor.ts";
 import { type CheckResult, type CheckState, USE_TITLES } from "./doctor/subject.ts";
+import { type Page, pageOf } from "./page.ts";
 
-const TEXT_COLUMNS = 100;
 /** Room for the state and the title. */
 const TITLE_COLUMNS = 34;
 
-export function renderDoctor(report: DoctorReport, paint: Paint = PLAIN): string {
+/** `columns`: those of the terminal; none for a pipe. */
+export function renderDoctor(report: DoctorReport, colors?: Paint, columns?: number): string {
+  const paint = pageOf(colors, columns);
   const lines = [paint.bold(report.machine.name)];
   for (const use of report.uses) lines.push("", ...useLines(use, paint));
   return `${lines.join("\n")}\n`;
@@ -19,7 +21,7 @@ const mark = (state: CheckState, paint: Paint): string => {
   return state === "fail" ? paint.bad("FAIL") : paint.warn("?   ");
 };
 
-function useLines({ use, state, results }: UseReport, paint: Paint): string[] {
+function useLines({ use, state, results }: UseReport, paint: Page): string[] {
   const count = (wanted: CheckState): number =>
     results.filter((one) => one.state === wanted).length;
   const counts = `${count("fail")} fail, ${count("unknown")} not known, ${count("ok")} ok`;
@@ -35,14 +37,14 @@ function useLines({ use, state, results }: UseReport, paint: Paint): string[] {
 
 function resultLines(
   { state, title, evidence, remedy, command }: CheckResult,
-  paint: Paint,
+  paint: Page,
 ): string[] {
   const head = `  ${mark(state, paint)} ${title.padEnd(TITLE_COLUMNS - 6)}`;
-  const text = wrap(evidence, TEXT_COLUMNS - TITLE_COLUMNS);
+  const text = wrap(evidence, paint.prose - TITLE_COLUMNS - 1);
   const hang = " ".repeat(TITLE_COLUMNS + 1);
   const lines = text.map((line, i) => (i === 0 ? `${head}${line}` : `${hang}${line}`));
   if (state === "ok" || remedy === null) return lines;
-  const what = wrap(remedy, TEXT_COLUMNS - TITLE_COLUMNS);
+  const what = wrap(remedy, paint.prose - TITLE_COLUMNS - 1);
   lines.push(...what.map((line) => `${hang}${paint.bold(line)}`));
   if (command !== null) lines.push(`${hang}${paint.name(command)}`);
   return lines;

@@ -1,10 +1,9 @@
 /** The parts of an explanation that say what to do: which address to use, and what fixes it. */
 
-import { alignColumns, type Paint, wrap } from "../core/index.ts";
+import { alignWithin, wrap } from "../core/index.ts";
 import type { PairExplanation } from "./explain.ts";
+import type { Page } from "./page.ts";
 import type { AddressForm } from "./probe.ts";
-
-const TEXT_COLUMNS = 100;
 
 const FORMS: Readonly<Record<AddressForm, string>> = {
   bus: "bus address",
@@ -13,7 +12,7 @@ const FORMS: Readonly<Record<AddressForm, string>> = {
 };
 
 /** Which address, and what each IOMMU mode would mean. */
-export function addressLines(explanation: PairExplanation, paint: Paint): string[] {
+export function addressLines(explanation: PairExplanation, paint: Page): string[] {
   const { address, modes, permitted, iommu, acs } = explanation;
   if (address === null) return [];
   const isRefused = permitted.route === "none";
@@ -26,20 +25,23 @@ export function addressLines(explanation: PairExplanation, paint: Paint): string
     outcome,
     wrongForm === null ? "" : paint.dim(`${FORMS[wrongForm]} instead: ${wrongOutcome}`),
   ]);
-  const lines = alignColumns(rows).map((line) => `  ${line}`);
+  const lines = alignWithin(rows, paint.columns - 2).map((line) => `  ${line}`);
   // With an IOMMU Linux would not leave ACS as it is here.
   const asNow =
     "with ACS as it is now; Linux sets it when there is an IOMMU: --iommu strict shows that";
-  const note = iommu.mode === "off" && acs.length > 0 ? [`  ${paint.dim(asNow)}`] : [];
-  return [...wrap(head, TEXT_COLUMNS), ...lines, ...note];
+  const note = iommu.mode === "off" && acs.length > 0 ? wrap(asNow, paint.prose - 2) : [];
+  return [...wrap(head, paint.prose), ...lines, ...note.map((line) => `  ${paint.dim(line)}`)];
 }
 
 /** Remedies in order, then gates that are closed. */
-export function remedyLines(explanation: PairExplanation, paint: Paint): string[] {
+export function remedyLines(explanation: PairExplanation, paint: Page): string[] {
   const { permitted, remedies, gates } = explanation;
   const lines: string[] = [];
   if (permitted.route === "none" && remedies.length === 0 && gates.length === 0) {
-    return ["No single change that is known here makes it possible: pass through host memory."];
+    return wrap(
+      "No single change that is known here makes it possible: pass through host memory.",
+      paint.prose,
+    );
   }
   if (permitted.route === "host-bridge" && remedies.length > 0) {
     lines.push(paint.dim("it is permitted; this would make it direct:"));
@@ -47,16 +49,16 @@ export function remedyLines(explanation: PairExplanation, paint: Paint): string[
   remedies.forEach((remedy, i) => {
     const { text, command, weakensIsolation, caution, after } = remedy;
     const mark = weakensIsolation ? paint.warn(" Weakens isolation.") : "";
-    const [first, ...more] = wrap(`${text}${mark}`, TEXT_COLUMNS - 3);
+    const [first, ...more] = wrap(`${text}${mark}`, paint.prose - 3);
     lines.push(`${paint.bold(`${i + 1}.`)} ${first}`, ...more.map((line) => `   ${line}`));
     if (command !== null) lines.push(`   ${paint.name(command)}`);
     const then = `${after.mapType}, distance ${after.distance}`;
     const but = caution === null ? "" : `; ${caution}`;
-    const effect = wrap(`${paint.good("verified")}: then ${then}${but}`, TEXT_COLUMNS - 3);
+    const effect = wrap(`${paint.good("verified")}: then ${then}${but}`, paint.prose - 3);
     lines.push(...effect.map((line) => `   ${line}`));
   });
   const opening = gates.flatMap(({ text, command }, i) => {
-    const [first, ...more] = wrap(text, TEXT_COLUMNS - 3);
+    const [first, ...more] = wrap(text, paint.prose - 3);
     const rest = more.map((line) => `   ${line}`);
     return [`${paint.bold(`${i + 1}.`)} ${first}`, ...rest, `   ${paint.name(command)}`];
   });

@@ -4,11 +4,12 @@
 
 import {
   alignColumns,
+  alignWithin,
   formatBdf,
   formatBytes,
   hex,
   type Paint,
-  PLAIN,
+  widthOf,
   wrap,
 } from "../core/index.ts";
 import { MachineIndex, type PciFunction } from "../machine/index.ts";
@@ -18,11 +19,16 @@ import type { DirectionAnswer, PairExplanation } from "./explain.ts";
 import { addressLines, remedyLines } from "./explain-text-advice.ts";
 import { deviceName, kindName } from "./interest.ts";
 import type { Outcome, Strength } from "./knowledge.ts";
+import { type Page, pageOf } from "./page.ts";
 import { comesBackTheSameWay, isSameWay, pathLines } from "./path-text.ts";
 
-const TEXT_COLUMNS = 100;
-
-export function renderExplanation(explanation: PairExplanation, paint: Paint = PLAIN): string {
+/** `columns`: those of the terminal; none for a pipe. */
+export function renderExplanation(
+  explanation: PairExplanation,
+  colors?: Paint,
+  columns?: number,
+): string {
+  const paint = pageOf(colors, columns);
   const sections = [
     headLines(explanation, paint),
     tableLines(explanation, paint),
@@ -40,10 +46,7 @@ export function renderExplanation(explanation: PairExplanation, paint: Paint = P
   return `${lines.slice(1).join("\n")}\n`;
 }
 
-function headLines(
-  { initiator, owner, bar, rules, iommu, machine }: PairExplanation,
-  paint: Paint,
-) {
+function headLines({ initiator, owner, bar, rules, iommu, machine }: PairExplanation, paint: Page) {
   const size = bar?.sizeBytes == null ? "" : `, ${formatBytes(bar.sizeBytes)}`;
   const memory = bar === null ? "memory" : `BAR${bar.index} (${hex(bar.address)}${size})`;
   const name = (fn: PciFunction): string =>
@@ -52,29 +55,38 @@ function headLines(
   return [
     `${name(initiator)}`,
     `  to ${memory} of ${name(owner)}`,
-    paint.dim(`  ${machine.name}, Linux ${formatVersion(rules.version)}, ${mode}`),
+    ...indent(
+      wrap(`${machine.name}, Linux ${formatVersion(rules.version)}, ${mode}`, paint.prose - 2),
+    ).map(paint.dim),
   ];
 }
 
-function tableLines({ directions, answer: whole }: PairExplanation, paint: Paint): string[] {
-  const head = ["", "permitted", "routable", "proven"].map((text) => paint.bold(text));
+function tableLines({ directions, answer: whole }: PairExplanation, paint: Page): string[] {
+  const titles = ["permitted", "routable", "proven"];
   const rows = directions.map((answer) => [
     paint.bold(answer.direction),
     permittedCell(answer.permitted, whole.certain, paint),
     routableCell(answer, paint),
     provenCell(answer, paint),
   ]);
-  return [...alignColumns([head, ...rows]), "", ...answerLines(whole, paint)];
+  const table = alignColumns([["", ...titles].map(paint.bold), ...rows]);
+  const fits = table.every((line) => widthOf(line) <= paint.columns);
+  const stacked = () =>
+    rows.flatMap(([direction, ...cells]) =>
+      cells.map((cell, i) => [i === 0 ? direction : "", paint.dim(titles[i]), cell]),
+    );
+  const lines = fits ? table : alignWithin(stacked(), paint.columns);
+  return [...lines, "", ...answerLines(whole, paint)];
 }
 
 /** The one word, and how sure it is. */
-function answerLines({ usable, certain, text }: PairExplanation["answer"], paint: Paint): string[] {
+function answerLines({ usable, certain, text }: PairExplanation["answer"], paint: Page): string[] {
   const by = usable ? paint.good : paint.bad;
   const doubt = certain
     ? ""
     : ` ${paint.warn("Uncertain")}: what the dump does not tell would change it (depends, below).`;
   const mark = certain ? "" : "? ";
-  const [first, ...more] = wrap(`${mark}${text}.${doubt}`, TEXT_COLUMNS - 8);
+  const [first, ...more] = wrap(`${mark}${text}.${doubt}`, paint.prose - 8);
   const rest = more.map((line) => `        ${line}`);
   return [`${paint.bold("answer")}  ${certain ? by(first) : paint.warn(first)}`, ...rest];
 }
@@ -114,22 +126,22 @@ function provenCell({ proven, reachesRoot }: DirectionAnswer, paint: Paint): str
   return `${paint.good(text)}  ${by}`.trimEnd();
 }
 
-function whyLines({ permitted, acs }: PairExplanation, paint: Paint): string[] {
+function whyLines({ permitted, acs }: PairExplanation, paint: Page): string[] {
   const lines = [`${paint.bold("why")}  rule ${paint.name(permitted.rule)}`];
   const reason = REASONS.find(({ code }) => code === permitted.reason)?.text ?? permitted.text;
-  lines.push(...indent(wrap(`${sentence(reason)}.`, TEXT_COLUMNS - 2)));
+  lines.push(...indent(wrap(`${sentence(reason)}.`, paint.prose - 2)));
   const evidence = permitted.evidence.map(({ bdf, register, offset, value, decoded }) => [
     bdf === null ? "host" : formatBdf(bdf),
     offset === null ? register : `${register} (${hex(offset)})`,
     typeof value === "number" ? hex(value) : (value ?? ""),
     decoded,
   ]);
-  lines.push(...indent(alignColumns(evidence)));
+  lines.push(...indent(alignWithin(evidence, paint.columns - 2)));
   if (acs.length > 0) lines.push(...indent(acsLines(acs, paint)));
   return lines;
 }
 
-function acsLines(acs: PairExplanation["acs"], paint: Paint): string[] {
+function acsLines(acs: PairExplanation["acs"], paint: Page): string[] {
   const rows = acs.map(({ bdf, side, control, offset, redirecting, harmless }) => [
     formatBdf(bdf),
     control === null || offset === null
@@ -138,7 +150,7 @@ function acsLines(acs: PairExplanation["acs"], paint: Paint): string[] {
     control === null ? paint.warn("not in the dump") : bitsText(redirecting, harmless, paint),
     paint.dim(side === "common" ? "common bridge" : `${side}'s side`),
   ]);
-  return ["", paint.dim("ACS on the way"), ...alignColumns(rows)];
+  return ["", paint.dim("ACS on the way"), ...alignWithin(rows, paint.columns - 2)];
 }
 
 function bitsText(redirecting: string, harmless: string, paint: Paint): string {
@@ -156,28 +168,30 @@ const STRENGTHS: Readonly<Record<Strength, string>> = {
   "kernel-list": "the kernel relies on it",
 };
 
-function provenLines({ directions, devices }: PairExplanation, paint: Paint): string[] {
+function provenLines({ directions, devices }: PairExplanation, paint: Page): string[] {
   const facts = new Map(
     directions.flatMap(({ proven: { fact } }) => (fact === null ? [] : [[fact.id, fact] as const])),
   );
   const lines: string[] = [];
   for (const { title, text, source, strength } of facts.values()) {
-    lines.push(...indent(wrap(`${title}: ${text}.`, TEXT_COLUMNS - 2)));
-    lines.push(`  ${paint.dim(`${STRENGTHS[strength]}; ${source}`)}`);
+    lines.push(...indent(wrap(`${title}: ${text}.`, paint.prose - 2)));
+    const grounds = wrap(`${STRENGTHS[strength]}; ${source}`, paint.prose - 2);
+    lines.push(...indent(grounds).map(paint.dim));
   }
   if (directions.some(({ proven }) => proven.outcome === "unknown")) {
     const [unknown] = directions.filter(({ proven }) => proven.outcome === "unknown");
-    lines.push(...indent(wrap(`${unknown.proven.text}.`, TEXT_COLUMNS - 2)));
+    lines.push(...indent(wrap(`${unknown.proven.text}.`, paint.prose - 2)));
   }
   for (const { text, source } of devices) {
     const sentence = `${paint.warn("device")}: ${text}.`;
-    lines.push(...indent(wrap(sentence, TEXT_COLUMNS - 2)), `  ${paint.dim(source)}`);
+    lines.push(...indent(wrap(sentence, paint.prose - 2)));
+    lines.push(...indent(wrap(source, paint.prose - 2)).map(paint.dim));
   }
   return lines.length === 0 ? [] : [paint.bold("proven"), ...lines];
 }
 
 /** The way of a write and that of a read, once where they are the same. */
-function wayLines({ machine, directions }: PairExplanation, paint: Paint): string[][] {
+function wayLines({ machine, directions }: PairExplanation, paint: Page): string[][] {
   const index = new MachineIndex(machine);
   const drawn: string[][] = [];
   const [first] = directions;
@@ -202,12 +216,12 @@ function wayLines({ machine, directions }: PairExplanation, paint: Paint): strin
   return drawn;
 }
 
-function speedLines({ directions, permitted }: PairExplanation, paint: Paint): string[] {
+function speedLines({ directions, permitted }: PairExplanation, paint: Page): string[] {
   if (permitted.route === "none") {
-    return [
-      `${paint.bold("speed")}  none: not at all, or through host memory: every byte crosses both ` +
-        "devices' links and twice DRAM",
-    ];
+    const none =
+      "none: not at all, or through host memory: every byte crosses both devices' links " +
+      "and twice DRAM";
+    return alignWithin([[paint.bold("speed"), none]], paint.prose);
   }
   const lines = directions.map(({ direction, bandwidth, reachesRoot, route }) => {
     const link = bandwidth?.narrowest ?? null;
@@ -221,18 +235,19 @@ function speedLines({ directions, permitted }: PairExplanation, paint: Paint): s
       `(gen${link.generation} x${link.width} below ${formatBdf(link.upper)}, ${mps})`,
     )}`;
   });
-  return lines.map((line, i) => (i === 0 ? `${paint.bold("speed")}  ${line}` : `       ${line}`));
+  const rows = lines.map((line, i) => [i === 0 ? paint.bold("speed") : "", line]);
+  return alignWithin(rows, paint.columns);
 }
 
-function noteLines({ permitted, depends, notes }: PairExplanation, paint: Paint): string[] {
+function noteLines({ permitted, depends, notes }: PairExplanation, paint: Page): string[] {
   const lines: string[] = [];
   for (const { text, remedy } of depends) {
-    lines.push(...wrap(`${paint.warn("depends")}  ${text}; ${remedy}`, TEXT_COLUMNS));
+    lines.push(...wrap(`${paint.warn("depends")}  ${text}; ${remedy}`, paint.prose));
   }
   for (const text of permitted.assumptions) {
-    lines.push(...wrap(`${paint.warn("assumed")}  ${text}`, TEXT_COLUMNS));
+    lines.push(...wrap(`${paint.warn("assumed")}  ${text}`, paint.prose));
   }
-  for (const text of notes) lines.push(...wrap(`${paint.warn("note")}  ${text}`, TEXT_COLUMNS));
+  for (const text of notes) lines.push(...wrap(`${paint.warn("note")}  ${text}`, paint.prose));
   return lines;
 }
 

@@ -2,15 +2,16 @@
  * The choice of a provider as a table for a terminal: the chosen one first, then why others lost.
  */
 
-import { alignColumns, formatBdf, formatBytes, type Paint, PLAIN, wrap } from "../core/index.ts";
+import { alignWithin, formatBdf, formatBytes, type Paint, wrap } from "../core/index.ts";
 import { formatVersion, REASONS } from "../p2p/index.ts";
 import { formatRate } from "./bandwidth.ts";
 import type { FindReport, FoundCandidate } from "./find.ts";
 import { deviceName, kindName } from "./interest.ts";
+import { pageOf } from "./page.ts";
 
-const TEXT_COLUMNS = 100;
-
-export function renderFind(report: FindReport, paint: Paint = PLAIN): string {
+/** `columns`: those of the terminal; none for a pipe. */
+export function renderFind(report: FindReport, colors?: Paint, columns?: number): string {
+  const paint = pageOf(colors, columns);
   const { clients, candidates, chosen, ties, rules } = report;
   const names = clients.map((fn) => `${paint.name(formatBdf(fn.bdf))} ${kindName(fn)}`).join(", ");
   const lines = [
@@ -23,13 +24,13 @@ export function renderFind(report: FindReport, paint: Paint = PLAIN): string {
   const rows = candidates.map((candidate, i) =>
     row(candidate, i, chosen === candidate.fn.bdf, paint),
   );
-  lines.push(...alignColumns([head.map(paint.dim), ...rows]));
+  lines.push(...alignWithin([head.map(paint.dim), ...rows], paint.columns));
   if (ties !== null && ties.length > 1) {
     const drawn = ties.map(formatBdf).join(", ");
     lines.push("", `Linux draws at random among ${drawn}; another seed may choose another.`);
   }
   for (const note of report.notes) {
-    lines.push("", ...wrap(`${paint.warn("note")}  ${note}`, TEXT_COLUMNS));
+    lines.push("", ...wrap(`${paint.warn("note")}  ${note}`, paint.prose));
   }
   return `${lines.join("\n")}\n`;
 }

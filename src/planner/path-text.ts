@@ -3,11 +3,12 @@
  * with its speed and what payload it carries.
  */
 
-import { alignColumns, formatBdf, type Paint } from "../core/index.ts";
+import { alignWithin, formatBdf, type Paint } from "../core/index.ts";
 import type { Hop, RouteReport } from "../fabric/index.ts";
 import type { MachineIndex } from "../machine/index.ts";
 import { type Bandwidth, formatRate, type PathLink } from "./bandwidth.ts";
 import { kindName } from "./interest.ts";
+import type { Page } from "./page.ts";
 import { formatLink } from "./topo.ts";
 
 const ROLE_TEXT: Readonly<Record<string, string>> = {
@@ -21,12 +22,15 @@ const ROLE_TEXT: Readonly<Record<string, string>> = {
   bridge: "PCI bridge",
 };
 
-/** The lines of one route; `bandwidth` where its links carry the payload. */
+/**
+ * The lines of one route, two columns narrower than the page; `bandwidth` where its links carry the
+ * payload.
+ */
 export function pathLines(
   index: MachineIndex,
   hops: readonly Hop[],
   bandwidth: Bandwidth | null,
-  paint: Paint,
+  paint: Page,
 ): string[] {
   const rows: string[][] = [];
   hops.forEach((hop, i) => {
@@ -37,7 +41,7 @@ export function pathLines(
     const isNarrowest = link !== null && link === bandwidth?.narrowest;
     rows.push([paint.dim("│"), linkText(hop, paint), rateText(link, isNarrowest, paint)]);
   });
-  return alignColumns(rows);
+  return alignWithin(rows, paint.columns - 2);
 }
 
 function nodeRow(index: MachineIndex, hop: Hop, paint: Paint): string[] {

@@ -165,7 +165,7 @@ describe("an IOMMU that was not there", () => {
     expect(notes.join()).toMatch(/Linux sets SV, RR, CR and UF at boot/);
   });
 
-  it("was there: ACS stays as Linux set it, and a note says what booting without it would do", () => {
+  it("was there: ACS stays as Linux set it; a note says what booting without it would do", () => {
     const { machine } = plannerMachine({ acs: 0x1d, host: { iommu: "strict" } });
     const { machine: off, notes } = applyWhatIf(machine, parseWhatIf({ iommu: "off" }));
     expect(off.functions.map(({ acs }) => acs)).toEqual(machine.functions.map(({ acs }) => acs));

@@ -1,10 +1,11 @@
 /**
- * Archives: gzip, bzip2, xz and tar, decoded in memory with a limit on what comes out, because dumps
- * come from strangers: a few hundred bytes can unpack to gigabytes. Damage is an error that says
- * what is wrong, never a shorter result.
+ * Archives: gzip, bzip2, xz and tar, decoded in memory with a limit on what comes out, because
+ * dumps come from strangers: a few hundred bytes can unpack to gigabytes. Damage is an error that
+ * says what is wrong, never a shorter result.
  *
- * Leaves out: zstd where Node does not decode it (before 22.15); {@link packingOf} names it so that the caller can tell the user which command does. Nothing is written to disk,
- * so a path in a tar cannot reach outside it; entries that try are counted and dropped.
+ * Leaves out: zstd where Node does not decode it (before 22.15); {@link packingOf} names it so that
+ * the caller can tell the user which command does. Nothing is written to disk, so a path in a tar
+ * cannot reach outside it; entries that try are counted and dropped.
  */
 import { getBuiltinModule } from "node:process";
 import type { gunzipSync } from "node:zlib";

@@ -3,7 +3,7 @@
 import { ExitStatus, UsageError } from "../../core/index.ts";
 import { doctorJson, examine, renderDoctor, USES, type Use } from "../../planner/index.ts";
 import type { CommandModule } from "../command.ts";
-import { printChanges, printJson, printText } from "../context.ts";
+import { printChanges, printJson, printText, terminalColumns } from "../context.ts";
 import { makePaint } from "../paint.ts";
 import { addWhatIf, loadSubject, type WhatIfOptions } from "../what-if-options.ts";
 
@@ -29,7 +29,8 @@ export const doctor: CommandModule = {
         if (options.json === true) printJson(context, doctorJson(report));
         else {
           printChanges(context, changes);
-          printText(context, renderDoctor(report, makePaint(context.colors)));
+          const paint = makePaint(context.colors);
+          printText(context, renderDoctor(report, paint, terminalColumns(context)));
         }
         const hasFailed = report.uses.some(({ state }) => state === "fail");
         return hasFailed ? ExitStatus.failure : ExitStatus.ok;

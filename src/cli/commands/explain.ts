@@ -3,7 +3,7 @@
 import { ExitStatus, parseBdf, UsageError } from "../../core/index.ts";
 import { explainPair, explanationJson, renderExplanation } from "../../planner/index.ts";
 import type { CommandModule } from "../command.ts";
-import { printChanges, printJson, printText } from "../context.ts";
+import { printChanges, printJson, printText, terminalColumns } from "../context.ts";
 import { makePaint } from "../paint.ts";
 import { addWhatIf, loadSubject, type WhatIfOptions } from "../what-if-options.ts";
 
@@ -44,7 +44,8 @@ export const explain: CommandModule = {
         if (options.json === true) printJson(context, explanationJson(explanation));
         else {
           printChanges(context, changes);
-          printText(context, renderExplanation(explanation, makePaint(context.colors)));
+          const paint = makePaint(context.colors);
+          printText(context, renderExplanation(explanation, paint, terminalColumns(context)));
         }
         return explanation.answer.usable ? ExitStatus.ok : ExitStatus.failure;
       }),

@@ -3,7 +3,7 @@
 import { type Bdf, ExitStatus, parseBdf, UsageError } from "../../core/index.ts";
 import { findJson, findProvider, renderFind } from "../../planner/index.ts";
 import type { CommandModule } from "../command.ts";
-import { printChanges, printJson, printText } from "../context.ts";
+import { printChanges, printJson, printText, terminalColumns } from "../context.ts";
 import { makePaint } from "../paint.ts";
 import { addWhatIf, loadSubject, type WhatIfOptions } from "../what-if-options.ts";
 
@@ -41,7 +41,8 @@ export const find: CommandModule = {
         if (options.json === true) printJson(context, findJson(report));
         else {
           printChanges(context, changes);
-          printText(context, renderFind(report, makePaint(context.colors)));
+          const paint = makePaint(context.colors);
+          printText(context, renderFind(report, paint, terminalColumns(context)));
         }
         return report.chosen === null ? ExitStatus.failure : ExitStatus.ok;
       }),

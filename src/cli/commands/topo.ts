@@ -4,7 +4,7 @@ import { ExitStatus } from "../../core/index.ts";
 import { serializeMachine } from "../../machine/index.ts";
 import { renderTopo } from "../../planner/index.ts";
 import type { CommandModule } from "../command.ts";
-import { printChanges, printText } from "../context.ts";
+import { printChanges, printText, terminalColumns } from "../context.ts";
 import { makePaint } from "../paint.ts";
 import { addWhatIf, loadSubject, type WhatIfOptions } from "../what-if-options.ts";
 
@@ -29,10 +29,9 @@ export const topo: CommandModule = {
         } else {
           const paint = makePaint(context.colors);
           printChanges(context, changes);
-          const { isTTY, columns } = context.host.stdout;
           const all = options.all === true;
-          const width = isTTY ? columns : undefined;
-          printText(context, renderTopo(machine, { all, paint, columns: width }));
+          const columns = terminalColumns(context);
+          printText(context, renderTopo(machine, { all, paint, columns }));
         }
         return ExitStatus.ok;
       }),
