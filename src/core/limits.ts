@@ -93,6 +93,11 @@ export const TCP_ICREQ_TIMEOUT_MS = 10_000;
 export const NVMET_CONNECT_TIMEOUT_MS = 30_000;
 /** Bytes of payload in host buffers at once, over all connections through one NIC. */
 export const NVMET_IN_FLIGHT_BYTES = 16 * 1024 * 1024;
+/** Bytes of one request on the control socket, and connections to it at once. */
+export const CONTROL_LINE_BYTES_MAX = 1024 * 1024;
+export const CONTROL_CONNECTIONS_MAX = 16;
+/** Milliseconds that a control connection may take to finish a line it began. */
+export const CONTROL_LINE_TIMEOUT_MS = 10_000;
 /** Subsystems of one target. */
 export const NVMET_SUBSYSTEMS_MAX = 1024;
 /** Namespaces of one subsystem. */

@@ -54,7 +54,7 @@ export interface RdmaPortOptions {
 export interface TcpPortOptions
   extends Pick<
     TcpTargetOptions,
-    "network" | "depthMax" | "inCapsuleBytes" | "cpda" | "wake" | "onEvent"
+    "network" | "depthMax" | "connectionsMax" | "inCapsuleBytes" | "cpda" | "wake" | "onEvent"
   > {
   readonly id?: number;
   readonly address: string;
@@ -192,9 +192,22 @@ export class TargetAssembly implements Poller, Inspectable {
       port,
       machine: this.machine,
     });
-    await transport.start();
+    try {
+      await transport.start();
+    } catch (error) {
+      this.target.removePort(port);
+      throw error;
+    }
     this.tcpTransports.push(transport);
     return { port, transport };
+  }
+
+  /** Listens there no more: ends what came that way and forgets the port. Poll meanwhile. */
+  async closeTcp(transport: TcpTargetTransport, port: Port): Promise<void> {
+    const closed = transport.close();
+    this.target.removePort(port);
+    await closed;
+    this.tcpTransports.splice(this.tcpTransports.indexOf(transport), 1);
   }
 
   poll(): number {

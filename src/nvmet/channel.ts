@@ -26,6 +26,8 @@ export interface Channel {
   release(): void;
   /** Receives and completes what is ready. Returns how many things it did. */
   poll(): number;
+  /** The transport's own handshake has not come yet. Absent: it has none here. */
+  readonly awaitsHandshake?: boolean;
   /** Makes visible what was queued since the last kick. */
   kick(): void;
 }

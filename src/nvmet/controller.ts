@@ -172,6 +172,7 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
   /** Makes a connected queue this controller's. */
   adopt(queue: TargetQueue): void {
     queue.handler = this;
+    queue.stats = this.subsystem.stats;
     queue.namespaces = this.attached.namespaces;
     queue.bindings = this.attached.bindings;
     queue.transferMax = this.subsystem.transferMax;

@@ -10,6 +10,7 @@ export * from "./auth/responder.ts";
 export * from "./auth/tls-psk.ts";
 export * from "./binding.hot.ts";
 export * from "./channel.ts";
+export * from "./command-stats.hot.ts";
 export * from "./controller.ts";
 export * from "./counters.ts";
 export { fabricsStatus } from "./fabrics.ts";

@@ -23,6 +23,7 @@ import {
   UsageError,
 } from "../core/index.ts";
 import type { DmaDevice } from "../dma/index.ts";
+import { CommandStats } from "./command-stats.hot.ts";
 import { Exclusive } from "./exclusive.hot.ts";
 import { formatP2pSetting, type P2pSetting } from "./p2p-config.ts";
 import { type ReservationStore, Reservations } from "./reservations.ts";
@@ -78,6 +79,8 @@ export class Namespace implements Inspectable {
   enabled = false;
   reads = 0;
   writes = 0;
+  /** Its I/O commands. */
+  readonly stats = new CommandStats();
   readBytes = 0;
   writtenBytes = 0;
   private setting: P2pSetting;

@@ -20,6 +20,7 @@ import { FABRICS_OPCODE } from "../spec/nvmf/index.ts";
 import { Event, type Tracer } from "../trace/index.ts";
 import type { HostPool, NamespaceBinding } from "./binding.hot.ts";
 import type { Channel, DirectMemory, QueueOrigin } from "./channel.ts";
+import { CommandStats, RoundClock } from "./command-stats.hot.ts";
 import { Cause } from "./counters.ts";
 import { type FusedQueue, failHalf, halfDone, halfReady, runPair, takeFused } from "./fused.hot.ts";
 import { continueIo, countIo, startIo } from "./io.hot.ts";
@@ -92,6 +93,9 @@ export class TargetQueue implements FusedQueue {
   busy = 0;
   /** Any command since the controller last looked (traffic based keep-alive). */
   sawTraffic = false;
+  /** Of commands about no namespace: the target's until Connect, then its subsystem's. */
+  stats: CommandStats;
+  readonly clock: RoundClock;
   /** Commands answered, and of these with an error. */
   commands = 0;
   errors = 0;
@@ -107,7 +111,11 @@ export class TargetQueue implements FusedQueue {
     requests: readonly TargetRequest[],
     trace: Tracer,
     direct: DirectMemory | null = null,
+    stats: CommandStats = new CommandStats(),
+    clock: RoundClock = new RoundClock(),
   ) {
+    this.stats = stats;
+    this.clock = clock;
     this.channel = channel;
     this.origin = origin;
     this.handler = handler;
@@ -124,6 +132,7 @@ export class TargetQueue implements FusedQueue {
     assert(request.state === RequestState.idle, "a capsule arrives in an idle request");
     assert(!this.isClosed, "a closed queue receives nothing");
     request.begin(bytes);
+    request.startNs = this.clock.nowNs;
     this.busy++;
     this.sawTraffic = true;
     const parsed = parseCapsule(request);
@@ -330,6 +339,7 @@ export class TargetQueue implements FusedQueue {
       return;
     }
     this.commands++;
+    this.countCommand(request, status);
     if (status !== NvmeStatus.success) {
       this.errors++;
       this.handler.commandFailed(this, request);
@@ -346,6 +356,16 @@ export class TargetQueue implements FusedQueue {
       this.trace.emit(Event.nvmetComplete, request.nsid, request.opcode, request.cid, status);
     }
     this.channel.respond(request);
+  }
+
+  private countCommand(request: TargetRequest, status: number): void {
+    const namespace = request.isIo ? (this.namespaces[request.nsid] ?? null) : null;
+    if (namespace === null) {
+      this.stats.count(request.opcode, status);
+      return;
+    }
+    namespace.stats.count(request.opcode, status);
+    namespace.stats.time(request.opcode, this.clock.nowNs - request.startNs);
   }
 
   /** The transport's device has no address for the request's memory (a `MapStatus`). */

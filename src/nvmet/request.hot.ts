@@ -56,6 +56,8 @@ export class TargetRequest {
   /** Made for this request, used for all its I/O. Null on admin queues. */
   bio: Bio | null = null;
 
+  /** When its capsule was taken in. */
+  startNs = 0;
   /** An I/O command of a queue that takes them; else a fabrics or admin command. */
   isIo = false;
   opcode = 0;

@@ -19,6 +19,7 @@ import {
   UsageError,
 } from "../core/index.ts";
 import { CNTLID_MAX, DISCOVERY_NQN, nqnProblem } from "../spec/nvmf/index.ts";
+import { CommandStats } from "./command-stats.hot.ts";
 import { checkAnaGroup, Namespace, type NamespaceOptions } from "./namespace.ts";
 import type { Orchestrator } from "./orchestrator.ts";
 import type { Victim } from "./queue.hot.ts";
@@ -85,6 +86,8 @@ export class Subsystem implements Inspectable {
   readonly mdts: number;
   readonly isDiscovery: boolean;
   readonly controllers = new Map<number, SubsystemMember>();
+  /** Commands of its controllers that are about no namespace. */
+  readonly stats = new CommandStats();
   private name: string;
   private anyHost: boolean;
   private readonly hosts: Set<string>;

@@ -8,13 +8,21 @@
  */
 
 import type { BlockQueue } from "../block/index.ts";
-import { type Inspectable, PeerlaneError, type Poller, type Tree } from "../core/index.ts";
+import {
+  type Inspectable,
+  NVMET_CONNECT_TIMEOUT_MS,
+  PeerlaneError,
+  type Poller,
+  TCP_ICREQ_TIMEOUT_MS,
+  type Tree,
+} from "../core/index.ts";
 import { type Random, realRandom } from "../platform/index.ts";
 import { NvmeStatus } from "../spec/nvme/index.ts";
 import { DISCOVERY_NQN, encodeDiscoveryLog } from "../spec/nvmf/index.ts";
 import type { Tracer } from "../trace/index.ts";
 import { HostSecurity } from "./auth/host-security.ts";
 import type { Channel, DirectMemory, QueueOrigin } from "./channel.ts";
+import { CommandStats, RoundClock } from "./command-stats.hot.ts";
 import { ConnectHandler, type ConnectServices } from "./connect.ts";
 import type { AuthEvent, Controller } from "./controller.ts";
 import type { Namespace } from "./namespace.ts";
@@ -45,8 +53,6 @@ export interface TargetOptions {
   readonly onAuthentication?: (event: AuthEvent) => void;
 }
 
-/** A connection that sends no Connect command for this long is closed: it holds a receive ring. */
-const CONNECT_TIMEOUT_NS = 30e9;
 /** Rounds of `poll` between two looks at the clock. */
 const CLOCK_ROUNDS = 64;
 
@@ -54,6 +60,9 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
   readonly orchestrator: Orchestrator;
   readonly trace: Tracer;
   readonly nowNs: () => number;
+  /** Milliseconds that a connection may take to send its ICReq (TCP), and its Connect command. */
+  handshakeTimeoutMs = TCP_ICREQ_TIMEOUT_MS;
+  connectTimeoutMs = NVMET_CONNECT_TIMEOUT_MS;
   /** Keys of hosts. */
   readonly security: HostSecurity;
   readonly onAuthentication: ((event: AuthEvent) => void) | null;
@@ -63,6 +72,9 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
   private readonly ports = new Map<number, Port>();
   private readonly controllers = new Set<Controller>();
   private readonly connect: ConnectHandler;
+  /** Commands of connections that no controller has: Connect, and what is sent in its place. */
+  readonly strangers = new CommandStats();
+  private readonly clock = new RoundClock();
   private queues: TargetQueue[] = [];
   private blockQueues: BlockQueue[] = [];
   /** Commands that must be over before something else is done. */
@@ -247,7 +259,17 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
     requests: readonly TargetRequest[],
     direct: DirectMemory | null = null,
   ): TargetQueue {
-    const queue = new TargetQueue(channel, origin, this.connect, requests, this.trace, direct);
+    const { connect, trace, strangers, clock } = this;
+    const queue = new TargetQueue(
+      channel,
+      origin,
+      connect,
+      requests,
+      trace,
+      direct,
+      strangers,
+      clock,
+    );
     queue.openedNs = this.nowNs();
     this.queues = [...this.queues, queue];
     return queue;
@@ -343,7 +365,11 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
   poll(): number {
     const { queues, blockQueues } = this;
     let done = 0;
+    const { clock } = this;
+    if (queues.length > 0) clock.nowNs = this.nowNs();
     for (let i = 0; i < queues.length; i++) done += queues[i].poll();
+    // Two looks a round: what came in and what the disks finished in one round took some time.
+    if (done > 0) clock.nowNs = this.nowNs();
     for (let i = 0; i < blockQueues.length; i++) done += blockQueues[i].poll();
     if (this.waits.length > 0) this.checkWaits();
     for (let i = 0; i < queues.length; i++) queues[i].channel.kick();
@@ -364,10 +390,19 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
     }
     for (const queue of this.queues) {
       const isStranger = queue.handler === this.connect && !queue.isClosed;
-      if (isStranger && now - queue.openedNs > CONNECT_TIMEOUT_NS) {
-        this.dropQueue(queue, "no Connect command came");
+      if (isStranger && now - queue.openedNs > this.patienceNs(queue)) {
+        const missing = queue.channel.awaitsHandshake === true ? "ICReq" : "Connect command";
+        this.dropQueue(queue, `no ${missing} came`);
       }
     }
+  }
+
+  /** How long a connection may wait for what its host has not sent yet. */
+  private patienceNs(queue: TargetQueue): number {
+    const { handshakeTimeoutMs, connectTimeoutMs } = this;
+    const isMute = queue.channel.awaitsHandshake === true;
+    const ms = isMute ? Math.min(handshakeTimeoutMs, connectTimeoutMs) : connectTimeoutMs;
+    return ms * 1e6;
   }
 
   private forgetDrained(): void {

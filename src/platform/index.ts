@@ -33,6 +33,8 @@ export {
 } from "./crypto.ts";
 export { type Digest, sha256 } from "./digest.ts";
 export { type DirectoryEntry, type EntryKind, type Files, realFiles } from "./files.ts";
+export { type HttpAnswer, listenHttp } from "./http.ts";
+export { type LocalListener, type LocalSockets, realLocalSockets } from "./local-sockets.ts";
 export { MemoryFiles } from "./memory-files.ts";
 export { MemoryNetwork, type MemoryNetworkOptions } from "./memory-network.ts";
 export { PollLoop, type PollLoopOptions } from "./poll-loop.ts";

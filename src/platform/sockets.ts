@@ -78,17 +78,18 @@ const END_GRACE_MS = 2000;
 /** Connections that wait to be accepted. */
 const BACKLOG = 128;
 
-class RealStream implements ByteStream {
+/** A socket as a stream; `name` is what it is called where the peer has no address. */
+export class RealStream implements ByteStream {
   readonly peer: string;
   readonly localAddress: string;
   readonly tlsIdentity: string | null;
   readonly #socket: Socket;
   #reason: string | null = null;
 
-  constructor(socket: Socket, tlsIdentity: string | null) {
+  constructor(socket: Socket, tlsIdentity: string | null, name?: string) {
     this.#socket = socket;
     this.tlsIdentity = tlsIdentity;
-    this.peer = formatAddress(socket.remoteAddress ?? "?", socket.remotePort ?? 0);
+    this.peer = name ?? formatAddress(socket.remoteAddress ?? "?", socket.remotePort ?? 0);
     // A socket for both families shows an IPv4 address as ::ffff:10.0.0.1.
     this.localAddress = (socket.localAddress ?? "").replace(/^::ffff:(?=\d+\.)/i, "");
     // Requests are whole when they are written: waiting for more to send only costs time.
@@ -165,7 +166,8 @@ export function formatAddress(address: string, port: number): string {
   return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
-function failure(code: string, what: string, error: Error): PeerlaneError {
+/** A system's refusal as an error with a remedy. */
+export function socketFailure(code: string, what: string, error: Error): PeerlaneError {
   const errno = (error as NodeJS.ErrnoException).code ?? "unknown";
   return new PeerlaneError(code, `${what}: ${error.message}`, {
     remedy: REMEDIES[errno] ?? "check the address, the port and the firewall",
@@ -195,7 +197,9 @@ export const realNetwork: Network = {
       // Stays: later it hears of connections that could not be accepted (no descriptors left). The
       // peer sees those closed; the listener goes on.
       server.on("error", (error) => {
-        reject(failure("listen-failed", `cannot listen on ${formatAddress(address, port)}`, error));
+        reject(
+          socketFailure("listen-failed", `cannot listen on ${formatAddress(address, port)}`, error),
+        );
       });
       server.listen({ host: address, port, backlog: BACKLOG }, () => {
         const bound = server.address();
@@ -210,7 +214,7 @@ export const realNetwork: Network = {
       const socket = connect({ host: address, port });
       const name = formatAddress(address, port);
       const onError = (error: Error): void => {
-        reject(failure("connect-failed", `cannot reach ${name}`, error));
+        reject(socketFailure("connect-failed", `cannot reach ${name}`, error));
       };
       socket.once("error", onError);
       socket.once("connect", () => {

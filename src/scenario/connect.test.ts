@@ -4,8 +4,9 @@ import { sameSwitch } from "../../testing/machines.ts";
 import { generateDhchapKey, generateTlsKey, parseDhchapKey, parseTlsKey } from "../nvmet/index.ts";
 import { realClock, realNetwork, realRandom } from "../platform/index.ts";
 import { discover, type RemoteOptions, RemoteSubsystem } from "./connect.ts";
-import { type ServedPort, TargetServer } from "./serve.ts";
+import { TargetServer } from "./serve.ts";
 import { targetConfigSchema } from "./target/index.ts";
+import type { ServedPort } from "./target/served.ts";
 
 const NQN = "nqn.2026-11.test.peerlane:secure";
 const HOST = "nqn.2026-11.test.peerlane:h";

@@ -12,11 +12,5 @@ export { type RenderOptions, renderScenario } from "./render.ts";
 export * from "./report.ts";
 export { type RunContext, runScenario } from "./runner.ts";
 export { type Scenario, scenarioSchema } from "./schema.ts";
-export {
-  type ServedNamespace,
-  type ServedPort,
-  type ServedSubsystem,
-  type ServeOptions,
-  TargetServer,
-} from "./serve.ts";
+export { type ServeOptions, TargetServer } from "./serve.ts";
 export * from "./target/index.ts";

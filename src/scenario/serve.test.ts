@@ -9,8 +9,14 @@ import { HostCommand, NvmfHost, TcpHostTransport } from "../nvmet/index.ts";
 import { PollLoop, realClock, realNetwork } from "../platform/index.ts";
 import { NvmOpcode } from "../spec/nvme/index.ts";
 import { DISCOVERY_NQN } from "../spec/nvmf/index.ts";
-import { type ServedPort, TargetServer } from "./serve.ts";
-import { parseListen, parseNamespace, simpleConfig, targetConfigSchema } from "./target/index.ts";
+import { TargetServer } from "./serve.ts";
+import {
+  parseListen,
+  parseNamespace,
+  type ServedPort,
+  simpleConfig,
+  targetConfigSchema,
+} from "./target/index.ts";
 
 const NQN = "nqn.2026-11.test.peerlane:served";
 

@@ -1,4 +1,5 @@
 /** Trace: the closed event list, the tracer, exporters. */
 
 export * from "./events.ts";
+export * from "./prometheus.ts";
 export * from "./tracer.ts";

@@ -12,6 +12,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   { name: "compare", load: async () => (await import("./compare.ts")).compare },
   ...PLANNER_COMMANDS,
   { name: "target", load: async () => (await import("./target.ts")).target },
+  { name: "targetctl", load: async () => (await import("./targetctl.ts")).targetctl },
   { name: "connect", load: async () => (await import("./connect.ts")).connect },
   { name: "keygen", load: async () => (await import("./keygen.ts")).keygen },
 ];

@@ -4,7 +4,13 @@
  */
 
 import { ExitStatus, formatBdf, formatBytes, parseSize, UsageError } from "../../core/index.ts";
-import { checkSecretFile, formatAddress, realNetwork } from "../../platform/index.ts";
+import {
+  checkSecretFile,
+  formatAddress,
+  realLocalSockets,
+  realNetwork,
+} from "../../platform/index.ts";
+
 import {
   formatTargetConfig,
   hasSecrets,
@@ -14,7 +20,9 @@ import {
   plainTargetConfig,
   simpleConfig,
   type TargetConfig,
-  TargetServer,
+  type TargetServer,
+  TargetService,
+  withOptions,
 } from "../../scenario/index.ts";
 import type { CommandModule } from "../command.ts";
 import { type Context, printJson, printNotes, printText } from "../context.ts";
@@ -32,6 +40,10 @@ interface Options {
   readonly provider?: string;
   readonly providerPolicy?: string;
   readonly cmb?: string;
+  readonly control?: string;
+  readonly metrics?: string;
+  readonly logFormat?: string;
+  readonly logLevel?: string;
   readonly json?: boolean;
 }
 
@@ -74,6 +86,10 @@ export const target: CommandModule = {
       .option("--provider <which>", "stages payload: auto, none, a function (default: none)")
       .option("--provider-policy <what>", "without peer memory: fail or host-memory (fail)")
       .option("--cmb <size>", "give the SSD a Controller Memory Buffer, which can be a provider")
+      .option("--control <path>", "control socket for peerlane targetctl (default: none)")
+      .option("--metrics <address>", "serves Prometheus metrics there (default: nowhere)")
+      .option("--log-format <format>", "text or json (default: text)")
+      .option("--log-level <level>", "error, warn, info or debug (default: info)")
       .option("--json", "with --print-config: JSON instead of YAML")
       .action((options: Options) => perform(() => run(context, options)));
   },
@@ -89,20 +105,16 @@ async function run(context: Context, options: Options): Promise<number> {
 
 /** The configuration file, or what the options of the simple case stand for. */
 async function readConfig(context: Context, options: Options): Promise<TargetConfig> {
-  const { config: file, machine, ssd } = options;
-  const both = {
-    ...(machine === undefined ? {} : { machine }),
-    ...(ssd === undefined ? {} : { ssd }),
-  };
+  const { config: file } = options;
   if (file === undefined) {
-    return simpleConfig({
-      ...both,
+    const simple = simpleConfig({
       listen: (options.listen ?? [DEFAULT_LISTEN]).map(parseListen),
       nqn: options.nqn ?? DEFAULT_NQN,
       allowedHosts: options.allowHost ?? [],
       namespaces: (options.namespace ?? [DEFAULT_NAMESPACE]).map(parseNamespace),
       ...providerOf(options),
     });
+    return withOptions(simple, options);
   }
   const extra = SIMPLE.find((name) => options[name] !== undefined);
   if (extra !== undefined) {
@@ -111,13 +123,11 @@ async function readConfig(context: Context, options: Options): Promise<TargetCon
       remedy: `write it into ${file}`,
     });
   }
-  const { config, notes } = parseTargetConfig(
-    await context.files.readText(file, CONFIG_BYTES_MAX),
-    file,
-  );
+  const text = await context.files.readText(file, CONFIG_BYTES_MAX);
+  const { config, notes } = parseTargetConfig(text, file);
   printNotes(context, notes);
   if (hasSecrets(config)) await checkSecretFile(file);
-  return { ...config, ...both };
+  return withOptions(config, options);
 }
 
 function providerOf({ provider, providerPolicy, cmb }: Options) {
@@ -133,15 +143,9 @@ function providerOf({ provider, providerPolicy, cmb }: Options) {
 }
 
 async function serve(context: Context, config: TargetConfig): Promise<number> {
-  const { clock, host } = context;
-  const dumps =
-    config.machine.length > 0 ? config.machine : [`${context.shipped}/${SHIPPED_MACHINE}`];
+  const { clock, host, shipped } = context;
+  const dumps = config.machine.length > 0 ? config.machine : [`${shipped}/${SHIPPED_MACHINE}`];
   const machine = await loadMachine(context, dumps);
-  const log = (event: string, fields: Record<string, string>): void => {
-    const time = new Date(clock.wallMs()).toISOString();
-    const pairs = Object.entries(fields).map(([key, value]) => `${key}=${JSON.stringify(value)}`);
-    host.stderr.write(`${[time, event, ...pairs].join(" ")}\n`);
-  };
   let failure: unknown = null;
   let stop: () => void = () => undefined;
   const stopped = new Promise<void>((resolve) => {
@@ -149,27 +153,24 @@ async function serve(context: Context, config: TargetConfig): Promise<number> {
   });
   const forget = host.onInterrupt(() => stop());
   try {
-    const server = await TargetServer.open({
+    const service = await TargetService.open({
       machine,
       config,
       network: realNetwork,
+      localSockets: realLocalSockets,
       clock,
-      onAuthentication: ({ what, hostNqn, subsystemNqn, qid, peer, reason }) => {
-        const names = { host: hostNqn, subsystem: subsystemNqn, qid: String(qid) };
-        log(what, { peer, ...names, ...(reason ? { reason } : {}) });
-      },
-      onEvent: ({ what, peer, reason }) => log(what, { peer, ...(reason ? { reason } : {}) }),
+      write: (text) => host.stderr.write(text),
       onError: (error) => {
         failure = error;
         stop();
       },
     });
-    printText(context, offer(server).join("\n"));
+    printText(context, offer(service, config).join("\n"));
     warnOfTickets(context, config);
     await stopped;
-    log("stopping", {});
-    await server.close();
-    printText(context, summary(server).join("\n"));
+    service.log.event("info", "stopping");
+    await service.close();
+    printText(context, summary(service.server).join("\n"));
   } finally {
     forget();
   }
@@ -187,18 +188,19 @@ function warnOfTickets({ host, shipped }: Context, config: TargetConfig): void {
 }
 
 /** What there is, and how to connect. */
-function offer(server: TargetServer): string[] {
+function offer(service: TargetService, { control }: TargetConfig): string[] {
+  const { server, metricsAt } = service;
   const lines: string[] = [];
   for (const { at, config } of server.ports.values()) {
     const names = config.subsystems.join(", ") || "no subsystem";
     lines.push(`listening on ${formatAddress(at.address, at.port)} (NVMe/TCP), subsystem ${names}`);
   }
   const several = server.subsystems.size > 1;
-  for (const { config, namespaces } of server.subsystems.values()) {
+  for (const { subsystem, namespaces } of server.subsystems.values()) {
     for (const served of namespaces.values()) {
       const { config: namespace, backend } = served;
       const where = namespace.device_path ?? "memory: gone when this ends";
-      const of = several ? ` of ${config.nqn}` : "";
+      const of = several ? ` of ${subsystem.nqn}` : "";
       const what = `${formatBytes(backend.sizeBytes)}, ${where}`;
       lines.push(`namespace ${namespace.nsid}${of}: ${what}; staged in ${server.staging(served)}`);
     }
@@ -209,6 +211,10 @@ function offer(server: TargetServer): string[] {
     for (const nqn of config.subsystems) {
       lines.push(`connect: nvme connect -t tcp -a ${at.address} -s ${at.port} -n ${nqn}${tls}`);
     }
+  }
+  if (control !== undefined) lines.push(`control: peerlane targetctl --socket ${control} status`);
+  if (metricsAt !== null) {
+    lines.push(`metrics: http://${formatAddress(metricsAt.address, metricsAt.port)}/metrics`);
   }
   return lines;
 }

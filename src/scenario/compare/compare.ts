@@ -24,7 +24,7 @@ import { type LandingRow, landings } from "./landing.ts";
 import { LIMITS, METHOD } from "./method.ts";
 import { protectionColumns } from "./protection.ts";
 import { measureRegistration, REGISTER_SIZES, type RegistrationRow } from "./registration.ts";
-import { type CompareSubject, chooseSubject, reducedTo, setUp } from "./setup.ts";
+import { type CompareSubject, chooseSubject, setUp } from "./setup.ts";
 import { chooseLegs, chooseStrangers } from "./stack-setup.ts";
 import { stackColumns } from "./stacking.ts";
 import { type CompareWorkload, DEFAULT_WORKLOAD } from "./workload.ts";
@@ -90,13 +90,10 @@ const MEASURED_IOS = 100_000;
 
 /** Runs everything. Throws `nothing-to-compare` when the machine has no pair for it. */
 export async function compareDescriptions(
-  whole: Machine,
+  machine: Machine,
   options: CompareOptions,
 ): Promise<CompareReport> {
-  const subject = chooseSubject(whole);
-  const legs = chooseLegs(whole, subject.owner);
-  const actors = [subject.owner, subject.near, ...(subject.far === null ? [] : [subject.far])];
-  const machine = reducedTo(whole, [...actors, ...legs]);
+  const subject = chooseSubject(machine);
   const off = setUp(machine, subject, "off");
   const { clock } = options;
   const registration = measureRegistration(off, clock, options.sizes ?? REGISTER_SIZES);
@@ -109,7 +106,8 @@ export async function compareDescriptions(
     io.push(...measureRoute(run, "host-bridge", "strict"));
   }
   const life: IommuLifeRow[] = [];
-  for (const kind of DESCRIPTIONS) life.push(...(await iommuLife(kind, whole, subject)));
+  for (const kind of DESCRIPTIONS) life.push(...(await iommuLife(kind, machine, subject)));
+  const legs = chooseLegs(machine, subject.owner);
   const index = new MachineIndex(machine);
   return {
     version: COMPARE_VERSION,

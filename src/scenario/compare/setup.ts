@@ -6,17 +6,10 @@
  * Leaves out: every other device (dumb memory behind each BAR), drivers, time.
  */
 
-import { type Bdf, bdfDevice, PeerlaneError } from "../../core/index.ts";
+import { type Bdf, PeerlaneError } from "../../core/index.ts";
 import { DmaContext, type DmaDevice } from "../../dma/index.ts";
 import { buildFabric, DeviceMemory, type DevicePort, type Fabric } from "../../fabric/index.ts";
-import {
-  deviceKind,
-  type IommuMode,
-  type Machine,
-  MachineIndex,
-  NONE,
-  type PciFunction,
-} from "../../machine/index.ts";
+import { deviceKind, type IommuMode, type Machine, type PciFunction } from "../../machine/index.ts";
 import { Provider, Rules, Topology } from "../../p2p/index.ts";
 import { payloadBar } from "../select.ts";
 
@@ -119,23 +112,6 @@ export function chooseSubject(machine: Machine): CompareSubject {
     place: machine.name,
     remedy: "give a dump with a memory BAR of 16 MiB and two devices below one switch",
   });
-}
-
-/**
- * The machine without what takes no part: the given functions, every bridge above them, and the
- * first function of each root bus, by which the rules know a host bridge. Same names, addresses and
- * windows; a fabric of it costs a tenth.
- */
-export function reducedTo(machine: Machine, actors: readonly Bdf[]): Machine {
-  const index = new MachineIndex(machine);
-  const keep = new Set<number>();
-  for (const actor of actors) {
-    for (let at = index.requireIndex(actor); at !== NONE; at = index.parentOf(at)) keep.add(at);
-  }
-  const functions = machine.functions.filter(
-    ({ bdf }, i) => keep.has(i) || (index.parentOf(i) === NONE && bdfDevice(bdf) === 0),
-  );
-  return { ...machine, functions };
 }
 
 /** What does peer I/O, or may stand for it where a dump knows no classes. */

@@ -28,7 +28,6 @@ const NAMESPACE_KEYS = [
   "device_path",
   "device_uuid",
   "device_nguid",
-  "buffered_io",
   "p2pmem",
 ];
 const PORT_KEYS = ["portid", "subsystems", "referrals", "ana_groups"];

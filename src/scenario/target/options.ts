@@ -24,15 +24,22 @@ export interface SimpleOptions {
   /** Empty: any host may connect. */
   readonly allowedHosts: readonly string[];
   readonly namespaces: readonly SimpleNamespace[];
-  /** Default: the first. */
-  readonly ssd?: string;
   /** What stages payload: `auto`, `none` (default: host memory), or a function with memory. */
   readonly provider?: string;
   /** Where peer memory is asked for and there is none. Default `fail`. */
   readonly policy?: string;
   /** Bytes of a CMB to give to the SSD. Default: none. */
   readonly cmbBytes?: number;
+}
+
+/** What the command line may say besides any configuration; it wins. */
+export interface ExtraOptions {
   readonly machine?: readonly string[];
+  readonly ssd?: string;
+  readonly control?: string;
+  readonly metrics?: string;
+  readonly logFormat?: string;
+  readonly logLevel?: string;
 }
 
 const SIZE_MIN = 4096;
@@ -98,10 +105,8 @@ function p2pmemOf(provider: string | undefined): string {
 
 /** The configuration that options stand for. Throws `bad-option`. */
 export function simpleConfig(options: SimpleOptions): TargetConfig {
-  const { nqn, ssd, machine, policy, cmbBytes } = options;
-  const result = targetConfigSchema.safeParse({
-    ...(machine === undefined ? {} : { machine }),
-    ...(ssd === undefined ? {} : { ssd }),
+  const { nqn, policy, cmbBytes } = options;
+  return checked({
     ...(policy === undefined ? {} : { p2pmem_policy: policy }),
     ...(cmbBytes === undefined ? {} : { cmb: cmbBytes }),
     subsystems: [
@@ -123,8 +128,30 @@ export function simpleConfig(options: SimpleOptions): TargetConfig {
       subsystems: [nqn],
     })),
   });
+}
+
+/** The configuration with what else the command line says. Throws `bad-option`. */
+export function withOptions(config: TargetConfig, options: ExtraOptions): TargetConfig {
+  const { logFormat: format, logLevel: level } = options;
+  const extra = Object.entries({
+    machine: options.machine,
+    ssd: options.ssd,
+    control: options.control,
+    metrics: options.metrics,
+    log: {
+      ...config.log,
+      ...(format === undefined ? {} : { format }),
+      ...(level === undefined ? {} : { level }),
+    },
+  }).filter(([, value]) => value !== undefined);
+  return checked({ ...config, ...Object.fromEntries(extra) });
+}
+
+function checked(value: unknown): TargetConfig {
+  const result = targetConfigSchema.safeParse(value);
   if (result.success) return result.data;
-  throw new UsageError("bad-option", result.error.issues[0]?.message ?? "an option is wrong", {
+  const { path, message } = result.error.issues[0] as { path: PropertyKey[]; message: string };
+  throw new UsageError("bad-option", `${path.map(String).join(".")}: ${message}`, {
     remedy: "peerlane target --help shows the options",
   });
 }

@@ -103,8 +103,8 @@ export const ANA_STATES = {
 export type AnaStateName = keyof typeof ANA_STATES;
 export const anaStateName = z.enum(Object.keys(ANA_STATES) as [AnaStateName, ...AnaStateName[]]);
 
-export const DHCHAP_HASHES = ["hmac(sha256)", "hmac(sha384)", "hmac(sha512)"] as const;
-export const DHCHAP_GROUPS = [
+const DHCHAP_HASH_NAMES = ["hmac(sha256)", "hmac(sha384)", "hmac(sha512)"] as const;
+const DHCHAP_GROUP_NAMES = [
   "null",
   "ffdhe2048",
   "ffdhe3072",
@@ -121,8 +121,14 @@ export const hostSchema = z.strictObject({
   dhchap_ctrl_key: dhchapKey
     .optional()
     .describe("secret with which the controller proves itself to the host"),
-  dhchap_hash: z.enum(DHCHAP_HASHES).default("hmac(sha256)").describe("hash of DH-HMAC-CHAP"),
-  dhchap_dhgroup: z.enum(DHCHAP_GROUPS).default("null").describe("Diffie-Hellman group"),
+  dhchap_hash: z
+    .enum(DHCHAP_HASH_NAMES)
+    .default("hmac(sha256)")
+    .describe("the one hash that is taken"),
+  dhchap_dhgroup: z
+    .enum(DHCHAP_GROUP_NAMES)
+    .default("null")
+    .describe("the one Diffie-Hellman group that is taken"),
   tls_key: z
     .string()
     .regex(/^NVMeTLSkey-1:0[012]:[A-Za-z0-9+/=]+:$/, "write NVMeTLSkey-1:01:...:")
@@ -146,6 +152,7 @@ export const namespaceSchema = z.strictObject({
     .default(P2P_DEFAULT)
     .describe("peer memory for its data: 0, 1, or the function that has the memory"),
   buffered_io: flag
+    .refine((isBuffered) => isBuffered, { message: "direct I/O is not offered: write true" })
     .default(true)
     .describe("file access through the page cache; flush and FUA are fdatasync"),
   read_only: flag.default(false).describe("writes are refused (not in configfs)"),
@@ -255,3 +262,11 @@ export type SubsystemConfig = z.output<typeof subsystemSchema>;
 export type PortConfig = z.output<typeof portSchema>;
 export type ReferralConfig = z.output<typeof referralSchema>;
 export type TargetLimits = z.output<typeof limitsSchema>;
+
+/** The 16 bytes of a UUID or NGUID as text. */
+export function identifierBytes(text: string): Uint8Array {
+  const digits = text.replaceAll("-", "");
+  return Uint8Array.from({ length: 16 }, (_, i) =>
+    Number.parseInt(digits.slice(2 * i, 2 * i + 2), 16),
+  );
+}

@@ -43,6 +43,8 @@ export class PduWriter {
   dataDigest = false;
   /** HPDA or CPDA that the receiver asked for. */
   pda = 0;
+  /** Bytes given to the stream. */
+  bytesOut = 0;
   /** Times that there was no room. */
   stalls = 0;
   /** Data bytes that were copied to where the socket takes them from. */
@@ -161,6 +163,7 @@ export class PduWriter {
     if (current === null || current.sent === current.at) return;
     const bytes = current.bytes.subarray(current.sent, current.at);
     current.sent = current.at;
+    this.bytesOut += bytes.length;
     current.pending++;
     this.stream.write(bytes, current.written);
   }

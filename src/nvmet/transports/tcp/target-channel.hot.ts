@@ -79,6 +79,9 @@ export class TcpTargetChannel implements Channel, StreamEvents, PduHandler {
   ended: string | null = null;
   /** The stream itself is over, and why. */
   streamEnd: string | null = null;
+  /** Bytes of the stream that arrived, and times that reading paused for want of room. */
+  bytesIn = 0;
+  pauses = 0;
   /** Data digests that did not match. */
   dataDigestErrors = 0;
   private readonly owner: TcpChannelOwner;
@@ -117,12 +120,18 @@ export class TcpTargetChannel implements Channel, StreamEvents, PduHandler {
     this.reader.pda = parts.cpda;
   }
 
+  get awaitsHandshake(): boolean {
+    return this.reader.pdus === 0;
+  }
+
   onData(bytes: Uint8Array): void {
     if (this.ended !== null) return;
     this.inbox.push(bytes);
     this.inboxBytes += bytes.length;
+    this.bytesIn += bytes.length;
     if (this.inboxBytes >= TCP_INBOX_BYTES_MAX && !this.isPaused) {
       this.isPaused = true;
+      this.pauses++;
       this.stream.pause();
     }
     this.owner.wake();

@@ -61,6 +61,8 @@ export interface TcpTargetOptions {
   readonly depthMax?: number;
   /** Data bytes that a capsule of an I/O queue may carry. Default, and most: 8 KiB. */
   readonly inCapsuleBytes?: number;
+  /** Connections at once. Default, and most: `TCP_CONNECTIONS_MAX`. */
+  readonly connectionsMax?: number;
   /** Alignment to ask of the host, CPDA: dwords, 0's based. Default 0. */
   readonly cpda?: number;
   /** Something arrived: poll. */
@@ -74,6 +76,37 @@ export interface TcpEvent {
   readonly peer: string;
   /** Empty for `connected`. */
   readonly reason: string;
+}
+
+/** Bytes, PDUs and troubles of a port's connections. */
+export interface TcpTraffic {
+  bytesIn: number;
+  bytesOut: number;
+  /** PDUs that were received. */
+  pdus: number;
+  /** Times that reading paused because too much waited, and that answers waited for room. */
+  readPauses: number;
+  sendStalls: number;
+  dataDigestErrors: number;
+}
+
+const noTraffic = (): TcpTraffic => ({
+  bytesIn: 0,
+  bytesOut: 0,
+  pdus: 0,
+  readPauses: 0,
+  sendStalls: 0,
+  dataDigestErrors: 0,
+});
+
+function addTraffic(sum: TcpTraffic, channel: TcpTargetChannel): void {
+  const { reader, writer } = channel;
+  sum.bytesIn += channel.bytesIn;
+  sum.bytesOut += writer.bytesOut;
+  sum.pdus += reader.pdus;
+  sum.readPauses += channel.pauses;
+  sum.sendStalls += writer.stalls;
+  sum.dataDigestErrors += channel.dataDigestErrors;
 }
 
 interface Session {
@@ -95,8 +128,10 @@ export class TcpTargetTransport implements TcpChannelOwner, Inspectable {
   };
   /** Of connections that are gone. */
   private readonly endedCopies = { fromSocket: 0, toSocket: 0 };
+  private readonly ended = noTraffic();
   private readonly options: TcpTargetOptions;
   private readonly depthMax: number;
+  private readonly connectionsMax: number;
   private readonly sessions = new Map<TcpTargetChannel, Session>();
   private readonly copier = new Copier();
   private readonly wakeUp: () => void;
@@ -107,6 +142,10 @@ export class TcpTargetTransport implements TcpChannelOwner, Inspectable {
     this.options = options;
     this.port = options.port;
     this.depthMax = Math.min(options.depthMax ?? DEPTH_MAX, NVMET_QUEUE_DEPTH_MAX);
+    this.connectionsMax = Math.min(
+      options.connectionsMax ?? TCP_CONNECTIONS_MAX,
+      TCP_CONNECTIONS_MAX,
+    );
     this.wakeUp = options.wake ?? NO_OP;
   }
 
@@ -139,9 +178,9 @@ export class TcpTargetTransport implements TcpChannelOwner, Inspectable {
   }
 
   private accept(stream: ByteStream): void {
-    if (this.sessions.size >= TCP_CONNECTIONS_MAX) {
+    if (this.sessions.size >= this.connectionsMax) {
       this.counters.refused++;
-      this.tell("refused", stream, `there are ${TCP_CONNECTIONS_MAX} connections already`);
+      this.tell("refused", stream, `there are ${this.connectionsMax} connections already`);
       stream.destroy();
       return;
     }
@@ -235,6 +274,7 @@ export class TcpTargetTransport implements TcpChannelOwner, Inspectable {
     this.sessions.delete(channel);
     this.endedCopies.fromSocket += channel.reader.copiedBytes;
     this.endedCopies.toSocket += channel.writer.copiedBytes;
+    addTraffic(this.ended, channel);
     this.counters.closed++;
     this.tell("closed", channel.stream, channel.ended ?? "closed");
     this.options.machine.freeHost(session.region);
@@ -273,6 +313,13 @@ export class TcpTargetTransport implements TcpChannelOwner, Inspectable {
   /** Where it listens, with the port that was chosen; null when it does not. */
   get at(): StreamAddress | null {
     return this.listener?.at ?? null;
+  }
+
+  /** What its connections did since it was made. */
+  get traffic(): TcpTraffic {
+    const sum = { ...this.ended };
+    for (const channel of this.sessions.keys()) addTraffic(sum, channel);
+    return sum;
   }
 
   get connections(): number {

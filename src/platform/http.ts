@@ -1,0 +1,81 @@
+/**
+ * A small HTTP server for answers that are one text: metrics, a health check. Bounded: few
+ * connections, short headers, times for everything; a request body is refused.
+ *
+ * Leaves out: TLS, streaming, anything but GET and HEAD.
+ */
+import { createServer, type Server } from "node:http";
+import { PeerlaneError } from "../core/index.ts";
+import {
+  formatAddress,
+  type StreamAddress,
+  type StreamListener,
+  socketFailure,
+} from "./sockets.ts";
+
+export interface HttpAnswer {
+  readonly status: number;
+  readonly type: string;
+  readonly body: string;
+}
+
+const CONNECTIONS_MAX = 16;
+const HEADER_BYTES_MAX = 8 * 1024;
+const REQUEST_MS = 5000;
+const KEEP_ALIVE_MS = 1000;
+
+class HttpListener implements StreamListener {
+  readonly at: StreamAddress;
+  readonly #server: Server;
+
+  constructor(server: Server, at: StreamAddress) {
+    this.#server = server;
+    this.at = at;
+  }
+
+  close(): Promise<void> {
+    this.#server.close();
+    this.#server.closeAllConnections();
+    return Promise.resolve();
+  }
+}
+
+/** Serves `answer` of each path. Throws `listen-failed`. */
+export function listenHttp(
+  { address, port }: StreamAddress,
+  answer: (path: string) => HttpAnswer,
+): Promise<StreamListener> {
+  return new Promise((resolve, reject) => {
+    const options = {
+      maxHeaderSize: HEADER_BYTES_MAX,
+      requestTimeout: REQUEST_MS,
+      headersTimeout: REQUEST_MS,
+      keepAliveTimeout: KEEP_ALIVE_MS,
+    };
+    const server = createServer(options, (request, response) => {
+      const isRead = request.method === "GET" || request.method === "HEAD";
+      const path = (request.url ?? "/").split("?")[0] as string;
+      const { status, type, body } = isRead
+        ? answer(path)
+        : { status: 405, type: "text/plain", body: "only GET and HEAD\n" };
+      const bytes = Buffer.from(body, "utf8");
+      response.writeHead(status, { "Content-Type": type, "Content-Length": bytes.length });
+      response.end(request.method === "HEAD" ? undefined : bytes);
+      // What a body would bring is not read.
+      if (!isRead) request.destroy();
+    });
+    server.maxConnections = CONNECTIONS_MAX;
+    server.on("error", (error) => {
+      const what = `cannot listen on ${formatAddress(address, port)}`;
+      reject(socketFailure("listen-failed", what, error));
+    });
+    server.listen({ host: address, port }, () => {
+      const bound = server.address();
+      if (bound === null || typeof bound !== "object") {
+        reject(new PeerlaneError("listen-failed", "the server has no address"));
+        return;
+      }
+      resolve(new HttpListener(server, { address, port: bound.port }));
+    });
+  });
+}

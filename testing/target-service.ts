@@ -1,0 +1,56 @@
+/** A host on real sockets for a target that serves. */
+
+import { physAddr } from "../src/core/index.ts";
+import { cpuMemory } from "../src/memory/index.ts";
+import { HostCommand, NvmfHost, TcpHostTransport } from "../src/nvmet/index.ts";
+import { PollLoop, realClock, realNetwork } from "../src/platform/index.ts";
+import type { ServedPort, TargetServer } from "../src/scenario/index.ts";
+
+const IO_BYTES = 4096;
+
+export interface ServiceHost {
+  readonly host: NvmfHost;
+  readonly loop: PollLoop;
+  readonly failures: unknown[];
+  /** One I/O of 4 KiB at the start of a namespace; its NVMe status, -1 when it was not taken. */
+  io(opcode: number, nsid: number): Promise<number>;
+}
+
+/** Connect and disconnect it yourself. */
+export function serviceHost(
+  server: TargetServer,
+  subsystemNqn: string,
+  hostNqn: string,
+  portid = 1,
+): ServiceHost {
+  const { at } = server.ports.get(portid) as ServedPort;
+  const transport = new TcpHostTransport({
+    network: realNetwork,
+    ...at,
+    headerDigest: true,
+    dataDigest: true,
+    wake: () => loop.wake(),
+  });
+  const nowNs = (): number => realClock.nowNs();
+  const host = new NvmfHost({ transport, hostNqn, subsystemNqn, depth: 16, nowNs });
+  const failures: unknown[] = [];
+  const loop: PollLoop = new PollLoop({
+    poll: () => host.poll(),
+    onError: (error) => failures.push(error),
+  });
+  loop.start();
+  const bytes = new Uint8Array(IO_BYTES).fill(0x5a);
+  const io = async (opcode: number, nsid: number): Promise<number> => {
+    const buffer = await host.register(cpuMemory({ phys: physAddr(0), bytes }), 0, IO_BYTES);
+    return new Promise((resolve) => {
+      const command = new HostCommand({ commandDone: ({ status }) => resolve(status) });
+      command.opcode = opcode;
+      command.nsid = nsid;
+      command.setRange(0, IO_BYTES / 512, false);
+      command.setData(buffer, 0, IO_BYTES);
+      if (host.queues[0].submit(command) !== 0) resolve(-1);
+      host.queues[0].kick();
+    });
+  };
+  return { host, loop, failures, io };
+}
