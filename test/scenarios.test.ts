@@ -18,7 +18,9 @@ const FOLDER = new URL("../scenarios/", import.meta.url).pathname;
 const LIMIT = 64 * 2 ** 20;
 
 async function load(name: string): Promise<Scenario> {
-  return parseScenario(await realFiles.readText(`${FOLDER}${name}`, LIMIT), name);
+  const scenario = parseScenario(await realFiles.readText(`${FOLDER}${name}`, LIMIT), name);
+  if (scenario.kind !== "nvmet") throw new Error(`${name} is of another kind`);
+  return scenario;
 }
 
 async function run(name: string, change: (scenario: Scenario) => Scenario = (s) => s) {
@@ -167,4 +169,99 @@ describe("under an IOMMU", () => {
       }
     },
   );
+});
+
+/** The GPU scenarios, with less payload. */
+async function runGpu(name: string, change: (text: string) => string = (text) => text) {
+  const text = change(await realFiles.readText(`${FOLDER}${name}`, LIMIT));
+  const scenario = parseScenario(text, name);
+  const file = `${FOLDER}${scenario.machine.file}`;
+  const machine = importMachine([{ name: file, bytes: await realFiles.readBytes(file, LIMIT) }]);
+  return runScenario(machine, scenario, { clock: realClock, host: realHost(), warmUpIos: 0 });
+}
+
+describe.each([
+  ["gds.yaml", 34, (text: string) => text],
+  ["gpudirect-rdma.yaml", 4, (text: string) => text.replace("size: 32M", "size: 4M")],
+])("%s", async (name, requests, change) => {
+  const report = await runGpu(name, change);
+  const bytes = report.runs[0]?.gpu?.bytes ?? 0;
+
+  it("takes the GPU that shares a switch with its partner", () => {
+    expect(report.devices.map(({ bdf, model }) => [bdf, model])).toEqual([
+      ["0000:19:00.0", "GPU model"],
+      name === "gds.yaml"
+        ? ["0000:18:00.0", "NVMe controller model"]
+        : ["0000:1a:00.0", "RNIC model"],
+    ]);
+    expect(report.ok).toBe(true);
+  });
+
+  it("moves nothing of the payload through host memory but in the run that is to", () => {
+    for (const { description, hostMemory, links, io } of report.runs) {
+      const each = description === "host-memory" ? bytes : 0;
+      expect([hostMemory.payloadIn, hostMemory.payloadOut]).toEqual([each, each]);
+      // Down the GPU's link once, and up its partner's once.
+      const gpu = links.find(({ link }) => link === "below 0000:17:01.0");
+      expect(gpu?.downBytes).toBeGreaterThanOrEqual(bytes);
+      expect(gpu?.downBytes).toBeLessThan(bytes + 65_536);
+      const uplink = links.find(({ link }) => link === "below 0000:15:01.0");
+      expect((uplink?.upBytes ?? 0) >= bytes).toBe(description === "host-memory");
+      expect([io.errors, io.reads + io.writes]).toEqual([0, requests]);
+    }
+  });
+
+  it("has the GPU say that it has what was sent, the same in every run", () => {
+    const checks = report.runs.map(({ gpu }) => gpu);
+    expect(new Set(checks.map((check) => check?.computed)).size).toBe(1);
+    for (const check of checks) {
+      expect(check).toMatchObject({ equal: true, vramEqual: true, computed: check?.sent });
+    }
+  });
+
+  it("renders, and is plain data", () => {
+    const text = renderScenario(report, { columns: 120 });
+    expect(text).toContain(`computed crc32c ${report.runs[0]?.gpu?.computed}`);
+    expect(JSON.parse(JSON.stringify(report))).toEqual(report);
+  });
+});
+
+describe("gds-apart.yaml", () => {
+  const less = (text: string) => text.replaceAll("blocks: 1024", "blocks: 64");
+
+  it("falls back, visibly, and the GPU has the file all the same", async () => {
+    const report = await runGpu("gds-apart.yaml", less);
+    expect(report.runs.map(({ outcome }) => outcome)).toEqual([
+      "completed",
+      "fell-back",
+      "fell-back",
+    ]);
+    for (const { hostMemory, gpu } of report.runs) {
+      expect(hostMemory.payloadIn).toBe(gpu?.bytes);
+      expect(gpu?.equal).toBe(true);
+    }
+  });
+
+  it("refuses where the policy says so, with the verdict, and is not ok", async () => {
+    const strict = (text: string) => less(text).replace("policy: host-memory", "policy: fail");
+    const report = await runGpu("gds-apart.yaml", strict);
+    expect(report.runs.map(({ outcome }) => outcome)).toEqual(["completed", "refused", "refused"]);
+    expect(report.runs[2]?.permitted[0]?.mapType).toBe("NOT_SUPPORTED");
+    expect(report.ok).toBe(false);
+    expect(renderScenario(report)).toContain("NOT_SUPPORTED");
+  });
+
+  it("goes through the host bridge by IOVA where the rules allow it", async () => {
+    const newer = (text: string) =>
+      less(text)
+        .replace('kernel: "5.15"', 'kernel: "6.12"')
+        .replace("apart: true", 'ssd: "0000:18:00.0"\niommu: strict')
+        .replace("gpu:\n", 'gpu:\n  function: "0000:3b:00.0"\n')
+        .replace("policy: host-memory", "policy: fail");
+    const report = await runGpu("gds-apart.yaml", newer);
+    expect(report.runs.map(({ outcome }) => outcome)).toEqual(Array(3).fill("completed"));
+    expect(report.runs[1]?.permitted[0]?.mapType).toBe("THRU_HOST_BRIDGE");
+    expect(report.runs[1]?.hostMemory.payloadIn).toBe(0);
+    expect(report.ok).toBe(true);
+  });
 });

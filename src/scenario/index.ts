@@ -7,10 +7,11 @@ export {
   type RemoteOptions,
   RemoteSubsystem,
 } from "./connect.ts";
-export { parseScenario } from "./load.ts";
+export { type AnyScenario, parseScenario } from "./load.ts";
+export type { RunContext } from "./measure.ts";
 export { type RenderOptions, renderScenario } from "./render.ts";
 export * from "./report.ts";
-export { type RunContext, runScenario } from "./runner.ts";
+export { runScenario } from "./runner.ts";
 export { type Scenario, scenarioSchema } from "./schema.ts";
 export { type ServeOptions, TargetServer } from "./serve.ts";
 export * from "./target/index.ts";

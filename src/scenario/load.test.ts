@@ -26,6 +26,7 @@ function refusal(text: string): PeerlaneError {
 describe("parseScenario", () => {
   it("fills in what is not said", () => {
     const scenario = parseScenario(GOOD, "x.yaml");
+    if (scenario.kind !== "nvmet") throw new Error("of another kind");
     expect(scenario.target).toMatchObject({ nic: 0x1a00, ssd: "auto", policy: "fail" });
     expect(scenario.workload.operations).toEqual([{ count: 10, size: 4096 }]);
     expect(scenario.runs).toEqual(["host-memory", "dma-address", "lease"]);

@@ -21,7 +21,7 @@ import type {
 import type { Rig } from "./rig.ts";
 import type { DescriptionName } from "./schema.ts";
 
-type Observed = Omit<RunReport, "description" | "digest" | "io" | "cpu">;
+type Observed = Omit<RunReport, "description" | "digest" | "gpu" | "io" | "cpu">;
 
 export function observeRun(
   rig: Rig,
@@ -92,7 +92,7 @@ function permitted(
   return clients.map((client) => permittedReport(assembly.rules.verdict(closest.owner, client)));
 }
 
-function permittedReport(verdict: Verdict): PermittedReport {
+export function permittedReport(verdict: Verdict): PermittedReport {
   return {
     provider: formatBdf(verdict.provider),
     client: formatBdf(verdict.client),
@@ -145,7 +145,7 @@ const ROLE_NAMES: Readonly<Record<string, string>> = {
   "interrupt-controller": "interrupt controller",
 };
 
-function legReport(route: RouteReport, role: string): RouteLegReport {
+export function legReport(route: RouteReport, role: string): RouteLegReport {
   return {
     initiator: formatBdf(route.initiator),
     role,
@@ -166,7 +166,10 @@ function legReport(route: RouteReport, role: string): RouteLegReport {
 const formatHopLink = ({ generation, width }: HopLink): string => `gen${generation} x${width}`;
 
 /** Links that carried payload, the busiest first. */
-function links({ fabric }: Rig, { machine }: PreparedMachine): LinkReport[] {
+export function links(
+  { fabric }: Pick<Rig, "fabric">,
+  { machine }: Pick<PreparedMachine, "machine">,
+): LinkReport[] {
   const facts = new Map(machine.functions.map(({ bdf, pcie }) => [bdf, pcie?.link ?? null]));
   const byPort = new Map<Bdf, { down: number; up: number }>();
   for (const { upper, towardsRoot, payloadBytes } of fabric.linkTraffic()) {
@@ -187,7 +190,8 @@ function links({ fabric }: Rig, { machine }: PreparedMachine): LinkReport[] {
     }));
 }
 
-function hostMemory({ fabric }: Rig): HostMemoryReport {
+/** Bytes into and out of host memory, payload and control apart. */
+export function hostMemory({ fabric }: Pick<Rig, "fabric">): HostMemoryReport {
   const report = { payloadIn: 0, payloadOut: 0, controlIn: 0, controlOut: 0 };
   for (const { purpose, readBytes, writtenBytes } of fabric.hostMemoryTraffic()) {
     if (purpose === "payload") {

@@ -74,7 +74,12 @@ function rootComplexOf(
   return { peerWrites: policy, peerReads: policy };
 }
 
-function applyHost(dump: Machine, { machine }: Scenario, edits: string[]): Machine {
+/** What the scenario says of the host that the dump does not. */
+export function applyHost(
+  dump: Machine,
+  { machine }: { readonly machine: Pick<Scenario["machine"], "cpu" | "kernel"> },
+  edits: string[],
+): Machine {
   let edited = dump;
   if (machine.cpu !== undefined) {
     const { vendor, family } = machine.cpu;

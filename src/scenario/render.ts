@@ -13,6 +13,7 @@ import {
 } from "../core/index.ts";
 import type {
   DigestReport,
+  GpuCheckReport,
   HopReport,
   LinkReport,
   PermittedReport,
@@ -82,6 +83,7 @@ function renderRun(run: RunReport, paint: Paint, columns: number): string[] {
   section("links", linkLines(run.links, paint));
   section("host memory", [hostMemoryLine(run, paint)]);
   if (run.digest !== null) section("digest", [digestLine(run.digest, paint)]);
+  if (run.gpu !== null) section("GPU", gpuLines(run.gpu, paint));
   section("I/O", [ioLine(run, paint)]);
   section("CPU", cpuLines(run, paint));
   return lines;
@@ -150,6 +152,19 @@ function digestLine({ sent, onSsd, readBack, equal }: DigestReport, paint: Paint
   return paint.bad(`DIFFERENT: ${parts.join(", ")}, read back ${readBack.slice(0, 16)}`);
 }
 
+function gpuLines(check: GpuCheckReport, paint: Paint): string[] {
+  const { gpu, bytes, sent, computed, sum64, vramEqual, equal } = check;
+  const over = `crc32c ${computed} over ${formatBytes(bytes)} of its own memory`;
+  const lines = [
+    equal
+      ? `${paint.name(gpu)} computed ${over}: ${paint.good("what was sent")}`
+      : `${paint.name(gpu)} computed ${over}: ${paint.bad(`DIFFERENT from ${sent}`)}`,
+    paint.dim(`sum of its words ${sum64}`),
+  ];
+  if (!vramEqual) lines.push(paint.bad("VRAM does not hold what was sent"));
+  return lines;
+}
+
 function ioLine({ io }: RunReport, paint: Paint): string {
   const { writes, reads, bytesWritten, bytesRead, errors, firstError } = io;
   const done =
@@ -163,10 +178,10 @@ function ioLine({ io }: RunReport, paint: Paint): string {
 function cpuLines({ cpu }: RunReport, paint: Paint): string[] {
   const rows = cpu.groups.map(({ sizeBytes, writeUs, readUs }) => [
     formatBytes(sizeBytes),
-    `write ${micros(writeUs)}`,
+    writeUs === null ? "" : `write ${micros(writeUs)}`,
     readUs === null ? "" : `read ${micros(readUs)}`,
   ]);
-  const note = `per I/O, both hosts with drivers and models; ${cpu.wallMs.toFixed(0)} ms in all`;
+  const note = `per I/O, all hosts with drivers and models; ${cpu.wallMs.toFixed(0)} ms in all`;
   return [...alignColumns(rows, [true, true, true]), paint.dim(note)];
 }
 
@@ -177,22 +192,29 @@ function summaryTable(report: ScenarioReport, paint: Paint): string[] {
     paint.dim,
   );
   const rows = report.runs.map((run) => {
-    const { hostMemory, cpu, digest } = run;
+    const { hostMemory, cpu, digest, gpu } = run;
     const first = cpu.groups[0];
     return [
       run.description,
       run.stagedIn,
       formatBytes(hostMemory.payloadIn + hostMemory.payloadOut),
-      first === undefined ? "-" : micros(first.writeUs),
-      digest === null ? "-" : digest.equal ? paint.good("equal") : paint.bad("DIFFERENT"),
+      first === undefined ? "-" : micros(first.writeUs ?? first.readUs ?? 0),
+      equality((digest ?? gpu)?.equal, paint),
       run.outcome,
     ];
   });
   return alignColumns([header, ...rows], [false, false, true, true]).map((line) => `  ${line}`);
 }
 
+function equality(equal: boolean | undefined, paint: Paint): string {
+  if (equal === undefined) return "-";
+  return equal ? paint.good("equal") : paint.bad("DIFFERENT");
+}
+
 /** Heading of the CPU column: what its figures are per. */
 function firstSize({ runs }: ScenarioReport): string {
   const group = runs[0]?.cpu.groups[0];
-  return group === undefined ? "CPU" : `CPU per ${formatBytes(group.sizeBytes)} write`;
+  if (group === undefined) return "CPU";
+  const what = group.writeUs === null ? "read" : "write";
+  return `CPU per ${formatBytes(group.sizeBytes)} ${what}`;
 }

@@ -7,6 +7,7 @@
  */
 
 import type { Tree } from "../core/index.ts";
+import type { GpuRunName } from "./gpu/schema.ts";
 import type { DescriptionName } from "./schema.ts";
 
 /** Raised when a field is renamed or changes its meaning. */
@@ -95,6 +96,21 @@ export interface DigestReport {
   readonly equal: boolean;
 }
 
+/** What the GPU says of its own memory, in GPU scenarios. */
+export interface GpuCheckReport {
+  readonly gpu: string;
+  readonly bytes: number;
+  /** CRC32C of what was sent, by the CPU. */
+  readonly sent: string;
+  /** CRC32C of VRAM, by the GPU. */
+  readonly computed: string;
+  /** Sum of the 32-bit words of VRAM modulo 2^64, by the GPU. */
+  readonly sum64: string;
+  /** VRAM holds what was sent, byte for byte, as its owner has it. */
+  readonly vramEqual: boolean;
+  readonly equal: boolean;
+}
+
 export interface IoReport {
   readonly writes: number;
   readonly reads: number;
@@ -109,7 +125,8 @@ export interface IoReport {
 export interface CpuGroupReport {
   readonly sizeBytes: number;
   readonly count: number;
-  readonly writeUs: number;
+  /** Null when nothing was written. */
+  readonly writeUs: number | null;
   /** Null when nothing was read back. */
   readonly readUs: number | null;
 }
@@ -124,7 +141,7 @@ export interface CpuReport {
 export type RunOutcome = "completed" | "refused" | "fell-back";
 
 export interface RunReport {
-  readonly description: DescriptionName;
+  readonly description: DescriptionName | GpuRunName;
   readonly outcome: RunOutcome;
   /** One sentence: where payload went, or why not. */
   readonly summary: string;
@@ -135,6 +152,8 @@ export interface RunReport {
   readonly links: readonly LinkReport[];
   readonly hostMemory: HostMemoryReport;
   readonly digest: DigestReport | null;
+  /** Null where no GPU takes part as one. */
+  readonly gpu: GpuCheckReport | null;
   readonly io: IoReport;
   readonly cpu: CpuReport;
   /** The orchestrator's counters of every choice, those of the untimed first pass included. */

@@ -163,7 +163,7 @@ function rnic(tools: ModelTools, wire: InProcessWire, address: string): RnicMode
 }
 
 /** The NIC and the bridges above it: a host that has nothing else. */
-function twinOf(machine: Machine, nic: Bdf): Machine {
+export function twinOf(machine: Machine, nic: Bdf): Machine {
   const index = new MachineIndex(machine);
   const keep = new Set<number>();
   for (let at = index.requireIndex(nic); at !== NONE; at = index.parentOf(at)) keep.add(at);

@@ -8,8 +8,11 @@ import { Prng, Span } from "../core/index.ts";
 import type { Machine } from "../machine/index.ts";
 import { mapHostMemory } from "../memory/index.ts";
 import type { HostBuffer, HostQueue } from "../nvmet/index.ts";
-import { type Clock, type Host, sha256 } from "../platform/index.ts";
+import { sha256 } from "../platform/index.ts";
 import { formatStatus, NvmOpcode } from "../spec/nvme/index.ts";
+import { runGpuScenario } from "./gpu/index.ts";
+import type { AnyScenario } from "./load.ts";
+import { moment, type RunContext, since } from "./measure.ts";
 import { observeRun } from "./observe.ts";
 import { planWorkload } from "./plan.ts";
 import { type PreparedMachine, prepareMachine } from "./prepare.ts";
@@ -26,17 +29,6 @@ import type { DescriptionName, Scenario } from "./schema.ts";
 import { describeDevices, describeMachine } from "./subjects.ts";
 import { WorkloadPhase, type WorkloadPlan } from "./workload.hot.ts";
 
-export interface RunContext {
-  readonly clock: Clock;
-  readonly host: Pick<Host, "cpuTime">;
-  /**
-   * I/Os made before the timed ones. Default: enough for steady state; 0 where nobody reads times.
-   */
-  readonly warmUpIos?: number;
-  /** Called now and then with what is going on and the part that is done, 0 to 1. */
-  readonly progress?: (what: string, part: number) => void;
-}
-
 /** Reactor rounds between two reports of progress. */
 const ROUNDS_PER_REPORT = 256;
 /** I/Os that a run makes before it is timed, in whole passes over the workload. */
@@ -45,9 +37,10 @@ const WARM_UP_IOS = 16_384;
 /** Runs every description of the scenario on the machine of the dump. */
 export async function runScenario(
   dump: Machine,
-  scenario: Scenario,
+  scenario: AnyScenario,
   context: RunContext,
 ): Promise<ScenarioReport> {
+  if (scenario.kind !== "nvmet") return runGpuScenario(dump, scenario, context);
   const prepared = prepareMachine(dump, scenario);
   const prng = new Prng(scenario.workload.seed);
   const plan = planWorkload(scenario, prng);
@@ -108,7 +101,7 @@ async function runOnce(
   const readBack = region.bytes.subarray(plan.totalBytes, 2 * plan.totalBytes);
   const digest = io.errors === 0 ? digests(rig, plan, payload, readBack) : null;
   const observed = observeRun(rig, prepared, description, io);
-  const report: RunReport = { description, ...observed, digest, io, cpu };
+  const report: RunReport = { description, ...observed, digest, gpu: null, io, cpu };
   await reactor.settle(host.disconnect(), "the host to disconnect");
   memory.close();
   remoteFabric.freeHost(region);
@@ -189,21 +182,6 @@ function ioReport(writes: readonly WorkloadPhase[], reads: readonly WorkloadPhas
     errors: sum(all, ({ errors }) => errors),
     firstError: failed === undefined ? null : formatStatus(failed.firstStatus),
   };
-}
-
-interface Moment {
-  readonly cpuUs: number;
-  readonly ns: number;
-}
-
-function moment({ host, clock }: RunContext): Moment {
-  const { userUs, systemUs } = host.cpuTime();
-  return { cpuUs: userUs + systemUs, ns: clock.nowNs() };
-}
-
-function since(start: Moment, context: RunContext): { totalUs: number; wallMs: number } {
-  const end = moment(context);
-  return { totalUs: end.cpuUs - start.cpuUs, wallMs: (end.ns - start.ns) / 1e6 };
 }
 
 /** The payload in order of place: as it was sent, as the medium holds it, as it came back. */

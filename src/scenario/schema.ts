@@ -8,12 +8,14 @@
 import { z } from "zod";
 import { parseSize, tryParseBdf } from "../core/index.ts";
 
-const size = z.union([z.number().int().positive(), z.string()]).transform((value, context) => {
-  const bytes = typeof value === "number" ? value : parseSize(value);
-  if (bytes !== null) return bytes;
-  context.addIssue({ code: "custom", message: `"${value}" is no size: write 4096, 64K, 1G` });
-  return z.NEVER;
-});
+export const size = z
+  .union([z.number().int().positive(), z.string()])
+  .transform((value, context) => {
+    const bytes = typeof value === "number" ? value : parseSize(value);
+    if (bytes !== null && bytes > 0) return bytes;
+    context.addIssue({ code: "custom", message: `"${value}" is no size: write 4096, 64K, 1G` });
+    return z.NEVER;
+  });
 
 const bdf = z.string().transform((text, context) => {
   const value = tryParseBdf(text);
@@ -25,7 +27,7 @@ const bdf = z.string().transform((text, context) => {
   return z.NEVER;
 });
 
-const bdfOrAuto = z.union([z.literal("auto"), bdf]);
+export const bdfOrAuto = z.union([z.literal("auto"), bdf]);
 
 const cpu = z
   .string()
@@ -35,25 +37,21 @@ const cpu = z
     return { vendor, family: Number(family) };
   });
 
+const setAcs = z.strictObject({
+  setAcs: z.strictObject({ function: bdf, control: z.number().int().min(0).max(0xffff) }),
+});
+
 /** Edits made to the machine before it runs, in order. Each is printed with the result. */
 const edit = z.union([
   z.strictObject({
     /** Gives a function a Controller Memory Buffer in a BAR of its own. */
     addCmb: z.strictObject({ function: bdfOrAuto, size }),
   }),
-  z.strictObject({
-    setAcs: z.strictObject({ function: bdf, control: z.number().int().min(0).max(0xffff) }),
-  }),
+  setAcs,
 ]);
 
-export const DESCRIPTIONS = ["host-memory", "dma-address", "lease"] as const;
-export type DescriptionName = (typeof DESCRIPTIONS)[number];
-
-export const scenarioSchema = z.strictObject({
-  name: z.string().min(1),
-  /** What it shows, for the reader of the report. */
-  about: z.string().default(""),
-  machine: z.strictObject({
+const machineWith = <Edit extends z.ZodType>(edits: Edit) =>
+  z.strictObject({
     /** Dump, relative to the scenario file. */
     file: z.string().min(1),
     /** What the dump does not tell. */
@@ -63,23 +61,47 @@ export const scenarioSchema = z.strictObject({
       .string()
       .regex(/^\d{1,3}\.\d{1,3}$/, 'write a quoted version, for example "5.15"')
       .optional(),
-    edits: z.array(edit).default([]),
-  }),
-  /** Mode of the IOMMU in front of the devices. */
-  iommu: z.enum(["off", "passthrough", "strict"]).default("off"),
-  /**
-   * What the root complex does with requests from one root port to another. `auto`: it forwards
-   * them where the kernel's rules rely on that, and drops them else.
-   */
-  rootComplex: z
-    .union([
-      z.literal("auto"),
-      z.strictObject({
-        peerWrites: z.enum(["forward", "drop"]),
-        peerReads: z.enum(["forward", "drop"]),
-      }),
-    ])
-    .default("auto"),
+    edits: z.array(edits).default([]),
+  });
+
+/** What scenarios of every kind have. */
+export const nameField = z.string().min(1);
+/** What it shows, for the reader of the report. */
+export const aboutField = z.string().default("");
+/** The machine of scenarios that add no CMB. */
+export const machineField = machineWith(setAcs);
+/** Mode of the IOMMU in front of the devices. */
+export const iommuField = z.enum(["off", "passthrough", "strict"]).default("off");
+/**
+ * What the root complex does with requests from one root port to another. `auto`: it forwards them
+ * where the kernel's rules rely on that, and drops them else.
+ */
+export const rootComplexField = z
+  .union([
+    z.literal("auto"),
+    z.strictObject({
+      peerWrites: z.enum(["forward", "drop"]),
+      peerReads: z.enum(["forward", "drop"]),
+    }),
+  ])
+  .default("auto");
+export const namespaceField = z
+  .strictObject({ size, blockBytes: z.union([z.literal(512), z.literal(4096)]) })
+  .default({ size: 2 ** 30, blockBytes: 4096 });
+
+export const DESCRIPTIONS = ["host-memory", "dma-address", "lease"] as const;
+export type DescriptionName = (typeof DESCRIPTIONS)[number];
+
+export const scenarioSchema = z.strictObject({
+  /** Others: gpu/schema.ts. */
+  kind: z
+    .literal("nvmet", { error: "write nvmet (or leave it out), gds or gpudirect-rdma" })
+    .default("nvmet"),
+  name: nameField,
+  about: aboutField,
+  machine: machineWith(edit),
+  iommu: iommuField,
+  rootComplex: rootComplexField,
   target: z.strictObject({
     nic: bdfOrAuto.default("auto"),
     ssd: bdfOrAuto.default("auto"),
@@ -95,9 +117,7 @@ export const scenarioSchema = z.strictObject({
     /** Take the NIC and SSD that do NOT share a switch: to show a refusal. */
     apart: z.boolean().default(false),
   }),
-  namespace: z
-    .strictObject({ size, blockBytes: z.union([z.literal(512), z.literal(4096)]) })
-    .default({ size: 2 ** 30, blockBytes: 4096 }),
+  namespace: namespaceField,
   workload: z.strictObject({
     seed: z.number().int().min(0).max(0xffffffff).default(1),
     /** Each entry: that many writes of that size, then reads of the same blocks. */

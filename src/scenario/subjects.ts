@@ -7,7 +7,10 @@ import type { DeviceReport, MachineReport, RunReport } from "./report.ts";
 
 const DUMB_MEMORY = "plain device memory";
 
-export function describeMachine({ machine, edits }: PreparedMachine, dump: Machine): MachineReport {
+export function describeMachine(
+  { machine, edits }: Pick<PreparedMachine, "machine" | "edits">,
+  dump: Machine,
+): MachineReport {
   const { cpuVendor, cpuFamily } = machine.host;
   return {
     name: dump.name.split("/").at(-1) ?? dump.name,
@@ -43,5 +46,6 @@ export function describeDevices(
   });
 }
 
-const nameOf = ({ vendorName, deviceName, className }: PciFunction): string =>
+/** Vendor and device, else the class. */
+export const nameOf = ({ vendorName, deviceName, className }: PciFunction): string =>
   [vendorName, deviceName].filter((part) => part !== null).join(" ") || (className ?? "");

@@ -1,7 +1,7 @@
 /** `peerlane run SCENARIO`: runs a scenario file, on its own machine or on a dump that is given. */
 
 import { ExitStatus, INPUT_FILE_BYTES_MAX } from "../../core/index.ts";
-import type { Scenario, ScenarioReport } from "../../scenario/index.ts";
+import type { AnyScenario, ScenarioReport } from "../../scenario/index.ts";
 import {
   parseScenario,
   REPORT_VERSION,
@@ -19,7 +19,9 @@ export const run: CommandModule = {
   register(program, perform, context) {
     program
       .command("run")
-      .description("run a scenario: an NVMe-oF target on a machine simulated from its dump")
+      .description(
+        "run a scenario on a machine simulated from its dump: an NVMe-oF target, GPUDirect",
+      )
       .argument("<scenario>", "a YAML file, for example scenarios/nvmet-rdma.yaml")
       .option("-m, --machine <file...>", "dumps of another machine to run it on")
       .option("--json", "the report as one JSON document")
@@ -52,7 +54,7 @@ export async function runScenarioFile(
 }
 
 /** What a scenario says of its own machine (its CPU, the story it tells) is not so of another. */
-function forOtherMachine(scenario: Scenario): Scenario {
+function forOtherMachine<Kind extends AnyScenario>(scenario: Kind): Kind {
   return { ...scenario, about: "", machine: { ...scenario.machine, cpu: undefined } };
 }
 
