@@ -17,6 +17,7 @@ const HEAP_TESTS = [
   "src/nvme/nvme.test.ts",
   "src/p2p/pool.prop.test.ts",
   "src/rdma/memory.test.ts",
+  "src/gpu/hot-path.test.ts",
   "test/heap-growth.test.ts",
 ];
 

@@ -7,6 +7,7 @@ import { realClock } from "../src/platform/index.ts";
 import { fabricDma } from "./fabric-dma.ts";
 import { fabricBorrow64, fabricWrite4k } from "./fabric-small.ts";
 import { fileSync, nvmeFileRead, nvmeFileWrite } from "./file-store.ts";
+import { gdsReadDmaBuf, gdsReadLease } from "./gds-read.ts";
 import { type Bench, isMet } from "./lib.ts";
 import { memoryIoDmaAddress, memoryIoPage, memoryIoPhysStrict } from "./memory-io.ts";
 import { memoryMap } from "./memory-map.ts";
@@ -27,6 +28,8 @@ const BENCHES: readonly Bench[] = [
   fabricDma,
   fabricWrite4k,
   fabricBorrow64,
+  gdsReadLease,
+  gdsReadDmaBuf,
   memoryMap,
   memoryIoPage,
   memoryIoDmaAddress,

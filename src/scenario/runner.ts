@@ -10,7 +10,7 @@ import { mapHostMemory } from "../memory/index.ts";
 import type { HostBuffer, HostQueue } from "../nvmet/index.ts";
 import { sha256 } from "../platform/index.ts";
 import { formatStatus, NvmOpcode } from "../spec/nvme/index.ts";
-import { runGpuScenario } from "./gpu/index.ts";
+import { runGpuScenario } from "./gpu/run.ts";
 import type { AnyScenario } from "./load.ts";
 import { moment, type RunContext, since } from "./measure.ts";
 import { observeRun } from "./observe.ts";

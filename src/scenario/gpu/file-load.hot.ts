@@ -1,6 +1,6 @@
 /**
- * Moves the pieces of a file between a block queue and any I/O memory: a bio per piece, so many at a
- * time. Byte i of the file is byte i of the memory. The memory may be host memory, a lease or a
+ * Moves the pieces of a file between a block queue and any I/O memory: a bio per piece, so many at
+ * a time. Byte i of the file is byte i of the memory. The memory may be host memory, a lease or a
  * dma-buf; nothing here asks.
  *
  * Invariants: bios are made once; every piece ends once, in `bioDone`.

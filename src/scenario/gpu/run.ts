@@ -105,7 +105,8 @@ function prepare(dump: Machine, scenario: GpuScenario): PreparedGpuMachine {
     apertureMin: payloadBytes(scenario),
     apart: scenario.apart,
   });
-  const names = `GPU ${formatBdf(choice.gpu)} and ${isGds ? "SSD" : "NIC"} ${formatBdf(choice.partner)}`;
+  const partner = `${isGds ? "SSD" : "NIC"} ${formatBdf(choice.partner)}`;
+  const names = `GPU ${formatBdf(choice.gpu)} and ${partner}`;
   if (choice.why !== null) edits.push(`${names} were chosen: ${choice.why}`);
   if (scenario.rootComplex !== "auto") {
     return { machine, choice, rootComplex: scenario.rootComplex, edits };
@@ -143,7 +144,10 @@ async function runOnce(
     return refusal(run, verdict, error);
   }
   if (context.warmUpIos !== 0) await pass(rig, job, target);
-  await reactor.settle(gpu.fill(target.buffer, 0, payload.length, POISON), "VRAM to be wiped");
+  // Not where it fell back to host memory: that is fresh.
+  if (target.buffer.place.kind === "vram") {
+    await reactor.settle(gpu.fill(target.buffer, 0, payload.length, POISON), "VRAM to be wiped");
+  }
   fabric.resetTraffic();
   const start = moment(context);
   const result = await pass(rig, job, target);

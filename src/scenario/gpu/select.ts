@@ -111,7 +111,7 @@ function candidates(
     if (fits(fn)) return [fn];
     throw new PeerlaneError("wrong-device", `${formatBdf(wanted)} cannot be the ${what}`, {
       place: index.machine.name,
-      remedy: `it is ${fn.className ?? "of another class"}, or its BAR sizes are unknown: write auto`,
+      remedy: `it is ${fn.className ?? "of another class"}, or its BARs are unknown: write auto`,
     });
   }
   const found = index.functions.filter(fits);
