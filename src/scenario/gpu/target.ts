@@ -46,7 +46,9 @@ export async function makeTarget(
   sizeBytes: number,
   mayFallBack: boolean,
 ): Promise<GpuTarget> {
-  const buffer = rig.gpu.allocate(sizeBytes, "visible", "payload");
+  // Only the GPU itself reaches it where payload comes through host memory.
+  const placement = run === "host-memory" ? "any" : "visible";
+  const buffer = rig.gpu.allocate(sizeBytes, placement, "payload");
   try {
     if (run === "dma-buf") return await dmaBufTarget(rig, partner, buffer, mayFallBack);
     if (run === "lease") return leaseTarget(rig, partner, buffer);
