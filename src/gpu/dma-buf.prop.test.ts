@@ -207,7 +207,7 @@ describe("a dma-buf's life", () => {
         life.check();
         expect(life.machine.fabric.iommu?.inspect()).toBeDefined();
       }),
-      { seed: 24, numRuns: 60 },
+      { seed: 24, numRuns: 40 },
     );
   }, 30_000);
 });

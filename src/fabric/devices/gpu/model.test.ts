@@ -167,17 +167,19 @@ describe("hostile software", () => {
           port.run(model);
           port.advance(10_000);
           port.run(model);
+          let isSane = true;
           for (let offset = 0; offset < GPU_REGISTER_BYTES; offset += 4) {
             const read = registers.read32(offset);
-            expect(read >= 0 && read <= 0xffffffff && Number.isInteger(read)).toBe(true);
+            isSane &&= read >= 0 && read <= 0xffffffff && Number.isInteger(read);
           }
+          expect(isSane).toBe(true);
           const aperture = model.barRegions().find(({ bar }) => bar === 2);
           const end = (aperture?.memoryOffset ?? 0) + (aperture?.sizeBytes ?? 0);
           expect(end).toBeLessThanOrEqual(model.vramBytes);
         }
         expect(model.inspect()).toBeDefined();
       }),
-      { seed: 4, numRuns: 60 },
+      { seed: 4, numRuns: 40 },
     );
   });
 
