@@ -148,9 +148,32 @@ describe("properties", () => {
     expect(properties.set(Reg.cc, PropertySize.four, CC_ENABLED).effect).toBe("enabled");
     expect(properties.isReady).toBe(true);
     expect(properties.set(Reg.cc, PropertySize.four, CC_ENABLED | 0x4000).effect).toBe("shutdown");
+    // Occurring until caches are flushed, then complete.
+    expect(properties.get(Reg.csts, PropertySize.four).lo & 0xc).toBe(4);
+    properties.shutdownDone();
     expect(properties.get(Reg.csts, PropertySize.four).lo & 0xc).toBe(8);
     expect(properties.set(Reg.cc, PropertySize.four, 0).effect).toBe("disabled");
+    // Ready is taken back when the I/O queues are gone.
+    expect(properties.isReady).toBe(false);
+    expect(properties.get(Reg.csts, PropertySize.four).lo & 1).toBe(1);
+    expect(properties.resetDone()).toBe("none");
     expect(properties.get(Reg.csts, PropertySize.four).lo).toBe(0);
+  });
+
+  it("enable again, when the host asks for it before the reset is over", () => {
+    const properties = new Properties(128);
+    properties.set(Reg.cc, PropertySize.four, CC_ENABLED);
+    properties.set(Reg.cc, PropertySize.four, 0);
+    expect(properties.set(Reg.cc, PropertySize.four, CC_ENABLED).effect).toBe("none");
+    expect(properties.isReady).toBe(false);
+    expect(properties.resetDone()).toBe("enabled");
+    expect(properties.isReady).toBe(true);
+  });
+
+  it("tell how long to wait for ready with media", () => {
+    const properties = new Properties(128);
+    expect(properties.get(Reg.capLo, PropertySize.eight).hi & 0x0800_0000).not.toBe(0);
+    expect(properties.get(Reg.crto, PropertySize.four).lo).toBe(15);
   });
 
   it("fail on a configuration that they do not have", () => {

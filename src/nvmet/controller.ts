@@ -38,6 +38,7 @@ import { Attachments } from "./attachments.ts";
 import type { HostSecurity } from "./auth/host-security.ts";
 import { QueueAuthentication } from "./auth/queue-auth.ts";
 import { fabricsCommand, fabricsStatus, isAuthentication } from "./fabrics.ts";
+import { flushAll } from "./flush.ts";
 import type { Namespace } from "./namespace.ts";
 import type { DataMover, Orchestrator } from "./orchestrator.ts";
 import type { Port } from "./port.ts";
@@ -91,6 +92,11 @@ export interface ControllerOptions {
 }
 
 const NS_PER_MS = 1e6;
+/**
+ * A discovery controller without a Keep Alive Timer ends after two idle minutes (Base 2.0,
+ * 3.1.2.3).
+ */
+const DISCOVERY_TIMEOUT_MS = 120_000;
 const reservationLogPage = LogPage.reservationNotification;
 
 /** What a controller knows of one queue besides the queue itself. */
@@ -367,11 +373,16 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     for (const queue of [...this.ioQueues.values()]) {
       this.services.dropQueue(queue, `controller ${effect}`);
     }
+    if (effect === "shutdown") {
+      flushAll(this.attached.active(), () => this.properties.shutdownDone());
+    } else if (this.ioQueues.size === 0) this.propertyEffect(this.properties.resetDone());
   }
 
   /** Rounded up to the granularity that Identify announces. */
   setKeepAlive(milliseconds: number): void {
-    this.keepAliveMs = Math.ceil(milliseconds / KEEP_ALIVE_UNIT_MS) * KEEP_ALIVE_UNIT_MS;
+    const isEndless = milliseconds === 0 && this.subsystem.isDiscovery;
+    const asked = isEndless ? DISCOVERY_TIMEOUT_MS : milliseconds;
+    this.keepAliveMs = Math.ceil(asked / KEEP_ALIVE_UNIT_MS) * KEEP_ALIVE_UNIT_MS;
     this.touch();
   }
 
@@ -418,6 +429,7 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     for (const memory of resources.capsules.values()) memory.close();
     this.services.queueGone(queue);
     if (this.ioQueues.get(queue.qid) === queue) this.ioQueues.delete(queue.qid);
+    if (this.ioQueues.size === 0) this.propertyEffect(this.properties.resetDone());
     const { trace } = this.services;
     if (trace.on) trace.emit(Event.nvmetDisconnect, this.cntlid, queue.qid);
     // Without its Admin Queue the association is over.

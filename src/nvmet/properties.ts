@@ -2,12 +2,16 @@
  * The controller properties that Fabrics has in place of registers: CAP, VS, CC, CSTS. NVM Express
  * Base Specification 2.0, section 3.1.3; access by Property Get and Set, section 6.
  *
- * Leaves out: NSSR (no subsystem reset), CRTO.
+ * A reset (CC.EN cleared) is over when the owner says so, because I/O queues drain first, and so is a
+ * shutdown, because caches are flushed first.
+ *
+ * Leaves out: NSSR (no subsystem reset).
  */
 
 import type { Inspectable, Tree } from "../core/index.ts";
 import {
   CAP_CQR,
+  CAP_CRMS,
   CAP_CSS,
   CAP_MQES,
   CAP_TO,
@@ -19,6 +23,7 @@ import {
   CC_MPS,
   CC_SHN,
   CQE_SHIFT,
+  CRTO_CRWMT,
   CSTS_CFS,
   CSTS_RDY,
   CSTS_SHST,
@@ -50,6 +55,8 @@ const READY_TIMEOUT = 15;
 export class Properties implements Inspectable {
   private cc = 0;
   private csts = 0;
+  /** CC.EN was cleared, and I/O queues are not gone yet. */
+  private isResetting = false;
   private readonly capLo: number;
   private readonly capHi: number;
 
@@ -58,11 +65,27 @@ export class Properties implements Inspectable {
     const withQueues = CAP_MQES.set(CAP_CQR.set(0, 1), queueEntries - 1);
     this.capLo = CAP_TO.set(withQueues, READY_TIMEOUT);
     // Bit 0 of CSS: the NVM command set. Pages of 4 KiB only: MPSMIN and MPSMAX are 0.
-    this.capHi = CAP_CSS.set(0, 1);
+    // Ready means ready with media (CRMS bit 0), as 2.0 asks.
+    this.capHi = CAP_CRMS.set(CAP_CSS.set(0, 1), 1);
   }
 
   get isReady(): boolean {
-    return CSTS_RDY.get(this.csts) === 1;
+    return CSTS_RDY.get(this.csts) === 1 && !this.isResetting;
+  }
+
+  /** I/O queues are gone: ends a reset, and enables again if the host asked for it meanwhile. */
+  resetDone(): PropertyEffect {
+    if (!this.isResetting) return "none";
+    this.isResetting = false;
+    this.csts = 0;
+    return CC_EN.get(this.cc) === 1 ? this.enable(this.cc) : "none";
+  }
+
+  /** What was cached is on the medium. */
+  shutdownDone(): void {
+    if (CSTS_SHST.get(this.csts) === Shst.occurring) {
+      this.csts = CSTS_SHST.set(this.csts, Shst.complete);
+    }
   }
 
   get isFailed(): boolean {
@@ -87,6 +110,8 @@ export class Properties implements Inspectable {
         return ok(this.cc);
       case Reg.csts:
         return ok(this.csts);
+      case Reg.crto:
+        return ok(CRTO_CRWMT.set(0, READY_TIMEOUT));
       default:
         return { status: INVALID, lo: 0, hi: 0 };
     }
@@ -98,15 +123,16 @@ export class Properties implements Inspectable {
     const before = this.cc;
     this.cc = value;
     let effect: PropertyEffect = "none";
-    if (CC_EN.get(before) === 0 && CC_EN.get(value) === 1) effect = this.enable(value);
-    else if (CC_EN.get(before) === 1 && CC_EN.get(value) === 0) {
-      this.csts = 0;
+    if (CC_EN.get(before) === 0 && CC_EN.get(value) === 1) {
+      if (!this.isResetting) effect = this.enable(value);
+    } else if (CC_EN.get(before) === 1 && CC_EN.get(value) === 0) {
+      this.isResetting = true;
       effect = "disabled";
     }
     const wasShutDown = CC_SHN.get(before) !== Shn.none;
     if (CC_SHN.get(value) !== Shn.none && !wasShutDown) {
-      this.csts = CSTS_SHST.set(this.csts, Shst.complete);
-      effect = "shutdown";
+      this.csts = CSTS_SHST.set(this.csts, Shst.occurring);
+      if (effect === "none") effect = "shutdown";
     } else if (CC_SHN.get(value) === Shn.none && wasShutDown) {
       this.csts = CSTS_SHST.set(this.csts, Shst.normal);
     }

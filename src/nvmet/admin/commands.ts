@@ -11,6 +11,7 @@ import {
   Csi,
   IDENTIFY_BYTES,
   IDENTIFY_CNS,
+  IDENTIFY_CNTID,
   IDENTIFY_CSI,
   LOG_LID,
   LOG_LSP,
@@ -55,6 +56,8 @@ export interface AdminOwner extends FeatureOwner, identify.ControllerFacts {
 }
 
 const DNR = STATUS_DNR;
+/** A list of namespaces above these would be of none that can exist. */
+const LAST_NSIDS = 0xffff_fffe;
 
 /** An offset of a log beyond 2^32 is beyond every page here. */
 const LPO_UPPER_MUST_BE = 0;
@@ -99,6 +102,11 @@ function identifyCommand(owner: AdminOwner, queue: TargetQueue, request: TargetR
     identifyOne(owner, queue, request, cns, csi);
     return;
   }
+  const isList = cns !== Cns.controller && cns !== Cns.controllers;
+  if (isList && request.nsid >= LAST_NSIDS) {
+    queue.complete(request, NvmeStatus.invalidNamespaceOrFormat | DNR);
+    return;
+  }
   const data = identifyWhole(owner, request, cns, csi);
   if (data === null) queue.complete(request, NvmeStatus.invalidField | DNR);
   else answerWithData(queue, request, data);
@@ -113,12 +121,17 @@ function identifyWhole(
   switch (cns) {
     case Cns.controller:
       return identify.identifyController(owner);
+    case Cns.controllers:
+      return identify.controllerList(owner.subsystem, null, firstController(request));
+    // What a host may not see does not exist for it: allocated is what is active.
     case Cns.activeNamespaces:
+    case Cns.allocatedNamespaces:
       return identify.activeNamespaces(owner.attached, request.nsid);
     case Cns.controllerForCsi:
       // Limits of commands without data: none of them are limited.
       return csi === Csi.nvm ? new Uint8Array(IDENTIFY_BYTES) : null;
     case Cns.activeNamespacesForCsi:
+    case Cns.allocatedNamespacesForCsi:
       return csi === Csi.nvm ? identify.activeNamespaces(owner.attached, request.nsid) : null;
     case Cns.ioCommandSets:
       return identify.ioCommandSets();
@@ -126,6 +139,9 @@ function identifyWhole(
       return null;
   }
 }
+
+const firstController = (request: TargetRequest): number =>
+  IDENTIFY_CNTID.get(request.dword(SqeOffset.cdw10));
 
 function identifyOne(
   owner: AdminOwner,
@@ -142,11 +158,15 @@ function identifyOne(
   const namespace = owner.attached.get(nsid);
   if (namespace === null) {
     // An inactive namespace has zeros for a structure, and no descriptors.
-    if (cns === Cns.namespace) answerWithData(queue, request, new Uint8Array(IDENTIFY_BYTES));
+    const isStructure = cns === Cns.namespace || cns === Cns.allocatedNamespace;
+    if (isStructure) answerWithData(queue, request, new Uint8Array(IDENTIFY_BYTES));
     else queue.complete(request, NvmeStatus.invalidNamespaceOrFormat | DNR);
     return;
   }
-  const data = identifyNamespaceAs(namespace, cns, csi);
+  const data =
+    cns === Cns.controllersOfNamespace
+      ? identify.controllerList(owner.subsystem, namespace, firstController(request))
+      : identifyNamespaceAs(namespace, cns, csi);
   if (data === null) queue.complete(request, NvmeStatus.invalidIoCommandSet | DNR);
   else answerWithData(queue, request, data);
 }
@@ -154,10 +174,12 @@ function identifyOne(
 function identifyNamespaceAs(namespace: Namespace, cns: number, csi: number): Uint8Array | null {
   switch (cns) {
     case Cns.namespace:
+    case Cns.allocatedNamespace:
       return identify.identifyNamespace(namespace);
     case Cns.namespaceDescriptors:
       return identify.namespaceDescriptors(namespace);
     case Cns.namespaceForCsi:
+    case Cns.allocatedNamespaceForCsi:
       // Storage tags and extended formats: none.
       return csi === Csi.nvm ? new Uint8Array(IDENTIFY_BYTES) : null;
     default:
@@ -172,6 +194,10 @@ function getLogPage(owner: AdminOwner, queue: TargetQueue, request: TargetReques
   const offset = request.dword(SqeOffset.cdw12);
   if (length > owner.subsystem.transferMax) {
     queue.complete(request, NvmeStatus.invalidField | DNR);
+    return;
+  }
+  if (lid === LogPage.smart && isNoNamespace(owner, request.nsid)) {
+    queue.complete(request, NvmeStatus.invalidNamespaceOrFormat | DNR);
     return;
   }
   const page = logPage(owner, request, lid, LOG_LSP.get(cdw10));
@@ -193,6 +219,9 @@ function getLogPage(owner: AdminOwner, queue: TargetQueue, request: TargetReques
   owner.events.logRead(queue, lid);
   if (isReservation && owner.reservationNotices.waiting > 0) owner.reservationEvent();
 }
+
+const isNoNamespace = ({ attached, subsystem }: AdminOwner, nsid: number): boolean =>
+  !subsystem.isDiscovery && nsid !== 0 && nsid !== NSID_ALL && attached.get(nsid) === null;
 
 function logPage(
   owner: AdminOwner,

@@ -29,6 +29,7 @@ import {
   IdNsIndependent,
   LPA_COMMAND_EFFECTS,
   LPA_EXTENDED_DATA,
+  LPA_SMART_PER_NAMESPACE,
   Nidt,
   OAES_ANA_CHANGE,
   OAES_DISCOVERY_CHANGE,
@@ -82,8 +83,12 @@ const CQES = 0x44;
 const NMIC_SHARED = 0x01;
 /** NSATTR: write protected. */
 const NSATTR_WRITE_PROTECTED = 0x01;
+/** Identifiers in a Controller List (Base 2.0, section 4.4.1). */
+const CONTROLLER_LIST_MAX = 2047;
 /** NSTAT: ready. */
 const NSTAT_READY = 0x01;
+/** DCTYPE: a Direct Discovery controller. */
+const DCTYPE_DIRECT = 1;
 /** OFCS: Disconnect. */
 const OFCS_DISCONNECT = 0x01;
 
@@ -106,7 +111,8 @@ export function identifyController(facts: ControllerFacts): Uint8Array {
   IdCtrl.ACL.set(view, ABORT_LIMIT);
   IdCtrl.AERL.set(view, EVENT_REQUESTS_LIMIT);
   IdCtrl.FRMW.set(view, 0x03);
-  IdCtrl.LPA.set(view, LPA_COMMAND_EFFECTS | LPA_EXTENDED_DATA);
+  const perNamespace = isDiscovery ? 0 : LPA_SMART_PER_NAMESPACE;
+  IdCtrl.LPA.set(view, LPA_COMMAND_EFFECTS | LPA_EXTENDED_DATA | perNamespace);
   IdCtrl.ELPE.set(view, ERROR_LOG_ENTRIES - 1);
   IdCtrl.KAS.set(view, 1);
   IdCtrl.MAXCMD.set(view, NVMET_QUEUE_DEPTH_MAX);
@@ -118,6 +124,7 @@ export function identifyController(facts: ControllerFacts): Uint8Array {
   // Descriptors beyond the first lie in the capsule, where data would be.
   const descriptors = facts.usesStream ? 1 : Math.floor(inCapsuleBytes / CAPSULE_UNIT_BYTES);
   IdCtrl.MSDBD.set(view, Math.min(NVMET_SGL_DESCRIPTORS_MAX, Math.max(1, descriptors)));
+  if (isDiscovery) IdCtrl.DCTYPE.set(view, DCTYPE_DIRECT);
   IdCtrl.OFCS.set(view, OFCS_DISCONNECT);
   if (!isDiscovery) setNvmFields(view, facts);
   return bytes;
@@ -208,6 +215,24 @@ export function activeNamespaces(attached: Attachments, nsid: number): Uint8Arra
   return bytes;
 }
 
+/** CNS 12h and 13h: controllers from `first` on, that see the namespace if there is one. */
+export function controllerList(
+  subsystem: Subsystem,
+  namespace: Namespace | null,
+  first: number,
+): Uint8Array {
+  const { bytes, view } = allocateStruct(IDENTIFY_BYTES);
+  const ids = [...subsystem.controllers.values()]
+    .filter(({ hostNqn }) => namespace === null || namespace.isVisibleTo(hostNqn))
+    .map(({ cntlid }) => cntlid)
+    .filter((cntlid) => cntlid >= first)
+    .sort((a, b) => a - b)
+    .slice(0, CONTROLLER_LIST_MAX);
+  view.setUint16(0, ids.length, true);
+  for (const [i, cntlid] of ids.entries()) view.setUint16(2 + 2 * i, cntlid, true);
+  return bytes;
+}
+
 /** CNS 1Ch: one combination of I/O command sets, the NVM command set alone. */
 export function ioCommandSets(): Uint8Array {
   const { bytes, view } = allocateStruct(IDENTIFY_BYTES);
@@ -221,6 +246,9 @@ export function isAboutNamespace(cns: number): boolean {
     cns === Cns.namespace ||
     cns === Cns.namespaceDescriptors ||
     cns === Cns.namespaceForCsi ||
+    cns === Cns.allocatedNamespace ||
+    cns === Cns.allocatedNamespaceForCsi ||
+    cns === Cns.controllersOfNamespace ||
     cns === Cns.namespaceIndependent
   );
 }
