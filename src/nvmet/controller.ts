@@ -170,6 +170,11 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
    * Data that a capsule of an I/O queue may carry. None over TCP where a namespace takes peer
    * memory: a capsule is received before anybody knows where its data should go.
    */
+  /** The target has memory of its own to copy through. */
+  get canCopy(): boolean {
+    return this.mover !== null;
+  }
+
   get inCapsuleBytes(): number {
     const wantsPeer = this.attached.bindings.some((binding) => binding?.wantsPeer === true);
     return this.usesStream && wantsPeer ? 0 : this.adminQueue.origin.inCapsuleBytes;

@@ -1,12 +1,12 @@
 /**
  * I/O commands of the NVM command set: Read, Write, Flush, Compare, Write Zeroes, Dataset
- * Management and Verify, as bios. NVM Command Set 1.0, section 3.2.
+ * Management, Verify and Copy, as bios. NVM Command Set 1.0, section 3.2.
  *
  * Two steps per command: `startIo` checks it and asks the queue for memory; `continueIo` runs when
  * the memory is there (and inbound data in it) and submits the bio. Dataset Management comes back
  * here once per range.
  *
- * Reservation commands are the control plane's. Leaves out: Write Uncorrectable, Copy; protection
+ * Reservation commands are the control plane's. Leaves out: Write Uncorrectable; protection
  * information of the host's own (PRINFO is refused unless it asks for nothing; the block queue
  * protects, see namespace.ts).
  */
@@ -21,6 +21,7 @@ import {
 } from "../block/index.ts";
 import { getU64LE, Span } from "../core/index.ts";
 import {
+  COPY_RANGE_0_BYTES,
   DSM_AD,
   DSM_NR,
   DSM_RANGE_BYTES,
@@ -34,6 +35,15 @@ import {
 } from "../spec/nvme/index.ts";
 import type { NamespaceBinding } from "./binding.hot.ts";
 import type { DirectMemory } from "./channel.ts";
+import {
+  addCopyRange,
+  beginCopy,
+  type CopyRun,
+  checkCopy,
+  copyListBytes,
+  copyStep,
+  fillCopy,
+} from "./copy.hot.ts";
 import type { ExclusiveQueue } from "./exclusive.hot.ts";
 import { GATE_CLASS } from "./gate.hot.ts";
 import type { Namespace } from "./namespace.ts";
@@ -51,6 +61,8 @@ export interface IoQueue extends BioOwner, ExclusiveQueue {
   /** The same with memory that the CPU can reach. */
   fetchForHandler(request: TargetRequest): void;
   complete(request: TargetRequest, status: number): void;
+  /** Gives back the memory of the data that came with the command. */
+  releaseData(request: TargetRequest): void;
   /** Gives the command to the control plane. */
   handOver(request: TargetRequest): void;
 }
@@ -97,6 +109,9 @@ export function startIo(queue: IoQueue, request: TargetRequest): void {
       return;
     case NvmOpcode.datasetManagement:
       startRanges(queue, request);
+      return;
+    case NvmOpcode.copy:
+      startCopy(queue, request);
       return;
     case NvmOpcode.reservationRegister:
     case NvmOpcode.reservationReport:
@@ -154,6 +169,67 @@ function startRanges(queue: IoQueue, request: TargetRequest): void {
   queue.fetchForHandler(request);
 }
 
+/** The list of ranges is read by the CPU, as that of Dataset Management. */
+function startCopy(queue: IoQueue, request: TargetRequest): void {
+  const listBytes = copyListBytes(request);
+  let status = queue.direct === null ? Math.max(0, -listBytes) : NvmeStatus.invalidOpcode | DNR;
+  if (status === NvmeStatus.success) status = checkLength(request, listBytes);
+  if (status !== NvmeStatus.success) {
+    queue.complete(request, status);
+    return;
+  }
+  request.rangeCount = listBytes / COPY_RANGE_0_BYTES;
+  queue.fetchForHandler(request);
+}
+
+/** The list is here: checks it, and asks for a buffer. */
+function readCopyList(queue: IoQueue, request: TargetRequest, namespace: Namespace): void {
+  const run = beginCopy(request);
+  const { rangeCount } = request;
+  request.rangeCount = 0;
+  let status: number = NvmeStatus.success;
+  for (let i = 0; i < rangeCount && status === NvmeStatus.success; i++) {
+    request.result0 = i;
+    if (!rangeBytes(queue, request, i * COPY_RANGE_0_BYTES, COPY_RANGE_0_BYTES)) {
+      status = NvmeStatus.dataTransferError;
+    } else status = addCopyRange(run, namespace, rangeSpan);
+  }
+  if (status === NvmeStatus.success) status = checkCopy(run, namespace);
+  queue.releaseData(request);
+  if (status !== NvmeStatus.success) {
+    queue.complete(request, status);
+    return;
+  }
+  request.result0 = 0;
+  request.isCopying = true;
+  // From here on it moves data of its own.
+  request.isInbound = false;
+  request.inCapsuleOffset = -1;
+  request.dataBytes = run.pieceMax * namespace.blockBytes;
+  queue.place(request);
+}
+
+/** A read or a write of a copy ended well: the next one, or the answer. */
+export function copyOn(queue: IoQueue, request: TargetRequest, namespace: Namespace): void {
+  const run = request.copy as CopyRun;
+  if (!copyStep(run)) {
+    continueIo(queue, request);
+    return;
+  }
+  namespace.reads++;
+  namespace.writes++;
+  namespace.readBytes += run.totalBytes;
+  namespace.writtenBytes += run.totalBytes;
+  request.dataBytes = 0;
+  queue.complete(request, NvmeStatus.success);
+}
+
+/** A copy failed: says which range was the first that is not copied whole. */
+export function copyFailed(queue: IoQueue, request: TargetRequest, status: number): void {
+  request.result0 = (request.copy as CopyRun).index;
+  queue.complete(request, status);
+}
+
 function checkRange(request: TargetRequest, namespace: Namespace, blocks: number): number {
   const lba = startLba(request);
   return lba + blocks <= namespace.blocks ? NvmeStatus.success : NvmeStatus.lbaOutOfRange | DNR;
@@ -202,6 +278,13 @@ export function continueIo(queue: IoQueue, request: TargetRequest): void {
       break;
     case NvmOpcode.verify:
       fillRange(request, namespace, bio, BioOp.verify);
+      break;
+    case NvmOpcode.copy:
+      if (!request.isCopying) {
+        readCopyList(queue, request, namespace);
+        return;
+      }
+      status = fillCopy(request, namespace, bio);
       break;
     default:
       if (!nextRange(queue, request, namespace, bio)) return;
@@ -301,7 +384,7 @@ function nextRange(
   while (discards && request.rangeIndex < request.rangeCount) {
     const at = request.rangeIndex * DSM_RANGE_BYTES;
     request.rangeIndex++;
-    if (!rangeBytes(queue, request, at)) {
+    if (!rangeBytes(queue, request, at, DSM_RANGE_BYTES)) {
       queue.complete(request, NvmeStatus.dataTransferError);
       return false;
     }
@@ -326,24 +409,24 @@ function nextRange(
 }
 
 /** Points `rangeSpan` at the range at `at` of the list. */
-function rangeBytes(queue: IoQueue, request: TargetRequest, at: number): boolean {
+function rangeBytes(queue: IoQueue, request: TargetRequest, at: number, length: number): boolean {
   if (request.placement === Placement.capsule) {
     const offset = request.capsuleBase + request.inCapsuleOffset + at;
-    rangeSpan.set(request.capsule, offset, DSM_RANGE_BYTES);
+    rangeSpan.set(request.capsule, offset, length);
     return true;
   }
   if (request.placement !== Placement.direct) {
-    return request.netMemory.bytes(request.netOffset + at, DSM_RANGE_BYTES, rangeSpan);
+    return request.netMemory.bytes(request.netOffset + at, length, rangeSpan);
   }
   let start = 0;
   for (let i = 0; i < request.remoteCount; i++) {
-    const length = request.remoteLengths[i];
-    if (at >= start && at + DSM_RANGE_BYTES <= start + length) {
+    const partBytes = request.remoteLengths[i];
+    if (at >= start && at + length <= start + partBytes) {
       const memory = queue.direct?.find(request.remoteKeys[i]) ?? null;
       const offset = request.remoteAddresses[i] + at - start;
-      return memory?.bytes(offset, DSM_RANGE_BYTES, rangeSpan) ?? false;
+      return memory?.bytes(offset, length, rangeSpan) ?? false;
     }
-    start += length;
+    start += partBytes;
   }
   return false;
 }

@@ -23,7 +23,7 @@ import type { Channel, DirectMemory, QueueOrigin } from "./channel.ts";
 import { CommandStats, RoundClock } from "./command-stats.hot.ts";
 import { Cause } from "./counters.ts";
 import { type FusedQueue, failHalf, halfDone, halfReady, runPair, takeFused } from "./fused.hot.ts";
-import { continueIo, countIo, startIo } from "./io.hot.ts";
+import { continueIo, copyFailed, copyOn, countIo, startIo } from "./io.hot.ts";
 import type { Namespace } from "./namespace.ts";
 import {
   allocateMemory,
@@ -290,6 +290,10 @@ export class TargetQueue implements FusedQueue {
   }
 
   private bioOver(request: TargetRequest, namespace: Namespace, status: number): void {
+    if (request.isCopying) {
+      this.copyOver(request, namespace, status);
+      return;
+    }
     if (status === BlockStatus.ok) {
       if (request.rangeIndex < request.rangeCount && !this.isClosed) {
         if (request.abortStatus === NvmeStatus.success) continueIo(this, request);
@@ -306,6 +310,17 @@ export class TargetQueue implements FusedQueue {
       return;
     }
     this.complete(request, nvmeStatusOfBlock(status, request.isInbound));
+  }
+
+  private copyOver(request: TargetRequest, namespace: Namespace, status: number): void {
+    const isOk = status === BlockStatus.ok;
+    const outcome = isOk ? request.abortStatus : nvmeStatusOfBlock(status, true);
+    if (outcome !== NvmeStatus.success || this.isClosed) copyFailed(this, request, outcome);
+    else copyOn(this, request, namespace);
+  }
+
+  releaseData(request: TargetRequest): void {
+    releaseMemory(request);
   }
 
   /**

@@ -16,6 +16,7 @@ import { NVMET_SGL_DESCRIPTORS_MAX, viewOf } from "../core/index.ts";
 import type { IoMemory } from "../memory/index.ts";
 import type { LeaseState } from "../p2p/index.ts";
 import type { HostPool, NamespaceBinding } from "./binding.hot.ts";
+import type { CopyRun } from "./copy.hot.ts";
 import type { ExclusiveQueue } from "./exclusive.hot.ts";
 import type { Namespace } from "./namespace.ts";
 import { RequestState } from "./request-state.ts";
@@ -116,6 +117,10 @@ export class TargetRequest {
   poolBytes = 0;
   /** It was moved to host memory after its peer memory went away: do not try peer memory again. */
   hostOnly = false;
+  /** A Copy under way: its ranges are known. */
+  isCopying = false;
+  /** Made for its first Copy, used for all. */
+  copy: CopyRun | null = null;
   /** Next range of a Dataset Management command. */
   rangeIndex = 0;
   rangeCount = 0;
@@ -151,6 +156,7 @@ export class TargetRequest {
     this.dataBytes = 0;
     this.isInbound = false;
     this.fuse = 0;
+    this.isCopying = false;
     this.remoteCount = 0;
     this.sglBytes = 0;
     this.inCapsuleOffset = -1;

@@ -253,7 +253,7 @@ function logPage(
     case LogPage.changedNamespaces:
       return logs.changedNamespaces(owner.changedNamespaces);
     case LogPage.commandEffects:
-      return logs.commandEffects(attached.active());
+      return logs.commandEffects(attached.active(), owner.canCopy);
     case LogPage.ana:
       return logs.anaLog(attached.active(), owner.port, (lsp & 1) === 1);
     case LogPage.reservationNotification:

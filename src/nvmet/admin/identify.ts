@@ -34,7 +34,9 @@ import {
   OAES_ANA_CHANGE,
   OAES_DISCOVERY_CHANGE,
   OAES_NAMESPACE_ATTRIBUTE,
+  OCFS_FORMAT_0,
   ONCS_COMPARE,
+  ONCS_COPY,
   ONCS_DSM,
   ONCS_RESERVATIONS,
   ONCS_VERIFY,
@@ -54,6 +56,7 @@ import {
 } from "../../spec/nvme/index.ts";
 import { CAPSULE_UNIT_BYTES, COMMAND_BYTES, RESPONSE_BYTES } from "../../spec/nvmf/index.ts";
 import type { Attachments } from "../attachments.ts";
+import { COPY_BYTES_MAX, COPY_RANGE_BYTES_MAX, COPY_RANGES_MAX } from "../copy.hot.ts";
 import type { Namespace } from "../namespace.ts";
 import type { Subsystem } from "../subsystem.ts";
 import { ERROR_LOG_ENTRIES } from "./error-log.ts";
@@ -68,6 +71,8 @@ export interface ControllerFacts {
   readonly inCapsuleBytes: number;
   /** Data goes over the connection itself (TCP). */
   readonly usesStream: boolean;
+  /** The target has memory of its own to copy through. */
+  readonly canCopy: boolean;
 }
 
 /** Abort Command Limit, 0's based. */
@@ -130,7 +135,8 @@ export function identifyController(facts: ControllerFacts): Uint8Array {
   return bytes;
 }
 
-function setNvmFields(view: DataView, { subsystem, attached }: ControllerFacts): void {
+function setNvmFields(view: DataView, facts: ControllerFacts): void {
+  const { subsystem, attached, canCopy } = facts;
   const namespaces = attached.active();
   IdCtrl.ANATT.set(view, ANA_TRANSITION_S);
   IdCtrl.ANACAP.set(view, ANA_CAPABILITIES);
@@ -140,7 +146,8 @@ function setNvmFields(view: DataView, { subsystem, attached }: ControllerFacts):
   IdCtrl.CQES.set(view, CQES);
   IdCtrl.NN.set(view, subsystem.nsidMax);
   IdCtrl.MNAN.set(view, subsystem.nsidMax);
-  IdCtrl.ONCS.set(view, optionalCommands(namespaces));
+  IdCtrl.ONCS.set(view, optionalCommands(namespaces, canCopy));
+  if (canCopy) IdCtrl.OCFS.set(view, OCFS_FORMAT_0);
   const canCompare = namespaces.every(({ queue }) => (queue.features & QueueFeature.compare) !== 0);
   IdCtrl.FUSES.set(view, canCompare ? FUSES_COMPARE_AND_WRITE : 0);
   const hasCache = namespaces.some(({ queue }) => (queue.features & QueueFeature.writeCache) !== 0);
@@ -148,11 +155,12 @@ function setNvmFields(view: DataView, { subsystem, attached }: ControllerFacts):
 }
 
 /** Bits of ONCS that every namespace can honour. */
-export function optionalCommands(namespaces: readonly Namespace[]): number {
+export function optionalCommands(namespaces: readonly Namespace[], canCopy: boolean): number {
   const all = (feature: number): boolean =>
     namespaces.every(({ queue }) => (queue.features & feature) !== 0);
   // Deallocating is a hint, and is taken by every namespace.
   let oncs = ONCS_DSM | ONCS_RESERVATIONS;
+  if (canCopy) oncs |= ONCS_COPY;
   if (all(QueueFeature.compare)) oncs |= ONCS_COMPARE;
   if (all(QueueFeature.writeZeroes)) oncs |= ONCS_WRITE_ZEROES;
   if (all(QueueFeature.verify)) oncs |= ONCS_VERIFY;
@@ -171,6 +179,9 @@ export function identifyNamespace(namespace: Namespace): Uint8Array {
   IdNs.NSATTR.set(view, namespace.isWriteProtected ? NSATTR_WRITE_PROTECTED : 0);
   IdNs.ANAGRPID.set(view, namespace.anaGroup);
   IdNs.NOIOB.set(view, Math.min(0xffff, limits.chunkBytes / namespace.blockBytes));
+  IdNs.MSSRL.set(view, COPY_RANGE_BYTES_MAX / namespace.blockBytes);
+  IdNs.MCL.set(view, COPY_BYTES_MAX / namespace.blockBytes);
+  IdNs.MSRC.set(view, COPY_RANGES_MAX - 1);
   IdNs.NVMCAP.set(view, namespace.blocks * namespace.blockBytes);
   if (namespace.nguid !== null) IdNs.NGUID.set(view, namespace.nguid);
   if (namespace.eui64 !== null) IdNs.EUI64.set(view, namespace.eui64);

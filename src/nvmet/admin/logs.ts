@@ -126,7 +126,7 @@ export function changedNamespaces(changed: ReadonlySet<number>): Uint8Array {
 }
 
 /** LID 05h. */
-export function commandEffects(namespaces: readonly Namespace[]): Uint8Array {
+export function commandEffects(namespaces: readonly Namespace[], canCopy: boolean): Uint8Array {
   const { bytes, view } = allocateStruct(COMMAND_EFFECTS_BYTES);
   const supported = EFFECTS_CSUPP.bits;
   const writes = EFFECTS_CSUPP.bits | EFFECTS_LBCC.bits;
@@ -143,7 +143,7 @@ export function commandEffects(namespaces: readonly Namespace[]): Uint8Array {
   for (const opcode of admin) view.setUint32(opcode * 4, supported, true);
   const io = (opcode: number, effects: number): void =>
     view.setUint32(EFFECTS_IO_OFFSET + opcode * 4, effects, true);
-  const oncs = optionalCommands(namespaces);
+  const oncs = optionalCommands(namespaces, canCopy);
   io(NvmOpcode.flush, supported);
   io(NvmOpcode.read, supported);
   io(NvmOpcode.write, writes);
@@ -152,6 +152,7 @@ export function commandEffects(namespaces: readonly Namespace[]): Uint8Array {
   io(NvmOpcode.reservationReport, supported);
   io(NvmOpcode.reservationAcquire, supported);
   io(NvmOpcode.reservationRelease, supported);
+  if (canCopy) io(NvmOpcode.copy, writes);
   if ((oncs & ONCS_COMPARE) !== 0) io(NvmOpcode.compare, supported);
   if ((oncs & ONCS_VERIFY) !== 0) io(NvmOpcode.verify, supported);
   if ((oncs & ONCS_WRITE_ZEROES) !== 0) io(NvmOpcode.writeZeroes, writes);

@@ -176,6 +176,8 @@ export const ONCS_RESERVATIONS = 0x020;
 export const ONCS_TIMESTAMP = 0x040;
 export const ONCS_VERIFY = 0x080;
 export const ONCS_COPY = 0x100;
+/** Bits of OCFS. */
+export const OCFS_FORMAT_0 = 0x01;
 /** Bits of FUSES. */
 export const FUSES_COMPARE_AND_WRITE = 0x01;
 /** Bits of FNA. */
