@@ -3,7 +3,7 @@
  * Command Set 1.0, section 3.2.2. Where the namespace uses peer memory, the data goes from the disk
  * to the provider and back, and never through host memory.
  *
- *     list of ranges arrives -> checked -> a buffer as for any I/O -> read a piece, write it, and on
+ *     list of ranges arrives -> checked -> a buffer as for any I/O -> read a piece, write it, on
  *
  * Pieces are done in order, one at a time: ranges that overlap the destination see what earlier
  * pieces wrote. When one fails, dword 0 names the first range that was not copied whole.

@@ -2,8 +2,8 @@
  * The controller properties that Fabrics has in place of registers: CAP, VS, CC, CSTS. NVM Express
  * Base Specification 2.0, section 3.1.3; access by Property Get and Set, section 6.
  *
- * A reset (CC.EN cleared) is over when the owner says so, because I/O queues drain first, and so is a
- * shutdown, because caches are flushed first.
+ * A reset (CC.EN cleared) is over when the owner says so, because I/O queues drain first, and so is
+ * a shutdown, because caches are flushed first.
  *
  * Leaves out: NSSR (no subsystem reset).
  */

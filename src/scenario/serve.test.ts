@@ -7,7 +7,7 @@ import { Prng, physAddr } from "../core/index.ts";
 import { cpuMemory } from "../memory/index.ts";
 import { HostCommand, NvmfHost, TcpHostTransport } from "../nvmet/index.ts";
 import { PollLoop, realClock, realNetwork } from "../platform/index.ts";
-import { NvmOpcode } from "../spec/nvme/index.ts";
+import { NvmeStatus, NvmOpcode, STATUS_DNR } from "../spec/nvme/index.ts";
 import { DISCOVERY_NQN } from "../spec/nvmf/index.ts";
 import { TargetServer } from "./serve.ts";
 import {
@@ -34,7 +34,12 @@ it("reads what it is asked to serve", () => {
 });
 
 /** A host on real sockets, with its own polling loop. */
-function hostFor(server: TargetServer, subsystemNqn: string, portId = 1) {
+function hostFor(
+  server: TargetServer,
+  subsystemNqn: string,
+  portId = 1,
+  hostId = new Uint8Array(16).fill(1),
+) {
   const { at } = server.ports.get(portId) as ServedPort;
   const transport = new TcpHostTransport({
     network: realNetwork,
@@ -46,6 +51,7 @@ function hostFor(server: TargetServer, subsystemNqn: string, portId = 1) {
   const host = new NvmfHost({
     transport,
     hostNqn: "nqn.2026-11.test.peerlane:h",
+    hostId,
     subsystemNqn,
     depth: 16,
     nowNs: () => realClock.nowNs(),
@@ -68,6 +74,56 @@ function run(host: NvmfHost, fill: (command: HostCommand) => void): Promise<numb
     host.queues[0].kick();
   });
 }
+
+it("keeps a reservation that persists while it is not running", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "peerlane-serve-"));
+  const open = () =>
+    TargetServer.open({
+      machine: sameSwitch(),
+      config: simpleConfig({
+        listen: [{ address: "127.0.0.1", port: 0 }],
+        nqn: NQN,
+        allowedHosts: [],
+        namespaces: [{ sizeBytes: 2 ** 20, file: join(folder, "disk.img") }],
+      }),
+      network: realNetwork,
+      clock: realClock,
+      onEvent: () => undefined,
+      onError: (error) => expect.fail(String(error)),
+    });
+  const key = new Uint8Array(16).fill(0x5a);
+  const first = await open();
+  const { host, loop } = hostFor(first, NQN);
+  await host.connect();
+  const buffer = await host.register(cpuMemory({ phys: physAddr(0), bytes: key }), 0, 16);
+  const reserve = (opcode: number, cdw10: number) =>
+    run(host, (command) => {
+      command.opcode = opcode;
+      command.dwords[0] = cdw10;
+      command.setData(buffer, 0, 16);
+    });
+  // Register with CPTPL 11b, then acquire Exclusive Access with that key.
+  expect(await reserve(NvmOpcode.reservationRegister, 0xc000_0000)).toBe(0);
+  expect(await reserve(NvmOpcode.reservationAcquire, 2 << 8)).toBe(0);
+  await host.disconnect();
+  loop.stop();
+  await first.close();
+
+  const second = await open();
+  const stranger = hostFor(second, NQN, 1, new Uint8Array(16).fill(9));
+  await stranger.host.connect();
+  const flush = (of: NvmfHost) => run(of, (command) => (command.opcode = NvmOpcode.flush));
+  expect(await flush(stranger.host)).toBe(NvmeStatus.reservationConflict | STATUS_DNR);
+  const holder = hostFor(second, NQN);
+  await holder.host.connect();
+  expect(await flush(holder.host)).toBe(0);
+  for (const one of [stranger, holder]) {
+    await one.host.disconnect();
+    one.loop.stop();
+  }
+  await second.close();
+  await rm(folder, { recursive: true });
+});
 
 const STAGES: [string, object, string][] = [
   ["host memory", {}, "host-memory"],

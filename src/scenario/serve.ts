@@ -21,7 +21,7 @@ import {
   type TargetOptions,
   type TcpEvent,
 } from "../nvmet/index.ts";
-import { type Clock, type Network, PollLoop } from "../platform/index.ts";
+import { type Clock, type Network, PollLoop, StateFile } from "../platform/index.ts";
 import { TransportType } from "../spec/nvmf/index.ts";
 import { SsdShelf } from "./target/backends.ts";
 import { findComplaint } from "./target/load.ts";
@@ -230,6 +230,7 @@ export class TargetServer {
         p2pmem: parseP2pSetting(config.p2pmem),
         readOnly: config.read_only,
         anaGroup: config.ana_grpid,
+        ...reservationStore(config.device_path),
         ...(uuid === undefined ? {} : { uuid: identifierBytes(uuid) }),
         ...(nguid === undefined ? {} : { nguid: identifierBytes(nguid) }),
       });

@@ -214,7 +214,7 @@ describe("admin commands that are refused", () => {
     0xc0,
   ];
 
-  it("answer Invalid Opcode, with data or without, and Identify announces none of them", async () => {
+  it("answer Invalid Opcode, with data or without, and Identify announces none", async () => {
     const bench = await Bench.open(loopHarness());
     for (const opcode of REFUSED) {
       for (const dataBytes of [0, 512]) {
