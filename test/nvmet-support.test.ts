@@ -5,11 +5,11 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { viewOf } from "../src/core/index.ts";
-import { describeStatus } from "../src/nvmet/host/admin.ts";
 import {
   AdminOpcode,
   EFFECTS_IO_OFFSET,
   FeatureSelect,
+  formatStatus,
   LogPage,
   NvmeStatus,
   statusCode,
@@ -43,7 +43,7 @@ async function answered(
       .then(() => 0)
       .catch((error) => error.details.status as number);
     if (!refusals.includes(statusCode(status))) found.push(code);
-    else expect(describeStatus(status, false)).toMatch(/do not retry/);
+    else expect(formatStatus(status)).toMatch(/do not retry/);
   }
   return found;
 }

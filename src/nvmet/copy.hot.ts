@@ -24,11 +24,10 @@ import {
   SqeOffset,
   STATUS_DNR,
 } from "../spec/nvme/index.ts";
+import { COPY_RANGES_MAX, CopyRun } from "./copy-run.ts";
 import type { Namespace } from "./namespace.ts";
 import type { TargetRequest } from "./request.hot.ts";
 
-/** Ranges of one command: MSRC + 1. */
-export const COPY_RANGES_MAX = 128;
 /** Bytes of one range (MSSRL), and of a command (MCL). */
 export const COPY_RANGE_BYTES_MAX = 1024 * 1024;
 export const COPY_BYTES_MAX = 16 * 1024 * 1024;
@@ -37,22 +36,6 @@ const PIECE_BYTES_MAX = 128 * 1024;
 
 const DNR = STATUS_DNR;
 const { success } = NvmeStatus;
-
-/** What a copy has done, and has to do. Kept with its request, and used again. */
-export class CopyRun {
-  readonly lbas = new Float64Array(COPY_RANGES_MAX);
-  readonly blocks = new Uint32Array(COPY_RANGES_MAX);
-  count = 0;
-  /** Present range, blocks of it that are done, and where the next piece goes. */
-  index = 0;
-  done = 0;
-  target = 0;
-  /** Of the piece under way. */
-  piece = 0;
-  pieceMax = 0;
-  isWriting = false;
-  totalBytes = 0;
-}
 
 /** Bytes of the list of ranges; negative: the NVMe status to answer with. */
 export function copyListBytes(request: TargetRequest): number {

@@ -91,8 +91,9 @@ function startPair(
     return;
   }
   queue.transfer(first);
-  // The transport may have found at once that it cannot.
+  // The transport may have found at once that it cannot; nobody has the second then.
   if (second.partner !== null) queue.transfer(second);
+  else queue.complete(second, second.abortStatus);
 }
 
 /** Checks one of the two as if it were alone, and that it may be in a pair. */

@@ -18,7 +18,7 @@ import {
   NvmOpcode,
   STATUS_DNR,
 } from "../spec/nvme/index.ts";
-import type { CommandOwner, HostCommand } from "./index.ts";
+import type { CommandOwner, HostCommand, TargetQueue } from "./index.ts";
 
 const DNR = STATUS_DNR;
 const MISSING = NvmeStatus.abortedMissingFused | DNR;
@@ -183,6 +183,28 @@ describe.each([
 
   it("loses no update of counters that several hosts increase", async () => {
     for (let seed = 1; seed <= 6; seed++) await countTogether(await make(), new Prng(seed));
+  });
+});
+
+describe("a transport that cannot fetch", () => {
+  it.each([0, 1])("half %i: both are answered, and no buffer is lost", async (failing) => {
+    const harness = await tcpHarness();
+    const bench = await Bench.open(harness);
+    const [controller] = harness.target.allControllers();
+    const queue = controller?.ioQueues.get(1) as TargetQueue;
+    const fetch = queue.channel.fetch.bind(queue.channel);
+    let fetches = 0;
+    queue.channel.fetch = (request) => {
+      if (fetches++ === failing) queue.addressLost(request, 0);
+      else fetch(request);
+    };
+    const { compare, write } = await pairOf(bench);
+    const statuses = await run(bench, compare, write);
+    const failed = NvmeStatus.abortedFailedFused;
+    const pathError = NvmeStatus.internalPathError;
+    expect(statuses).toEqual(failing === 0 ? [pathError, failed] : [failed, pathError]);
+    expect(await run(bench, compare, write)).toEqual([OK, OK]);
+    expect(queue.busy).toBe(0);
   });
 });
 

@@ -38,12 +38,12 @@ import type { DirectMemory } from "./channel.ts";
 import {
   addCopyRange,
   beginCopy,
-  type CopyRun,
   checkCopy,
   copyListBytes,
   copyStep,
   fillCopy,
 } from "./copy.hot.ts";
+import type { CopyRun } from "./copy-run.ts";
 import type { ExclusiveQueue } from "./exclusive.hot.ts";
 import { GATE_CLASS } from "./gate.hot.ts";
 import type { Namespace } from "./namespace.ts";

@@ -16,7 +16,7 @@ import { NVMET_SGL_DESCRIPTORS_MAX, viewOf } from "../core/index.ts";
 import type { IoMemory } from "../memory/index.ts";
 import type { LeaseState } from "../p2p/index.ts";
 import type { HostPool, NamespaceBinding } from "./binding.hot.ts";
-import type { CopyRun } from "./copy.hot.ts";
+import type { CopyRun } from "./copy-run.ts";
 import type { ExclusiveQueue } from "./exclusive.hot.ts";
 import type { Namespace } from "./namespace.ts";
 import { RequestState } from "./request-state.ts";

@@ -56,7 +56,8 @@ import {
 } from "../../spec/nvme/index.ts";
 import { CAPSULE_UNIT_BYTES, COMMAND_BYTES, RESPONSE_BYTES } from "../../spec/nvmf/index.ts";
 import type { Attachments } from "../attachments.ts";
-import { COPY_BYTES_MAX, COPY_RANGE_BYTES_MAX, COPY_RANGES_MAX } from "../copy.hot.ts";
+import { COPY_BYTES_MAX, COPY_RANGE_BYTES_MAX } from "../copy.hot.ts";
+import { COPY_RANGES_MAX } from "../copy-run.ts";
 import type { Namespace } from "../namespace.ts";
 import type { Subsystem } from "../subsystem.ts";
 import { ERROR_LOG_ENTRIES } from "./error-log.ts";
