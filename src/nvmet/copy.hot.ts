@@ -99,7 +99,8 @@ export function fillCopy(request: TargetRequest, namespace: Namespace, bio: Bio)
   } else {
     bio.op = BioOp.write;
     bio.sector = run.target * namespace.sectorsPerBlock;
-    if (COPY_FUA.get(request.dword(SqeOffset.cdw12)) !== 0) bio.flags |= BioFlag.fua;
+    const isThrough = request.binding?.writesThrough === true;
+    if (isThrough || COPY_FUA.get(request.dword(SqeOffset.cdw12)) !== 0) bio.flags |= BioFlag.fua;
   }
   const bytes = run.piece * namespace.blockBytes;
   return bio.addMemory(request.diskMemory, request.diskOffset, bytes);

@@ -339,7 +339,6 @@ describe("log pages", () => {
 });
 
 describe("features", () => {
-  const NOT_CHANGEABLE = S.featureNotChangeable;
   it.each<[string, number, number, number, number]>([
     ["arbitration", Feature.arbitration, 0, 3, 0],
     ["arbitration, reserved bits", Feature.arbitration, 0, 0x10, S.invalidField],
@@ -351,7 +350,7 @@ describe("features", () => {
     ["error recovery, DULBE", Feature.errorRecovery, 1, 0x1_0000, S.invalidField],
     ["error recovery of nothing", Feature.errorRecovery, 7, 0, S.invalidNamespaceOrFormat],
     ["write cache on", Feature.volatileWriteCache, 0, 1, 0],
-    ["write cache off", Feature.volatileWriteCache, 0, 0, NOT_CHANGEABLE],
+    ["write cache off", Feature.volatileWriteCache, 0, 0, 0],
     ["queues after they were made", Feature.numberOfQueues, 0, 0, S.commandSequenceError],
     ["write atomicity", Feature.writeAtomicity, 0, 1, 0],
     ["events", Feature.asyncEventConfiguration, 0, OAES_ANA_CHANGE, 0],
