@@ -419,3 +419,12 @@ export class TargetServer {
     };
   }
 }
+
+/**
+ * Reservations that persist are kept beside the file of the namespace. What is in memory is gone
+ * with the process, and /dev is no place for files.
+ */
+function reservationStore(path: string | undefined): { reservationStore?: StateFile } {
+  if (path === undefined || path.startsWith("/dev/")) return {};
+  return { reservationStore: new StateFile(`${path}.reservations`) };
+}
