@@ -38,8 +38,9 @@ export class LeaseMemory implements HoldableMemory {
 
   map(initiator: InitiatorId, offset: number, length: number, direction: Direction): number {
     assert(direction >= Direction.fromMemory, "a mapping has a direction");
-    const base = initiator < this.bases.length ? this.bases[initiator] : -1;
-    if (base < 0) return this.lease.revoked ? -MapStatus.revoked : -MapStatus.wrongInitiator;
+    const base = this.bases[initiator];
+    // Also where there is no such initiator: undefined is not at least 0.
+    if (!(base >= 0)) return this.lease.revoked ? -MapStatus.revoked : -MapStatus.wrongInitiator;
     if (offset < 0 || length <= 0 || offset + length > this.lengthBytes) {
       return -MapStatus.outOfRange;
     }
