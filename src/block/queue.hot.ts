@@ -26,6 +26,7 @@ import { BioOp } from "./operation.ts";
 import { type BlockDriver, Request, type RequestOwner } from "./request.hot.ts";
 import { findSplit, SplitPoint } from "./split.hot.ts";
 import { BLOCK_BUSY, BlockStatus } from "./status.ts";
+import { WaitList } from "./wait-list.hot.ts";
 
 /** Where bios go: a device's queue, or one stacked on others. */
 export interface BlockQueue {
@@ -89,8 +90,7 @@ export class RequestQueue implements BlockQueue, RequestOwner {
   private plugHead: Request | null = null;
   private plugTail: Request | null = null;
   private plugCount = 0;
-  private waitHead: Bio | null = null;
-  private waitTail: Bio | null = null;
+  private readonly waiting = new WaitList();
   /** Requests that the driver has. */
   private inFlight = 0;
   private needsCommit = false;
@@ -125,7 +125,7 @@ export class RequestQueue implements BlockQueue, RequestOwner {
 
   /** Nothing was submitted that has not ended. */
   get isIdle(): boolean {
-    return this.freeCount === this.depth && this.waitHead === null;
+    return this.freeCount === this.depth && this.waiting.isEmpty;
   }
 
   submit(bio: Bio): void {
@@ -138,7 +138,7 @@ export class RequestQueue implements BlockQueue, RequestOwner {
       return;
     }
     bio.next = null;
-    if (this.waitHead !== null || !this.place(bio)) this.wait(bio);
+    if (!this.waiting.isEmpty || !this.place(bio)) this.waiting.push(bio);
     if (this.plugCount >= PLUG_MAX) this.dispatch();
   }
 
@@ -164,7 +164,7 @@ export class RequestQueue implements BlockQueue, RequestOwner {
   /** `poll` without the driver, for a driver that polls itself: what waited goes on. */
   pump(): number {
     let done = 0;
-    while (this.waitHead !== null && this.placeWaiting()) done++;
+    while (!this.waiting.isEmpty && this.placeWaiting()) done++;
     return done + this.flush();
   }
 
@@ -252,23 +252,12 @@ export class RequestQueue implements BlockQueue, RequestOwner {
     this.plugCount++;
   }
 
-  private wait(bio: Bio): void {
-    if (this.waitTail === null) this.waitHead = bio;
-    else this.waitTail.next = bio;
-    this.waitTail = bio;
-  }
-
   /** Places the first waiting bio. False when it has to wait on. */
   private placeWaiting(): boolean {
     // Off the list first: placing may end a bio, whose owner may submit another that waits.
-    const bio = this.waitHead as Bio;
-    this.waitHead = bio.next;
-    if (this.waitHead === null) this.waitTail = null;
-    bio.next = null;
+    const bio = this.waiting.shift();
     if (this.place(bio)) return true;
-    bio.next = this.waitHead;
-    this.waitHead = bio;
-    if (this.waitTail === null) this.waitTail = bio;
+    this.waiting.unshift(bio);
     return false;
   }
 

@@ -19,6 +19,7 @@ import type { QueueLimits } from "../limits.ts";
 import type { BlockQueue } from "../queue.hot.ts";
 import { checkMove } from "../remap.hot.ts";
 import { BlockStatus, isPathError } from "../status.ts";
+import { WaitList } from "../wait-list.hot.ts";
 import { PathCounters } from "./path-counters.ts";
 import { badStack, limitsOver, partsOf, type StackOptions } from "./stack-options.ts";
 
@@ -61,8 +62,7 @@ export class MultipathQueue implements BlockQueue, BioOwner {
   private readonly freeTags: Int32Array;
   private freeCount: number;
   private next = 0;
-  private waitHead: Bio | null = null;
-  private waitTail: Bio | null = null;
+  private readonly waiting = new WaitList();
   private needsKick = false;
 
   /** Throws `bad-stack`: no path, more than 31, or paths of different sizes. */
@@ -110,7 +110,7 @@ export class MultipathQueue implements BlockQueue, BioOwner {
       return;
     }
     bio.next = null;
-    if (this.waitHead !== null || this.freeCount === 0) this.wait(bio);
+    if (!this.waiting.isEmpty || this.freeCount === 0) this.wait(bio);
     else this.start(bio);
   }
 
@@ -209,11 +209,8 @@ export class MultipathQueue implements BlockQueue, BioOwner {
     const { paths } = this;
     let done = 0;
     for (let i = 0; i < paths.length; i++) done += paths[i].poll();
-    while (this.waitHead !== null && this.freeCount > 0) {
-      const bio: Bio = this.waitHead;
-      this.waitHead = bio.next;
-      if (this.waitHead === null) this.waitTail = null;
-      bio.next = null;
+    while (!this.waiting.isEmpty && this.freeCount > 0) {
+      const bio = this.waiting.shift();
       this.needsKick = true;
       done++;
       this.start(bio);
@@ -224,9 +221,7 @@ export class MultipathQueue implements BlockQueue, BioOwner {
 
   private wait(bio: Bio): void {
     this.counters.busy++;
-    if (this.waitTail === null) this.waitHead = bio;
-    else this.waitTail.next = bio;
-    this.waitTail = bio;
+    this.waiting.push(bio);
   }
 
   inspect(): Tree {

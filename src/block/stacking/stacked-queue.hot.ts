@@ -18,6 +18,7 @@ import { BioOp, carriesData } from "../operation.ts";
 import type { BlockQueue } from "../queue.hot.ts";
 import { remap } from "../remap.hot.ts";
 import { BlockStatus } from "../status.ts";
+import { WaitList } from "../wait-list.hot.ts";
 import { StackCounters } from "./stack-counters.ts";
 
 /** Where a run of sectors is; one per queue, overwritten by each look-up. */
@@ -39,8 +40,7 @@ export abstract class StackedQueue implements BlockQueue {
   readonly counters: StackCounters;
   protected readonly run = new Run();
   protected readonly parts: BioPool;
-  private waitHead: Bio | null = null;
-  private waitTail: Bio | null = null;
+  private readonly waiting = new WaitList();
 
   constructor(
     name: string,
@@ -71,7 +71,7 @@ export abstract class StackedQueue implements BlockQueue {
       return;
     }
     bio.next = null;
-    if (this.waitHead !== null || !this.place(bio)) this.wait(bio);
+    if (!this.waiting.isEmpty || !this.place(bio)) this.waiting.push(bio);
   }
 
   kick(): void {
@@ -84,7 +84,7 @@ export abstract class StackedQueue implements BlockQueue {
     let done = 0;
     for (let i = 0; i < legs.length; i++) done += legs[i].poll();
     let placed = 0;
-    while (this.waitHead !== null && this.placeWaiting()) placed++;
+    while (!this.waiting.isEmpty && this.placeWaiting()) placed++;
     if (placed > 0) this.kick();
     return done + placed;
   }
@@ -162,23 +162,12 @@ export abstract class StackedQueue implements BlockQueue {
     return head;
   }
 
-  private wait(bio: Bio): void {
-    if (this.waitTail === null) this.waitHead = bio;
-    else this.waitTail.next = bio;
-    this.waitTail = bio;
-  }
-
   /** Places the first waiting bio. False when it has to wait on. */
   private placeWaiting(): boolean {
     // Off the list first: placing may end a bio, whose owner may submit another that waits.
-    const bio = this.waitHead as Bio;
-    this.waitHead = bio.next;
-    if (this.waitHead === null) this.waitTail = null;
-    bio.next = null;
+    const bio = this.waiting.shift();
     if (this.place(bio)) return true;
-    bio.next = this.waitHead;
-    this.waitHead = bio;
-    if (this.waitTail === null) this.waitTail = bio;
+    this.waiting.unshift(bio);
     return false;
   }
 
