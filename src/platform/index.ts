@@ -57,6 +57,7 @@ export {
   type StreamAddress,
   type StreamEvents,
   type StreamListener,
+  tryParseAddress,
 } from "./sockets.ts";
 export { StateFile } from "./state-file.ts";
 export type { TlsClient, TlsServer } from "./tls.ts";

@@ -166,6 +166,17 @@ export function formatAddress(address: string, port: number): string {
   return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
+/**
+ * Reads what {@link formatAddress} writes, and an address alone, which then has `defaultPort`. Null
+ * when it is neither, or the port is not 1 to 65535.
+ */
+export function tryParseAddress(text: string, defaultPort: number): StreamAddress | null {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]+))(?::(\d{1,5}))?$/.exec(text);
+  const port = match?.[3] === undefined ? defaultPort : Number(match[3]);
+  const address = match?.[1] ?? match?.[2];
+  return address !== undefined && port >= 1 && port <= 0xffff ? { address, port } : null;
+}
+
 /** A system's refusal as an error with a remedy. */
 export function socketFailure(code: string, what: string, error: Error): PeerlaneError {
   const errno = (error as NodeJS.ErrnoException).code ?? "unknown";

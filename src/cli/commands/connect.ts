@@ -2,7 +2,13 @@
 
 import { ExitStatus, formatBytes, type Tree, UsageError } from "../../core/index.ts";
 import { parseDhchapKey, parseTlsKey } from "../../nvmet/index.ts";
-import { readSecretFile, realNetwork, realRandom } from "../../platform/index.ts";
+import {
+  readSecretFile,
+  realNetwork,
+  realRandom,
+  type StreamAddress,
+  tryParseAddress,
+} from "../../platform/index.ts";
 import {
   type BenchResult,
   discover,
@@ -72,11 +78,11 @@ export const connect: CommandModule = {
 };
 
 /** `tcp://host:port`, `host:port`, `[::1]:port`, `host`. Throws `bad-address`. */
-function parseAddress(text: string): { address: string; port: number } {
-  const match = /^(?:tcp:\/\/)?(?:\[([0-9a-fA-F:.]+)\]|([^:[\]/]+))(?::(\d{1,5}))?$/.exec(text);
-  const port = match?.[3] === undefined ? NVMF_PORT : Number(match[3]);
-  const address = match?.[1] ?? match?.[2];
-  if (address !== undefined && port >= 1 && port <= 0xffff) return { address, port };
+function parseAddress(text: string): StreamAddress {
+  const bare = text.replace(/^tcp:\/\//, "");
+  // A slash would be the path of some other URL.
+  const at = bare.includes("/") ? null : tryParseAddress(bare, NVMF_PORT);
+  if (at !== null) return at;
   throw new UsageError("bad-address", `"${text}" is no address of a target`, {
     remedy: "write tcp://127.0.0.1:4420 or tcp://[::1]:4420",
   });

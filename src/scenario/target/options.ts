@@ -4,6 +4,7 @@
  */
 
 import { parseSize, UsageError } from "../../core/index.ts";
+import { type StreamAddress, tryParseAddress } from "../../platform/index.ts";
 import { NVMF_PORT } from "../../spec/nvmf/index.ts";
 import { type TargetConfig, targetConfigSchema } from "./schema.ts";
 
@@ -45,11 +46,9 @@ export interface ExtraOptions {
 const SIZE_MIN = 4096;
 
 /** `127.0.0.1:4420`, `[::1]:4420`, `127.0.0.1`. Throws `bad-listen`. */
-export function parseListen(text: string): { address: string; port: number } {
-  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]+))(?::(\d{1,5}))?$/.exec(text);
-  const port = match?.[3] === undefined ? NVMF_PORT : Number(match[3]);
-  const address = match?.[1] ?? match?.[2];
-  if (address !== undefined && port >= 1 && port <= 0xffff) return { address, port };
+export function parseListen(text: string): StreamAddress {
+  const at = tryParseAddress(text, NVMF_PORT);
+  if (at !== null) return at;
   throw new UsageError("bad-listen", `"${text}" is no address to listen on`, {
     remedy: "write 127.0.0.1:4420 or [::1]:4420",
   });
