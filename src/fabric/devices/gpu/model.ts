@@ -26,14 +26,16 @@ import {
   GPU_DOORBELLS_OFFSET,
   GPU_REGISTER_BYTES,
   GPU_REGISTERS_OFFSET,
+  GPU_SIGNATURE,
   GPU_SMALL_DOORBELLS_OFFSET,
   GPU_SMALL_REGISTERS_OFFSET,
+  GPU_VERSION,
   GpuChannelState,
-  GpuHeader,
 } from "../../../spec/gpu/index.ts";
 import type { BarRegion, DeviceModel, DevicePort } from "../../device.ts";
+import { controlBarRegions } from "../control-bar.ts";
 import { Channel, type ChannelHost } from "./channel.hot.ts";
-import { GpuDoorbells, GpuHeaderRegisters, type GpuParts, GpuRegisters } from "./register-file.ts";
+import { GpuDoorbells, type GpuParts, GpuRegisters } from "./register-file.ts";
 
 export interface GpuModelOptions {
   readonly copier: Copier;
@@ -116,20 +118,17 @@ export class GpuModel implements DeviceModel, GpuParts, ChannelHost {
 
   barRegions(): readonly BarRegion[] {
     const large = this.registerBytes >= LARGE_BAR_BYTES;
-    const registersAt = large ? GPU_REGISTERS_OFFSET : GPU_SMALL_REGISTERS_OFFSET;
-    const doorbellsAt = large ? GPU_DOORBELLS_OFFSET : GPU_SMALL_DOORBELLS_OFFSET;
-    const header = new GpuHeaderRegisters(registersAt, doorbellsAt);
-    const part = (offset: number, sizeBytes: number, registers: BarRegion["registers"]) => ({
-      bar: 0,
-      offset,
-      sizeBytes,
-      registers,
-      memory: null,
-    });
     return [
-      part(0, GpuHeader.sizeBytes, header),
-      part(registersAt, GPU_REGISTER_BYTES, this.registers),
-      part(doorbellsAt, GPU_DOORBELL_BYTES, this.doorbells),
+      ...controlBarRegions({
+        signature: GPU_SIGNATURE,
+        version: GPU_VERSION,
+        registersAt: large ? GPU_REGISTERS_OFFSET : GPU_SMALL_REGISTERS_OFFSET,
+        registerBytes: GPU_REGISTER_BYTES,
+        registers: this.registers,
+        doorbellsAt: large ? GPU_DOORBELLS_OFFSET : GPU_SMALL_DOORBELLS_OFFSET,
+        doorbellBytes: GPU_DOORBELL_BYTES,
+        doorbells: this.doorbells,
+      }),
       {
         bar: this.apertureBar,
         offset: 0,

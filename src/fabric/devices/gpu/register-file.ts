@@ -10,14 +10,11 @@ import {
   GPU_CHANNEL_BLOCK,
   GPU_CHANNEL_STRIDE,
   GPU_RING_LOG_MAX,
-  GPU_SIGNATURE,
-  GPU_VERSION,
   GPU_WINDOW_LOG,
   GpuChannelCtrl,
   GpuChannelReg,
   GpuChannelState,
   GpuCtrl,
-  GpuHeader,
   GpuReg,
 } from "../../../spec/gpu/index.ts";
 import type { RegisterHandler } from "../../device.ts";
@@ -34,36 +31,6 @@ export interface GpuParts {
   moveWindow(base: number): void;
   setEnabled(enabled: boolean): void;
   resetAll(): void;
-}
-
-/** The header at offset 0. */
-export class GpuHeaderRegisters implements RegisterHandler {
-  private readonly registersAt: number;
-  private readonly doorbellsAt: number;
-
-  constructor(registersAt: number, doorbellsAt: number) {
-    this.registersAt = registersAt;
-    this.doorbellsAt = doorbellsAt;
-  }
-
-  read32(offset: number): number {
-    switch (offset) {
-      case GpuHeader.signature:
-        return GPU_SIGNATURE;
-      case GpuHeader.version:
-        return GPU_VERSION;
-      case GpuHeader.registers:
-        return this.registersAt;
-      case GpuHeader.doorbells:
-        return this.doorbellsAt;
-      default:
-        return 0;
-    }
-  }
-
-  write32(): void {
-    // Read only.
-  }
 }
 
 /** The register block. */

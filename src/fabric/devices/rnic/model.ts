@@ -22,23 +22,19 @@ import {
   RNIC_DOORBELLS_OFFSET,
   RNIC_REGISTER_BYTES,
   RNIC_REGISTERS_OFFSET,
+  RNIC_SIGNATURE,
   RNIC_SMALL_DOORBELLS_OFFSET,
   RNIC_SMALL_REGISTERS_OFFSET,
-  RnicHeader,
+  RNIC_VERSION,
 } from "../../../spec/rdma/index.ts";
 import { Tracer } from "../../../trace/index.ts";
 import type { BarRegion, DeviceModel, DevicePort } from "../../device.ts";
+import { controlBarRegions } from "../control-bar.ts";
 import { Answers } from "./answers.hot.ts";
 import { CommandUnit } from "./commands.ts";
 import { Dispatcher } from "./dispatcher.hot.ts";
 import { DEFAULT_RNIC_LIMITS, Engine, type RnicLimits } from "./engine.hot.ts";
-import {
-  Doorbells,
-  EventRing,
-  HeaderRegisters,
-  type RnicParts,
-  RnicRegisters,
-} from "./register-file.ts";
+import { Doorbells, EventRing, type RnicParts, RnicRegisters } from "./register-file.ts";
 import { Requester } from "./requester.hot.ts";
 import { Responder } from "./responder.hot.ts";
 import { SendQueue } from "./send-queue.hot.ts";
@@ -131,21 +127,16 @@ export class RnicModel implements DeviceModel, WireEndpoint, RnicParts {
   barRegions(): readonly BarRegion[] {
     assert(this.registers !== null && this.doorbells !== null, "regions are asked after attach");
     const large = this.options.barBytes >= LARGE_BAR_BYTES;
-    const registersAt = large ? RNIC_REGISTERS_OFFSET : RNIC_SMALL_REGISTERS_OFFSET;
-    const doorbellsAt = large ? RNIC_DOORBELLS_OFFSET : RNIC_SMALL_DOORBELLS_OFFSET;
-    const header = new HeaderRegisters(registersAt, doorbellsAt);
-    const part = (offset: number, sizeBytes: number, registers: BarRegion["registers"]) => ({
-      bar: 0,
-      offset,
-      sizeBytes,
-      registers,
-      memory: null,
+    return controlBarRegions({
+      signature: RNIC_SIGNATURE,
+      version: RNIC_VERSION,
+      registersAt: large ? RNIC_REGISTERS_OFFSET : RNIC_SMALL_REGISTERS_OFFSET,
+      registerBytes: RNIC_REGISTER_BYTES,
+      registers: this.registers,
+      doorbellsAt: large ? RNIC_DOORBELLS_OFFSET : RNIC_SMALL_DOORBELLS_OFFSET,
+      doorbellBytes: RNIC_DOORBELL_BYTES,
+      doorbells: this.doorbells,
     });
-    return [
-      part(0, RnicHeader.sizeBytes, header),
-      part(registersAt, RNIC_REGISTER_BYTES, this.registers),
-      part(doorbellsAt, RNIC_DOORBELL_BYTES, this.doorbells),
-    ];
   }
 
   step(): void {

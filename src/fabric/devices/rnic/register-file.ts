@@ -9,13 +9,10 @@ import { isVisibleToInitiator, joinHalves } from "../../../core/index.ts";
 import {
   Eqe,
   RNIC_EVENT_RING_LOG,
-  RNIC_SIGNATURE,
-  RNIC_VERSION,
   RnicCmdSts,
   RnicCommandStatus,
   RnicCtrl,
   RnicDoorbell,
-  RnicHeader,
   RnicReg,
   RnicStatus,
   sgesOfWqe,
@@ -33,36 +30,6 @@ export interface RnicParts {
   setEnabled(enabled: boolean): void;
   /** CTRL.RST was written. */
   resetAll(): void;
-}
-
-/** The header at offset 0. */
-export class HeaderRegisters implements RegisterHandler {
-  private readonly registersAt: number;
-  private readonly doorbellsAt: number;
-
-  constructor(registersAt: number, doorbellsAt: number) {
-    this.registersAt = registersAt;
-    this.doorbellsAt = doorbellsAt;
-  }
-
-  read32(offset: number): number {
-    switch (offset) {
-      case RnicHeader.signature:
-        return RNIC_SIGNATURE;
-      case RnicHeader.version:
-        return RNIC_VERSION;
-      case RnicHeader.registers:
-        return this.registersAt;
-      case RnicHeader.doorbells:
-        return this.doorbellsAt;
-      default:
-        return 0;
-    }
-  }
-
-  write32(): void {
-    // Read only.
-  }
 }
 
 /** Asynchronous events: a ring in host memory, one DMA per event. */
