@@ -12,14 +12,13 @@
 
 import {
   formatBdf,
-  hex,
   PAGE_SIZE,
   PeerlaneError,
   setU64LE,
   type Tree,
   viewOf,
 } from "../../core/index.ts";
-import { Direction, type DmaDevice } from "../../dma/index.ts";
+import { Direction } from "../../dma/index.ts";
 import type { DmaBuf, DmaBufAttachment, InvalidationReason } from "../../memory/index.ts";
 import {
   Access,
@@ -31,51 +30,33 @@ import {
   RnicCommand,
   RnicCommandStatus,
 } from "../../spec/rdma/index.ts";
-import type { AsyncEvent, DmaBufMrOptions, Mr, Pd, VerbsDevice } from "../verbs.ts";
-import type { RnicControl } from "./control.ts";
+import type { DmaBufMrOptions } from "../verbs.ts";
+import { type RegionPd, RnicRegion } from "./region.ts";
 
 /** How often, and how many nanoseconds apart, a busy region is asked to come to rest. */
 const SUSPEND_TRIES_MAX = 1000;
 const SUSPEND_RETRY_NS = 10_000;
 
-/** The region's protection domain. */
-export interface DmaBufPd extends Pd {
-  readonly device: VerbsDevice & { report(event: AsyncEvent): void };
-  readonly control: RnicControl;
-  readonly dma: DmaDevice;
-  forget(region: Mr): void;
-}
-
-export class RnicDmaBufMr implements Mr {
-  readonly pd: DmaBufPd;
-  readonly address: number;
-  readonly length: number;
-  readonly access: number;
+export class RnicDmaBufMr extends RnicRegion {
   readonly buffer: DmaBuf;
-  lkey = 0;
-  valid = false;
   /** How often its translation changed. */
   remaps = 0;
   private readonly offset: number;
   private readonly pinned: boolean;
   private attachment: DmaBufAttachment | null = null;
-  private ending: Promise<void> | null = null;
   /** Counts invalidations. */
   private generation = 0;
 
-  private constructor(pd: DmaBufPd, buffer: DmaBuf, options: DmaBufMrOptions) {
-    this.pd = pd;
+  private constructor(pd: RegionPd, buffer: DmaBuf, options: DmaBufMrOptions) {
+    super(pd, options.iova, options.length, options.access);
     this.buffer = buffer;
     this.offset = options.offset;
-    this.length = options.length;
-    this.address = options.iova;
-    this.access = options.access;
     this.pinned = options.pinned ?? false;
   }
 
   /** Attaches, maps and registers. Throws `mr-dma-buf`, what attach and map throw, `rdma-...`. */
   static async register(
-    pd: DmaBufPd,
+    pd: RegionPd,
     buffer: DmaBuf,
     options: DmaBufMrOptions,
   ): Promise<RnicDmaBufMr> {
@@ -97,23 +78,8 @@ export class RnicDmaBufMr implements Mr {
     }
   }
 
-  get rkey(): number {
-    return this.lkey;
-  }
-
-  deregister(): Promise<void> {
-    this.ending ??= this.finish();
-    return this.ending;
-  }
-
-  private async finish(): Promise<void> {
-    this.valid = false;
-    try {
-      await this.pd.control.about(RnicCommand.destroyMr, this.lkey);
-    } finally {
-      await this.attachment?.detach();
-      this.pd.forget(this);
-    }
+  protected async letGo(): Promise<void> {
+    await this.attachment?.detach();
   }
 
   private async create(attachment: DmaBufAttachment): Promise<void> {
@@ -144,7 +110,7 @@ export class RnicDmaBufMr implements Mr {
   /** Settles when the device uses the old translation no more. */
   private async invalidate(reason: InvalidationReason): Promise<void> {
     // Before its creation and after its end the device knows nothing of the mapping.
-    if (this.lkey === 0 || this.ending !== null) return;
+    if (this.lkey === 0 || this.isEnding) return;
     this.valid = false;
     this.generation++;
     if (reason === "revoke" || !(await this.suspend())) {
@@ -177,7 +143,7 @@ export class RnicDmaBufMr implements Mr {
     await attachment.map();
     // Another move began meanwhile: it remaps when it is over. Else the command below is before any
     // that suspends the region again, since commands take turns.
-    if (this.ending !== null || generation !== this.generation) return;
+    if (this.isEnding || generation !== this.generation) return;
     await this.setState(MrState.valid, attachment);
     this.remaps++;
     if (generation === this.generation) this.valid = true;
@@ -185,10 +151,8 @@ export class RnicDmaBufMr implements Mr {
 
   /** The buffer went away while it was suspended, or the device did. */
   private lost(): void {
-    if (this.ending !== null) return;
-    this.setState(MrState.invalid).catch(() => {
-      this.pd.device.report({ kind: "device-fatal", number: this.lkey });
-    });
+    if (this.isEnding) return;
+    this.setState(MrState.invalid).catch(() => this.reportFatal());
   }
 
   private async setState(state: number, attachment: DmaBufAttachment | null = null): Promise<void> {
@@ -205,13 +169,9 @@ export class RnicDmaBufMr implements Mr {
     });
   }
 
-  inspect(): Tree {
+  override inspect(): Tree {
     return {
-      key: hex(this.lkey),
-      address: hex(this.address),
-      length: this.length,
-      access: this.access,
-      valid: this.valid,
+      ...super.inspect(),
       remaps: this.remaps,
       dmaBuf: this.buffer.name,
       attachment: this.attachment?.inspect() ?? null,
@@ -219,7 +179,7 @@ export class RnicDmaBufMr implements Mr {
   }
 }
 
-function checkOptions(pd: DmaBufPd, buffer: DmaBuf, options: DmaBufMrOptions): void {
+function checkOptions(pd: RegionPd, buffer: DmaBuf, options: DmaBufMrOptions): void {
   const { offset, length, iova } = options;
   const inside = offset >= 0 && length > 0 && offset + length <= buffer.sizeBytes;
   if (inside && iova >= 0 && iova % PAGE_SIZE === offset % PAGE_SIZE) return;

@@ -35,6 +35,7 @@ import {
 import type { AsyncEvent, DmaBufMrOptions, MemoryVector, Mr, Pd, VerbsDevice } from "../verbs.ts";
 import type { RnicControl } from "./control.ts";
 import { RnicDmaBufMr } from "./dma-buf-region.ts";
+import { type RegionPd, RnicRegion } from "./region.ts";
 
 /** What domains and regions need of their device. */
 export interface RegionOwner extends VerbsDevice {
@@ -51,71 +52,40 @@ interface Mapping {
   readonly length: number;
 }
 
-export class RnicMr implements Mr {
-  readonly pd: RnicPd;
-  readonly lkey: number;
-  readonly address: number;
-  readonly length: number;
-  readonly access: number;
-  valid = true;
+class RnicMr extends RnicRegion {
   private readonly mappings: readonly Mapping[];
-  private ending: Promise<void> | null = null;
 
   constructor(
-    pd: RnicPd,
+    pd: RegionPd,
     key: number,
     address: number,
     access: number,
     mappings: readonly Mapping[],
   ) {
-    this.pd = pd;
+    super(pd, address, bytesOf(mappings), access);
     this.lkey = key;
-    this.address = address;
-    this.access = access;
+    this.valid = true;
     this.mappings = mappings;
-    this.length = mappings.reduce((sum, { length }) => sum + length, 0);
     for (const { memory } of mappings) {
       if (isHoldable(memory)) memory.onRevoke(() => this.revoked());
     }
   }
 
-  get rkey(): number {
-    return this.lkey;
-  }
-
-  deregister(): Promise<void> {
-    this.ending ??= this.finish();
-    return this.ending;
-  }
-
-  private async finish(): Promise<void> {
-    this.valid = false;
-    try {
-      await this.pd.control.about(RnicCommand.destroyMr, this.lkey);
-    } finally {
-      // A device that does not answer does no DMA either.
-      unmapAll(this.pd.dma, this.mappings);
-      this.pd.forget(this);
-    }
+  protected letGo(): void {
+    unmapAll(this.pd.dma, this.mappings);
   }
 
   private revoked(): void {
-    this.deregister().catch(() => {
-      this.pd.device.report({ kind: "device-fatal", number: this.lkey });
-    });
+    this.deregister().catch(() => this.reportFatal());
   }
 
-  inspect(): Tree {
-    return {
-      key: hex(this.lkey),
-      address: hex(this.address),
-      length: this.length,
-      access: this.access,
-      valid: this.valid,
-      memory: this.mappings.map(({ memory }) => memory.inspect()),
-    };
+  override inspect(): Tree {
+    return { ...super.inspect(), memory: this.mappings.map(({ memory }) => memory.inspect()) };
   }
 }
+
+const bytesOf = (mappings: readonly Mapping[]): number =>
+  mappings.reduce((sum, { length }) => sum + length, 0);
 
 function unmapAll(dma: DmaDevice, mappings: readonly Mapping[]): void {
   for (const { memory, address, length } of mappings) {
@@ -220,7 +190,7 @@ export class RnicPd implements Pd {
       pd: this.number,
       access,
       address,
-      length: mappings.reduce((sum, { length }) => sum + length, 0),
+      length: bytesOf(mappings),
       rangeCount: mappings.length,
       fastRegister: 0,
       ranges: list?.dma ?? this.control.mailboxAddress + MAILBOX_RANGES,
