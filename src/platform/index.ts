@@ -48,9 +48,11 @@ export {
   type Output,
   realHost,
 } from "./process.ts";
+export { type RecordFile, type RecordFiles, realRecordFiles } from "./record-file.ts";
 export { checkSecretFile, readSecretFile } from "./secret-file.ts";
 export {
   type ByteStream,
+  CLOSED_BY_PEER,
   formatAddress,
   type Network,
   realNetwork,

@@ -11,6 +11,7 @@ import { PeerlaneError, type Poller } from "../core/index.ts";
 import { sameSecret } from "./crypto.ts";
 import {
   type ByteStream,
+  CLOSED_BY_PEER,
   formatAddress,
   type Network,
   type StreamAddress,
@@ -37,6 +38,7 @@ interface Piece {
 class MemoryStream implements ByteStream {
   readonly peer: string;
   readonly localAddress: string;
+  readonly localPort: number;
   tlsIdentity: string | null = null;
   readonly #options: MemoryNetworkOptions;
   #other: MemoryStream | null = null;
@@ -52,6 +54,7 @@ class MemoryStream implements ByteStream {
   constructor(name: string, peer: string, options: MemoryNetworkOptions) {
     this.peer = peer;
     this.localAddress = name.replace(/:\d+$/, "");
+    this.localPort = Number(/\d+$/.exec(name)?.[0] ?? 0);
     this.#options = options;
   }
 
@@ -95,7 +98,7 @@ class MemoryStream implements ByteStream {
 
   end(): void {
     const other = this.#other;
-    if (other !== null) other.#endsAfterInbound ??= "closed by the peer";
+    if (other !== null) other.#endsAfterInbound ??= CLOSED_BY_PEER;
     // Its own reader hears of it at the next poll; what arrives meanwhile is dropped.
     this.#inbound.length = 0;
     this.#inboundBytes = 0;

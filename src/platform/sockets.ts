@@ -24,11 +24,16 @@ export interface StreamEvents {
   onEnd(reason: string): void;
 }
 
+/** What `onEnd` says when the peer closed its side, and nothing went wrong. */
+export const CLOSED_BY_PEER = "closed by the peer";
+
 export interface ByteStream {
   /** The other end, for people: `10.0.0.2:51324`. */
   readonly peer: string;
   /** Address of this end, without a port: which of its own the peer reached. */
   readonly localAddress: string;
+  /** Its port; 0 where it has none. */
+  readonly localPort: number;
   /** TLS: the PSK identity that the client opened it with; null: no TLS. */
   readonly tlsIdentity: string | null;
   /** Bytes that were written and are not in the kernel yet. */
@@ -82,6 +87,7 @@ const BACKLOG = 128;
 export class RealStream implements ByteStream {
   readonly peer: string;
   readonly localAddress: string;
+  readonly localPort: number;
   readonly tlsIdentity: string | null;
   readonly #socket: Socket;
   #reason: string | null = null;
@@ -92,6 +98,7 @@ export class RealStream implements ByteStream {
     this.peer = name ?? formatAddress(socket.remoteAddress ?? "?", socket.remotePort ?? 0);
     // A socket for both families shows an IPv4 address as ::ffff:10.0.0.1.
     this.localAddress = (socket.localAddress ?? "").replace(/^::ffff:(?=\d+\.)/i, "");
+    this.localPort = socket.localPort ?? 0;
     // Requests are whole when they are written: waiting for more to send only costs time.
     socket.setNoDelay(true);
     // A connection may be reset before anybody listens: that is no crash.
@@ -109,7 +116,7 @@ export class RealStream implements ByteStream {
     socket.on("data", (bytes) => events.onData(bytes as Uint8Array));
     socket.on("drain", () => events.onDrain());
     socket.on("end", () => {
-      this.#reason ??= "closed by the peer";
+      this.#reason ??= CLOSED_BY_PEER;
     });
     socket.on("close", () => events.onEnd(this.#reason ?? "closed"));
     // A gate (tls.ts) may have looked at the first bytes and paused.

@@ -1,5 +1,7 @@
 /** Scenario: what to run, as data; the runner; its report. */
 
+export { Capture, type CaptureEvent, type CaptureOptions } from "./capture/capture.ts";
+export type { CaptureSettings, RecordingParts } from "./capture/recording.ts";
 export * from "./compare/index.ts";
 export {
   type BenchResult,

@@ -3,14 +3,18 @@
 import { ExitStatus, formatBytes, type Tree, UsageError } from "../../core/index.ts";
 import { parseDhchapKey, parseTlsKey } from "../../nvmet/index.ts";
 import {
+  type Network,
   readSecretFile,
   realNetwork,
   realRandom,
+  realRecordFiles,
   type StreamAddress,
   tryParseAddress,
 } from "../../platform/index.ts";
 import {
   type BenchResult,
+  Capture,
+  captureOf,
   discover,
   type RemoteOptions,
   RemoteSubsystem,
@@ -37,6 +41,8 @@ interface Options {
   readonly blockSize: string;
   readonly depth: string;
   readonly seconds: string;
+  readonly capture?: string;
+  readonly captureLimit?: string;
   readonly json?: boolean;
 }
 
@@ -70,6 +76,8 @@ export const connect: CommandModule = {
       .option("--block-size <bytes>", "of one read of bench", "4096")
       .option("--depth <count>", "reads in flight of bench", "32")
       .option("--seconds <count>", "how long bench runs", "5")
+      .option("--capture <file>", "record the connections as pcapng, for Wireshark")
+      .option("--capture-limit <size>", "size of that file at which it stops (default: 1G)")
       .option("--json", "JSON output")
       .action((address: string, action: string, options: Options) =>
         perform(() => run(context, address, action, options)),
@@ -108,6 +116,7 @@ async function remoteOptions(
   address: string,
   subsystemNqn: string,
   options: Options,
+  network: Network,
 ): Promise<RemoteOptions> {
   const { tlsKey, dhchapSecret, dhchapCtrlSecret } = options;
   const tls = tlsKey === undefined ? null : await keyText(tlsKey);
@@ -122,7 +131,7 @@ async function remoteOptions(
     addresses: [address, ...(options.path ?? [])].map(parseAddress),
     subsystemNqn,
     hostNqn: options.hostnqn,
-    network: realNetwork,
+    network,
     clock: context.clock,
     headerDigest: options.hdrDigest === true,
     dataDigest: options.dataDigest === true,
@@ -159,14 +168,36 @@ async function run(
       remedy: `find the name with: peerlane connect ${address} discover`,
     });
   }
-  const remote = await remoteOptions(context, address, nqn, options);
-  if (action === "discover") return showDiscovery(context, remote, options.json === true);
-  const subsystem = await RemoteSubsystem.open(remote);
+  const capture = startCapture(context, options);
+  const network = capture?.around(realNetwork) ?? realNetwork;
   try {
-    return await use(context, subsystem, action, options);
+    const remote = await remoteOptions(context, address, nqn, options, network);
+    if (action === "discover") return await showDiscovery(context, remote, options.json === true);
+    const subsystem = await RemoteSubsystem.open(remote);
+    try {
+      return await use(context, subsystem, action, options);
+    } finally {
+      await subsystem.close();
+    }
   } finally {
-    await subsystem.close();
+    capture?.close();
   }
+}
+
+/** Null: none was asked for. */
+function startCapture({ clock, host }: Context, options: Options): Capture | null {
+  const settings = captureOf(options);
+  if (settings === undefined) return null;
+  const { path, max_bytes: maxBytes, overwrite } = settings;
+  const capture = new Capture({
+    files: realRecordFiles,
+    clock,
+    onEvent: ({ isUnasked, reason }) => {
+      if (isUnasked) host.stderr.write(`peerlane: note: the capture stopped: ${reason}\n`);
+    },
+  });
+  capture.start({ path, maxBytes, overwrite });
+  return capture;
 }
 
 async function showDiscovery(context: Context, remote: RemoteOptions, json: boolean) {

@@ -9,6 +9,7 @@ import {
   formatAddress,
   realLocalSockets,
   realNetwork,
+  realRecordFiles,
 } from "../../platform/index.ts";
 
 import {
@@ -42,6 +43,8 @@ interface Options {
   readonly cmb?: string;
   readonly control?: string;
   readonly metrics?: string;
+  readonly capture?: string;
+  readonly captureLimit?: string;
   readonly logFormat?: string;
   readonly logLevel?: string;
   readonly json?: boolean;
@@ -88,6 +91,8 @@ export const target: CommandModule = {
       .option("--cmb <size>", "give the SSD a Controller Memory Buffer, which can be a provider")
       .option("--control <path>", "control socket for peerlane targetctl (default: none)")
       .option("--metrics <address>", "serves Prometheus metrics there (default: nowhere)")
+      .option("--capture <file>", "record connections as pcapng, for Wireshark (default: no)")
+      .option("--capture-limit <size>", "size of that file at which it stops (default: 1G)")
       .option("--log-format <format>", "text or json (default: text)")
       .option("--log-level <level>", "error, warn, info or debug (default: info)")
       .option("--json", "with --print-config: JSON instead of YAML")
@@ -158,6 +163,7 @@ async function serve(context: Context, config: TargetConfig): Promise<number> {
       config,
       network: realNetwork,
       localSockets: realLocalSockets,
+      recordFiles: realRecordFiles,
       clock,
       write: (text) => host.stderr.write(text),
       onError: (error) => {
@@ -188,7 +194,7 @@ function warnOfTickets({ host, shipped }: Context, config: TargetConfig): void {
 }
 
 /** What there is, and how to connect. */
-function offer(service: TargetService, { control }: TargetConfig): string[] {
+function offer(service: TargetService, { control, capture }: TargetConfig): string[] {
   const { server, metricsAt } = service;
   const lines: string[] = [];
   for (const { at, config } of server.ports.values()) {
@@ -213,6 +219,11 @@ function offer(service: TargetService, { control }: TargetConfig): string[] {
     }
   }
   if (control !== undefined) lines.push(`control: peerlane targetctl --socket ${control} status`);
+  if (capture !== undefined) {
+    lines.push(
+      `capture: ${capture.path}, up to ${formatBytes(capture.max_bytes)}; it has users' data in it`,
+    );
+  }
   if (metricsAt !== null) {
     lines.push(`metrics: http://${formatAddress(metricsAt.address, metricsAt.port)}/metrics`);
   }

@@ -4,11 +4,12 @@ import { chmod, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { connectionsOf, readCapture, sentBy } from "../../../testing/capture-reader.ts";
 import { sameSwitch } from "../../../testing/machines.ts";
 import { parseExposition } from "../../../testing/prometheus.ts";
 import { serviceHost } from "../../../testing/target-service.ts";
 import { CONTROL_LINE_BYTES_MAX } from "../../core/index.ts";
-import { realClock, realLocalSockets, realNetwork } from "../../platform/index.ts";
+import { realClock, realLocalSockets, realNetwork, realRecordFiles } from "../../platform/index.ts";
 import { NvmeStatus, NvmOpcode } from "../../spec/nvme/index.ts";
 import { callTarget, parseParameters } from "./control-client.ts";
 import { parseTargetConfig } from "./load.ts";
@@ -52,6 +53,7 @@ function open(control = path): Promise<TargetService> {
     }),
     network: realNetwork,
     localSockets: realLocalSockets,
+    recordFiles: realRecordFiles,
     clock: realClock,
     write: (text) => lines.push(text),
     onError: (error) => errors.push(error),
@@ -98,6 +100,38 @@ describe("a running target", () => {
     await ask("namespace.add", { subsystem: NQN, nsid: 9, device_path: file });
     expect(await io(NvmOpcode.read, 9)).toBe(0);
     await host.disconnect();
+  });
+
+  it("records the connections that begin between capture start and stop", async () => {
+    const early = await connect();
+    const file = join(folder, "c.pcapng");
+    await ask("capture.start", { path: file, max_bytes: "64M" });
+    await expect(ask("capture.start", { path: `${file}2` })).rejects.toThrow(/running already/);
+    const late = await connect();
+    expect([await early.io(NvmOpcode.write, 1), await late.io(NvmOpcode.write, 1)]).toEqual([0, 0]);
+    expect(await ask("capture.status")).toMatchObject({ running: true, connections: 2 });
+    const end = (await ask("capture.stop")) as { packets: number };
+    await late.host.disconnect();
+    await early.host.disconnect();
+    const read = readCapture(await readFile(file));
+    expect(read.end).toEqual({ received: end.packets, comment: "stopped by targetctl" });
+    const port = service.server.ports.get(1)?.at.port;
+    const found = connectionsOf(read);
+    expect(found.map(({ near, ending }) => [near, ending])).toEqual([
+      [`127.0.0.1:${port}`, "open"],
+      [`127.0.0.1:${port}`, "open"],
+    ]);
+    // The 4 KiB that `io` writes.
+    expect(Buffer.from(sentBy(found[1] as never, true)).includes(Buffer.alloc(4096, 0x5a))).toBe(
+      true,
+    );
+    await expect(ask("capture.start", { path: file })).rejects.toMatchObject({
+      code: "file-exists",
+    });
+    await ask("capture.start", { path: file, overwrite: true });
+    expect(lines.join("")).toMatch(
+      /"event":"capture-stopped","path":"[^"]*c.pcapng","packets":\d+/,
+    );
   });
 
   it("lets go of hosts, ports and subsystems, and ends what they had", async () => {

@@ -9,10 +9,12 @@
 
 import { z } from "zod";
 import { PeerlaneError, type Tree, UsageError } from "../../core/index.ts";
+import type { Capture } from "../capture/capture.ts";
 import type { TargetServer } from "../serve.ts";
 import { formatTargetConfig, plainTargetConfig } from "./format.ts";
 import {
   anaGroupSchema,
+  captureSchema,
   hostSchema,
   LOG_LEVELS,
   namespaceSchema,
@@ -26,12 +28,13 @@ import { targetStatus } from "./status.ts";
 /** What a method works on. */
 export interface ControlContext {
   readonly server: TargetServer;
+  readonly capture: Capture;
   setLogLevel(level: (typeof LOG_LEVELS)[number]): void;
   /** A method that is no question has been carried out. */
   changed(method: string): void;
 }
 
-const QUESTIONS = new Set(["status", "show", "save", "inspect"]);
+const QUESTIONS = new Set(["status", "show", "save", "inspect", "capture.status"]);
 
 export interface ControlMethod {
   readonly name: string;
@@ -177,6 +180,20 @@ export const CONTROL_METHODS: readonly ControlMethod[] = [
     "sets the state of an ANA group through a port",
     anaGroupSchema.extend({ portid }),
     ({ server }, params) => server.setAnaState(params.portid, params.grpid, params.ana_state),
+  ),
+  method(
+    "capture.start",
+    "records connections that begin from now on, as pcapng",
+    captureSchema,
+    ({ capture }, { path, max_bytes: maxBytes, overwrite }) =>
+      capture.start({ path, maxBytes, overwrite }),
+  ),
+  method("capture.stop", "ends the capture; its file is complete then", nothing, ({ capture }) => {
+    capture.stop("stopped by targetctl");
+    return capture.inspect();
+  }),
+  method("capture.status", "what the capture has recorded", nothing, ({ capture }) =>
+    capture.inspect(),
   ),
   method(
     "log.level",

@@ -7,6 +7,7 @@ import { stringify } from "yaml";
 import type { z } from "zod";
 import {
   anaGroupSchema,
+  captureSchema,
   hostSchema,
   namespaceSchema,
   portSchema,
@@ -50,6 +51,7 @@ export function plainTargetConfig(config: TargetConfig): Record<string, unknown>
   });
   const hosts = config.hosts.map((host) => chosen(hostSchema, host));
   const rest = chosen(targetConfigSchema, { ...config, hosts: [], subsystems: [], ports: [] });
+  if (config.capture !== undefined) rest["capture"] = chosen(captureSchema, config.capture);
   return { ...rest, ...(hosts.length === 0 ? {} : { hosts }), subsystems, ports };
 }
 

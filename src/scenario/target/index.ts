@@ -6,6 +6,7 @@ export { callTarget, parseParameters } from "./control-client.ts";
 export { formatTargetConfig, plainTargetConfig } from "./format.ts";
 export { type LoadedConfig, parseTargetConfig } from "./load.ts";
 export {
+  captureOf,
   type ExtraOptions,
   parseListen,
   parseNamespace,

@@ -8,6 +8,7 @@ import { type TargetConfig, targetConfigSchema } from "./schema.ts";
 const FULL = `
 machine: [dump.txt]
 ssd: "0000:18:00.0"
+capture: { path: c.pcapng, max_bytes: 64M }
 hosts:
   - nqn: nqn.2026-11.test:host
     dhchap_key: "DHHC-1:00:ia6zGodOr4SEG0Zzaw398rpY0wqipUWj4jWjUh4HWUz6aQ2n:"
@@ -52,6 +53,11 @@ describe("target configuration", () => {
     const { config, notes } = parseTargetConfig(FULL, "conf/t.yaml");
     expect(notes).toEqual([]);
     expect(config.machine).toEqual(["conf/dump.txt"]);
+    expect(config.capture).toEqual({
+      path: "conf/c.pcapng",
+      max_bytes: 2 ** 26,
+      overwrite: false,
+    });
     const [a, b] = config.subsystems;
     expect(a).toMatchObject({ attr_serial: "A1", attr_allow_any_host: false, attr_qid_max: 16 });
     expect(a?.namespaces[0]).toEqual({

@@ -54,11 +54,12 @@ function besideFile(fileName: string, config: TargetConfig): TargetConfig {
   if (slash < 0) return config;
   const beside = (path: string): string =>
     path.startsWith("/") ? path : `${fileName.slice(0, slash)}/${path}`;
-  const { control, machine, subsystems } = config;
+  const { capture, control, machine, subsystems } = config;
   return {
     ...config,
     machine: machine.map(beside),
     ...(control === undefined ? {} : { control: beside(control) }),
+    ...(capture === undefined ? {} : { capture: { ...capture, path: beside(capture.path) } }),
     subsystems: subsystems.map((subsystem) => ({
       ...subsystem,
       namespaces: subsystem.namespaces.map(({ device_path: path, ...rest }) => ({

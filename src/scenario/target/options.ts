@@ -6,7 +6,12 @@
 import { parseSize, UsageError } from "../../core/index.ts";
 import { type StreamAddress, tryParseAddress } from "../../platform/index.ts";
 import { NVMF_PORT } from "../../spec/nvmf/index.ts";
-import { type TargetConfig, targetConfigSchema } from "./schema.ts";
+import {
+  type CaptureConfig,
+  captureSchema,
+  type TargetConfig,
+  targetConfigSchema,
+} from "./schema.ts";
 
 export interface SimpleNamespace {
   /** Null: as large as the file. */
@@ -39,6 +44,8 @@ export interface ExtraOptions {
   readonly ssd?: string;
   readonly control?: string;
   readonly metrics?: string;
+  readonly capture?: string;
+  readonly captureLimit?: string;
   readonly logFormat?: string;
   readonly logLevel?: string;
 }
@@ -137,6 +144,7 @@ export function withOptions(config: TargetConfig, options: ExtraOptions): Target
     ssd: options.ssd,
     control: options.control,
     metrics: options.metrics,
+    capture: captureOf(options) ?? config.capture,
     log: {
       ...config.log,
       ...(format === undefined ? {} : { format }),
@@ -144,6 +152,25 @@ export function withOptions(config: TargetConfig, options: ExtraOptions): Target
     },
   }).filter(([, value]) => value !== undefined);
   return checked({ ...config, ...Object.fromEntries(extra) });
+}
+
+/** `--capture`, `--capture-limit`. Throws `bad-option`. */
+export function captureOf(
+  options: Pick<ExtraOptions, "capture" | "captureLimit">,
+): CaptureConfig | undefined {
+  const { capture, captureLimit } = options;
+  if (captureLimit !== undefined && capture === undefined) {
+    throw new UsageError("bad-option", "--capture-limit needs --capture", {
+      remedy: "add --capture FILE",
+    });
+  }
+  if (capture === undefined) return undefined;
+  const limit = captureLimit === undefined ? {} : { max_bytes: captureLimit };
+  const result = captureSchema.safeParse({ path: capture, ...limit });
+  if (result.success) return result.data;
+  throw new UsageError("bad-option", `--capture: ${result.error.issues[0]?.message}`, {
+    remedy: "write --capture FILE --capture-limit 1G",
+  });
 }
 
 function checked(value: unknown): TargetConfig {

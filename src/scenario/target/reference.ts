@@ -70,14 +70,16 @@ function table(path: string, schema: JsonSchema, object: z.ZodObject, into: stri
   for (const go of inner) go();
 }
 
+const WRAPPERS = [z.ZodDefault, z.ZodPrefault, z.ZodOptional];
+
 /** The mapping that a field is, or is a list of; null: it is neither. */
 function mappingIn(type: z.ZodType): z.ZodObject | null {
   let inner: z.ZodType = type;
   for (;;) {
     if (inner instanceof z.ZodObject) return inner;
     if (inner instanceof z.ZodArray) inner = inner.element as z.ZodType;
-    else if (inner instanceof z.ZodDefault || inner instanceof z.ZodPrefault) {
-      inner = inner.unwrap() as z.ZodType;
+    else if (WRAPPERS.some((wrapper) => inner instanceof wrapper)) {
+      inner = (inner as z.ZodOptional).unwrap() as z.ZodType;
     } else return null;
   }
 }

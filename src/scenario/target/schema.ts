@@ -20,6 +20,7 @@ import {
 import { POLICY_NAMES, parseP2pSetting } from "../../nvmet/index.ts";
 import { AnaState } from "../../spec/nvme/index.ts";
 import { NVMF_PORT, nqnProblem } from "../../spec/nvmf/index.ts";
+import { CAPTURE_BYTES_DEFAULT, CAPTURE_BYTES_MIN } from "../capture/recording.ts";
 import { limitsSchema } from "./limits-schema.ts";
 
 const whole = (low: number, high: number) => z.number().int().min(low).max(high);
@@ -225,6 +226,15 @@ const listenText = z
   .string()
   .regex(/^(?:\[[0-9a-fA-F:.]+\]|[^:[\]]+):\d{1,5}$/, "write 127.0.0.1:9100 or [::1]:9100");
 
+export const captureSchema = z.strictObject({
+  path: z.string().min(1).describe("pcapng file; it has users' data in it"),
+  max_bytes: size
+    .refine((bytes) => bytes >= CAPTURE_BYTES_MIN, { message: "a capture has 64K or more" })
+    .default(CAPTURE_BYTES_DEFAULT)
+    .describe("bytes of the file at which it stops"),
+  overwrite: flag.default(false).describe("a file that is there is replaced"),
+});
+
 export const LOG_LEVELS = ["error", "warn", "info", "debug"] as const;
 
 export const targetConfigSchema = z.strictObject({
@@ -249,6 +259,9 @@ export const targetConfigSchema = z.strictObject({
     })
     .prefault({})
     .describe("what is written to standard error"),
+  capture: captureSchema
+    .optional()
+    .describe("records connections for Wireshark from the start on (default: no)"),
   limits: limitsSchema.prefault({}).describe("what hosts may use"),
   hosts: z.array(hostSchema).default([]).describe("hosts that need keys"),
   subsystems: z.array(subsystemSchema).default([]).describe("subsystems"),
@@ -261,6 +274,7 @@ export type NamespaceConfig = z.output<typeof namespaceSchema>;
 export type SubsystemConfig = z.output<typeof subsystemSchema>;
 export type PortConfig = z.output<typeof portSchema>;
 export type ReferralConfig = z.output<typeof referralSchema>;
+export type CaptureConfig = z.output<typeof captureSchema>;
 export type TargetLimits = z.output<typeof limitsSchema>;
 
 /** The 16 bytes of a UUID or NGUID as text. */

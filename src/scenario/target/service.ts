@@ -1,5 +1,5 @@
 /**
- * A target with everything around it: its log, the control socket, the metrics. What
+ * A target with everything around it: its log, the control socket, the metrics, captures. What
  * `peerlane target` keeps running until it is told to stop.
  */
 
@@ -11,9 +11,11 @@ import {
   type LocalSockets,
   listenHttp,
   type Network,
+  type RecordFiles,
   type StreamListener,
 } from "../../platform/index.ts";
 import { PROMETHEUS_CONTENT_TYPE } from "../../trace/index.ts";
+import { Capture, type CaptureEvent } from "../capture/capture.ts";
 import { TargetServer } from "../serve.ts";
 import { ControlSocket } from "./control-socket.ts";
 import { type LogLevel, TargetLog } from "./log.ts";
@@ -25,6 +27,7 @@ export interface ServiceOptions {
   readonly config: TargetConfig;
   readonly network: Network;
   readonly localSockets: LocalSockets;
+  readonly recordFiles: RecordFiles;
   readonly clock: Clock;
   /** Takes lines of the log. */
   readonly write: (text: string) => void;
@@ -42,22 +45,32 @@ const EVENT_LEVELS: Readonly<Record<string, LogLevel>> = {
 export class TargetService {
   readonly server: TargetServer;
   readonly log: TargetLog;
+  readonly capture: Capture;
   private control: ControlSocket | null = null;
   private metrics: StreamListener | null = null;
 
-  private constructor(server: TargetServer, log: TargetLog) {
+  private constructor(server: TargetServer, log: TargetLog, capture: Capture) {
     this.server = server;
     this.log = log;
+    this.capture = capture;
   }
 
   /** Throws what starting the target, and listening, throw. */
   static async open(options: ServiceOptions): Promise<TargetService> {
     const { config, clock, write, machine, network, onError } = options;
     const log = new TargetLog({ ...config.log, clock, write });
+    const onEvent = (event: CaptureEvent): void => logCapture(log, event);
+    const capture = new Capture({ files: options.recordFiles, clock, onEvent });
+    if (config.capture !== undefined) {
+      const { path, max_bytes: maxBytes, overwrite } = config.capture;
+      capture.start({ path, maxBytes, overwrite });
+    }
+    // Nothing can start one without the control socket.
+    const mayRecord = config.capture !== undefined || config.control !== undefined;
     const server = await TargetServer.open({
       machine,
       config,
-      network,
+      network: mayRecord ? capture.around(network) : network,
       clock,
       onError,
       onEvent: ({ what, peer, reason }) =>
@@ -70,8 +83,11 @@ export class TargetService {
           qid,
           ...(reason ? { reason } : {}),
         }),
+    }).catch((error: unknown) => {
+      capture.close();
+      throw error;
     });
-    const service = new TargetService(server, log);
+    const service = new TargetService(server, log, capture);
     try {
       await service.listen(options);
     } catch (error) {
@@ -86,6 +102,7 @@ export class TargetService {
     if (control !== undefined) {
       const context = {
         server: this.server,
+        capture: this.capture,
         setLogLevel: (level: LogLevel): void => {
           this.log.level = level;
         },
@@ -116,7 +133,14 @@ export class TargetService {
     await this.control?.close();
     await this.metrics?.close();
     await this.server.close();
+    this.capture.close();
   }
+}
+
+function logCapture(log: TargetLog, event: CaptureEvent): void {
+  const { what, path, packets, bytes, reason, isUnasked } = event;
+  const more = what === "capture-stopped" ? { packets, bytes, reason } : {};
+  log.event(isUnasked ? "warn" : "info", what, { path, ...more });
 }
 
 /** Port 0 is any free one. */
