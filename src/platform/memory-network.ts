@@ -1,7 +1,8 @@
 /**
  * A network inside this process, for tests: bytes move when it is polled, so a run is a function of
  * its seed. Streams have the back-pressure of real ones: a bound on what is under way, reading that
- * pauses. Pieces may be cut anywhere, as TCP does.
+ * pauses. Pieces may be cut anywhere, as TCP does. Who connected gets bytes lent, as on real
+ * sockets: they are spoilt after the call.
  *
  * TLS is played: who listens must have the same key for the identity; nothing is encrypted.
  *
@@ -28,6 +29,8 @@ export interface MemoryNetworkOptions {
 }
 
 const WINDOW_BYTES = 256 * 1024;
+/** What lent bytes turn to. */
+const SPOILT = 0xdb;
 
 interface Piece {
   readonly bytes: Uint8Array;
@@ -50,6 +53,8 @@ class MemoryStream implements ByteStream {
   #needsDrain = false;
   #endsAfterInbound: string | null = null;
   #isOver = false;
+  /** It connected: its reader gets bytes lent. */
+  #lends = false;
 
   constructor(name: string, peer: string, options: MemoryNetworkOptions) {
     this.peer = peer;
@@ -63,6 +68,7 @@ class MemoryStream implements ByteStream {
     const second = new MemoryStream(names[1], names[0], options);
     first.#other = second;
     second.#other = first;
+    first.#lends = true;
     return [first, second];
   }
 
@@ -137,6 +143,7 @@ class MemoryStream implements ByteStream {
       piece.written?.();
     }
     events.onData(bytes);
+    if (this.#lends) bytes.fill(SPOILT);
     this.#drainOther();
     return 1;
   }

@@ -12,7 +12,7 @@ class Ear implements StreamEvents {
   drains = 0;
   ended: string | null = null;
   onData(bytes: Uint8Array): void {
-    this.pieces.push(bytes);
+    this.pieces.push(bytes.slice());
     this.bytes += bytes.length;
   }
   onDrain(): void {
@@ -76,6 +76,30 @@ describe.each(networks)("%s network", (_, make) => {
     await until(() => a.ended !== null && b.ended !== null);
     expect(Array.from(Buffer.concat(a.pieces))).toEqual([1, 2, 3]);
     expect(a.ended).toBe("closed by the peer");
+    await listener.close();
+  });
+
+  it("keeps for a late reader what came first, and stops for one that paused", async () => {
+    const { network, step } = make();
+    const { listener, near, accepted } = await pair(network);
+    for (let i = 0; i < 500 && accepted.length === 0; i++) await step();
+    const [far] = accepted as [ByteStream];
+    far.start(new Ear());
+    const sent = Uint8Array.from({ length: 600_000 }, (_, i) => i % 251);
+    far.write(sent);
+    for (let i = 0; i < 10; i++) await step();
+    const ear = new Ear();
+    near.start(ear);
+    for (let i = 0; i < 500 && ear.bytes === 0; i++) await step();
+    near.pause();
+    for (let i = 0; i < 10; i++) await step();
+    const before = ear.bytes;
+    for (let i = 0; i < 10; i++) await step();
+    expect(ear.bytes).toBe(before);
+    near.resume();
+    for (let i = 0; i < 5000 && ear.bytes < sent.length; i++) await step();
+    expect(Buffer.concat(ear.pieces).equals(sent)).toBe(true);
+    near.destroy();
     await listener.close();
   });
 

@@ -10,13 +10,17 @@
  * With TLS (tls.ts) a stream is the same, and knows the identity of the key that opened it.
  * Leaves out: UDP, Unix sockets.
  */
-import { connect, createServer, type Server, type Socket } from "node:net";
+import { connect, createServer, type OnReadOpts, type Server, type Socket } from "node:net";
 import { PeerlaneError } from "../core/index.ts";
 import { secureClient, type TlsClient, TlsGate, type TlsServer } from "./tls.ts";
 
 /** Told what happens on a stream. Called from the event loop, or from inside `poll` in tests. */
 export interface StreamEvents {
-  /** Bytes arrived. They are the receiver's to keep; nobody writes into them any more. */
+  /**
+   * Bytes arrived. Those of a stream from {@link Network.connect} are lent until the call returns:
+   * who needs them longer copies them. All others are the receiver's to keep; nobody writes into
+   * them any more.
+   */
   onData(bytes: Uint8Array): void;
   /** What was written is out: after `write` said false. */
   onDrain(): void;
@@ -74,7 +78,11 @@ export interface Network {
     onStream: (stream: ByteStream) => void,
     tls?: TlsServer,
   ): Promise<StreamListener>;
-  /** Throws `connect-failed`, `tls-failed`. */
+  /**
+   * The stream reads into one buffer, again and again: its `onData` lends. (Accepted sockets
+   * cannot: Node's public interface gives them no buffer, and allocates one for each read.) Throws
+   * `connect-failed`, `tls-failed`.
+   */
   connect(to: StreamAddress, tls?: TlsClient): Promise<ByteStream>;
 }
 
@@ -83,6 +91,37 @@ const END_GRACE_MS = 2000;
 /** Connections that wait to be accepted. */
 const BACKLOG = 128;
 
+/**
+ * Bytes that a connecting socket reads at once. Larger saves calls; smaller stays in a core's cache
+ * until the receiver has copied it.
+ */
+const READ_BYTES = 128 * 1024;
+
+/** The buffer that a socket reads into; hands what arrives to whom the stream tells. */
+class Lender {
+  readonly onread: OnReadOpts;
+  #events: StreamEvents | null = null;
+  /** What arrived before anybody listened: the socket is then not read until somebody does. */
+  #early: Uint8Array | null = null;
+
+  constructor() {
+    const buffer = new Uint8Array(READ_BYTES);
+    this.onread = { buffer, callback: (length) => this.#take(buffer.subarray(0, length)) };
+  }
+
+  #take(bytes: Uint8Array): boolean {
+    if (this.#events === null) this.#early = bytes.slice();
+    else this.#events.onData(bytes);
+    return this.#events !== null;
+  }
+
+  start(events: StreamEvents): void {
+    this.#events = events;
+    if (this.#early !== null) events.onData(this.#early);
+    this.#early = null;
+  }
+}
+
 /** A socket as a stream; `name` is what it is called where the peer has no address. */
 export class RealStream implements ByteStream {
   readonly peer: string;
@@ -90,10 +129,18 @@ export class RealStream implements ByteStream {
   readonly localPort: number;
   readonly tlsIdentity: string | null;
   readonly #socket: Socket;
+  /** Not null: the socket reads into this one's buffer, and says nothing of data itself. */
+  readonly #lender: Lender | null;
   #reason: string | null = null;
 
-  constructor(socket: Socket, tlsIdentity: string | null, name?: string) {
+  constructor(
+    socket: Socket,
+    tlsIdentity: string | null,
+    name?: string,
+    lender: Lender | null = null,
+  ) {
     this.#socket = socket;
+    this.#lender = lender;
     this.tlsIdentity = tlsIdentity;
     this.peer = name ?? formatAddress(socket.remoteAddress ?? "?", socket.remotePort ?? 0);
     // A socket for both families shows an IPv4 address as ::ffff:10.0.0.1.
@@ -113,14 +160,15 @@ export class RealStream implements ByteStream {
 
   start(events: StreamEvents): void {
     const socket = this.#socket;
-    socket.on("data", (bytes) => events.onData(bytes as Uint8Array));
+    if (this.#lender === null) socket.on("data", (bytes) => events.onData(bytes as Uint8Array));
+    else this.#lender.start(events);
     socket.on("drain", () => events.onDrain());
     socket.on("end", () => {
       this.#reason ??= CLOSED_BY_PEER;
     });
     socket.on("close", () => events.onEnd(this.#reason ?? "closed"));
-    // A gate (tls.ts) may have looked at the first bytes and paused.
-    if (socket.isPaused()) socket.resume();
+    // A gate (tls.ts) may have looked at the first bytes and paused; a lender stops at the first.
+    if (socket.isPaused() || this.#lender !== null) socket.resume();
     if (socket.destroyed) events.onEnd(this.#reason ?? "closed");
   }
 
@@ -228,23 +276,23 @@ export const realNetwork: Network = {
   },
 
   connect({ address, port }, tls) {
+    const name = formatAddress(address, port);
+    const lender = new Lender();
+    const to = { host: address, port, onread: lender.onread };
+    const refused = (error: Error): PeerlaneError =>
+      socketFailure("connect-failed", `cannot reach ${name}`, error);
+    if (tls !== undefined) {
+      return secureClient(to, tls, name, refused).then(
+        (socket) => new RealStream(socket, tls.identity, undefined, lender),
+      );
+    }
     return new Promise((resolve, reject) => {
-      const socket = connect({ host: address, port });
-      const name = formatAddress(address, port);
-      const onError = (error: Error): void => {
-        reject(socketFailure("connect-failed", `cannot reach ${name}`, error));
-      };
+      const socket = connect(to);
+      const onError = (error: Error): void => reject(refused(error));
       socket.once("error", onError);
       socket.once("connect", () => {
         socket.off("error", onError);
-        if (tls === undefined) resolve(new RealStream(socket, null));
-        else {
-          socket.setNoDelay(true);
-          secureClient(socket, tls, name).then(
-            (secured) => resolve(new RealStream(secured, tls.identity)),
-            reject,
-          );
-        }
+        resolve(new RealStream(socket, null, undefined, lender));
       });
     });
   },

@@ -33,7 +33,7 @@ function take(stream: ByteStream, bytes: number): Promise<Uint8Array> {
     const done = (): void => resolve(Buffer.concat(parts));
     stream.start({
       onData: (piece) => {
-        parts.push(piece);
+        parts.push(piece.slice());
         if (Buffer.concat(parts).length >= bytes) done();
       },
       onDrain: () => undefined,

@@ -12,7 +12,7 @@
  * they are not turned off in its configuration (bin/openssl.cnf), and in-kernel TLS of Linux hosts
  * takes no such record.
  */
-import type { Socket } from "node:net";
+import type { OnReadOpts, Socket } from "node:net";
 import {
   createServer,
   type TLSSocket,
@@ -123,40 +123,51 @@ export class TlsGate {
 
 const peerOf = (socket: Socket): string => `${socket.remoteAddress}:${socket.remotePort}`;
 
-/** Secures a connection that is up. Throws `tls-failed`. */
+/** Connects, and secures it. Throws `tls-failed`, or what `refused` makes of the other failures. */
 export function secureClient(
-  socket: Socket,
+  to: { readonly host: string; readonly port: number; readonly onread: OnReadOpts },
   { identity, key }: TlsClient,
   name: string,
+  refused: (error: Error) => PeerlaneError,
 ): Promise<Socket> {
   return new Promise((resolve, reject) => {
     const secured = tlsConnect({
       ...SUITE,
-      socket,
+      ...to,
       pskCallback: () => ({ identity, psk: key }),
       // There is no certificate that could name it: the key is the proof.
       checkServerIdentity: () => undefined,
     });
-    const fail = (why: string): void => {
-      clearTimeout(timer);
-      socket.destroy();
-      reject(
-        new PeerlaneError("tls-failed", `no TLS with ${name}: ${why}`, {
-          place: name,
-          remedy: "compare host NQN, subsystem NQN and TLS PSK on both sides; is TLS on there?",
-          details: { identity },
-        }),
-      );
-    };
-    const onError = (error: Error): void => fail(error.message);
-    const onClose = (): void => fail("the target closed the connection");
-    const timer = setTimeout(() => fail("timed out"), HANDSHAKE_TIMEOUT_MS);
-    secured.once("error", onError);
-    secured.once("close", onClose);
-    secured.once("secureConnect", () => {
+    let timer: NodeJS.Timeout | undefined;
+    const settle = (): void => {
       clearTimeout(timer);
       secured.off("error", onError);
       secured.off("close", onClose);
+    };
+    const fail = (error: PeerlaneError): void => {
+      settle();
+      // Whatever it still says: it has failed already.
+      secured.on("error", () => undefined);
+      secured.destroy();
+      reject(error);
+    };
+    const insecure = (why: string): PeerlaneError =>
+      new PeerlaneError("tls-failed", `no TLS with ${name}: ${why}`, {
+        place: name,
+        remedy: "compare host NQN, subsystem NQN and TLS PSK on both sides; is TLS on there?",
+        details: { identity },
+      });
+    const onError = (error: Error): void =>
+      fail(timer === undefined ? refused(error) : insecure(error.message));
+    const onClose = (): void => fail(insecure("the target closed the connection"));
+    secured.once("connect", () => {
+      timer = setTimeout(() => fail(insecure("timed out")), HANDSHAKE_TIMEOUT_MS);
+      secured.setNoDelay(true);
+    });
+    secured.once("error", onError);
+    secured.once("close", onClose);
+    secured.once("secureConnect", () => {
+      settle();
       resolve(secured);
     });
   });

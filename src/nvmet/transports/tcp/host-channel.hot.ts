@@ -7,7 +7,8 @@
  * host, remembered by tag.
  *
  * Invariants: data from the target goes nowhere but into the memory of a command that is in flight,
- * inside its bounds; a violation is answered with one H2CTermReq and ends the connection.
+ * inside its bounds; a violation (a response to no command is one) is answered with one H2CTermReq
+ * and ends the connection. Commands end inside `poll`, never while data arrives.
  */
 
 import { assert, NVMET_SGL_DESCRIPTORS_MAX, Span } from "../../../core/index.ts";
@@ -88,9 +89,11 @@ export class TcpHostChannel implements HostChannel, StreamEvents, PduHandler {
   private readonly owner: TcpHostOwner;
   private readonly parts: TcpHostParts;
   private readonly view: DataView;
-  private inbox: Uint8Array[] = [];
-  private streamEnd: string | null = null;
-  private sink: ResponseSink | null = null;
+  /** Responses that the queue has not had, from the first on. */
+  private readonly answers: DataView;
+  private answerCount = 0;
+  /** PDUs at the last poll. */
+  private pdusSeen = 0;
   private maxH2c = TCP_MAXH2CDATA_MIN;
   /** By tag: the command's memory. */
   private readonly active: Uint8Array;
@@ -115,7 +118,6 @@ export class TcpHostChannel implements HostChannel, StreamEvents, PduHandler {
   /** Of the C2HData at hand. */
   private dataTag = 0;
   private dataAt = 0;
-  private readonly made = new DataView(new ArrayBuffer(RESPONSE_BYTES));
 
   constructor(parts: TcpHostParts) {
     this.parts = parts;
@@ -128,6 +130,7 @@ export class TcpHostChannel implements HostChannel, StreamEvents, PduHandler {
     this.capsuleStride = COMMAND_BYTES + this.inCapsuleBytes;
     this.capsules = new Uint8Array(depth * this.capsuleStride);
     this.view = new DataView(this.capsules.buffer);
+    this.answers = new DataView(new ArrayBuffer(depth * RESPONSE_BYTES));
     this.active = new Uint8Array(depth);
     this.inbound = new Uint8Array(depth);
     this.damaged = new Uint8Array(depth);
@@ -144,9 +147,14 @@ export class TcpHostChannel implements HostChannel, StreamEvents, PduHandler {
     this.reader.pda = parts.hpda;
   }
 
+  /**
+   * Reads what arrived, all of it at once: the bytes are lent. Data goes to its commands' memory;
+   * responses wait for `poll`.
+   */
   onData(bytes: Uint8Array): void {
     if (this.ended !== null) return;
-    this.inbox.push(bytes);
+    this.reader.consume(bytes, 0, Number.MAX_SAFE_INTEGER);
+    if (this.reader.fes !== 0) this.broken();
     this.owner.wake();
   }
 
@@ -155,7 +163,7 @@ export class TcpHostChannel implements HostChannel, StreamEvents, PduHandler {
   }
 
   onEnd(reason: string): void {
-    this.streamEnd = reason;
+    this.ended ??= reason;
     this.owner.wake();
   }
 
@@ -263,29 +271,14 @@ export class TcpHostChannel implements HostChannel, StreamEvents, PduHandler {
   }
 
   poll(sink: ResponseSink): number {
-    this.sink = sink;
-    const done = this.takeIn();
-    this.sink = null;
+    const count = this.answerCount;
+    for (let i = 0; i < count; i++) sink.response(this.answers, i * RESPONSE_BYTES);
+    this.answerCount = 0;
+    const { pdus } = this.reader;
+    const done = count + pdus - this.pdusSeen;
+    this.pdusSeen = pdus;
     if (this.ended === null) this.kick();
     return done;
-  }
-
-  /** Reads what arrived. Also before the queue is there, for ICResp. */
-  takeIn(): number {
-    const { reader, inbox } = this;
-    const before = reader.pdus;
-    for (const piece of inbox) {
-      if (this.ended !== null) break;
-      reader.consume(piece, 0, Number.MAX_SAFE_INTEGER);
-      if (reader.fes !== 0) this.broken();
-    }
-    const pieces = inbox.length;
-    inbox.length = 0;
-    if (this.streamEnd !== null && this.ended === null) {
-      this.ended = this.streamEnd;
-      return 1;
-    }
-    return reader.pdus - before + pieces;
   }
 
   private broken(): void {
@@ -300,6 +293,8 @@ export class TcpHostChannel implements HostChannel, StreamEvents, PduHandler {
         return this.dataHeader(reader);
       case TcpPdu.R2T:
         return this.r2tHeader(reader);
+      case TcpPdu.CAPSULE_RESP:
+        return this.responseHeader(reader);
       case TcpPdu.ICRESP: {
         const max = reader.view.getUint32(TcpIcOffset.MAX, true);
         const isGood = max >= TCP_MAXH2CDATA_MIN && max % 4 === 0;
@@ -396,11 +391,12 @@ export class TcpHostChannel implements HostChannel, StreamEvents, PduHandler {
     if (!isIntact) this.damaged[tag] = 1;
     if (this.scatters && !this.scatter(tag, reader.dataBytes)) this.damaged[tag] = 1;
     if ((reader.flags & TcpFlag.success) === 0) return;
-    const { made } = this;
-    for (let i = 0; i < RESPONSE_BYTES; i += 4) made.setUint32(i, 0, true);
-    made.setUint16(CqeOffset.sqhd, SQHD_NONE, true);
-    made.setUint16(CqeOffset.cid, tag, true);
-    this.answer(tag, made, 0);
+    const { answers } = this;
+    const at = this.answerCount * RESPONSE_BYTES;
+    for (let i = 0; i < RESPONSE_BYTES; i += 4) answers.setUint32(at + i, 0, true);
+    answers.setUint16(at + CqeOffset.sqhd, SQHD_NONE, true);
+    answers.setUint16(at + CqeOffset.cid, tag, true);
+    this.settle(tag, at);
   }
 
   /** Moves data that spans segments to where it belongs. */
@@ -414,25 +410,32 @@ export class TcpHostChannel implements HostChannel, StreamEvents, PduHandler {
     return true;
   }
 
-  private responseDone(reader: PduReader): void {
+  private responseHeader(reader: PduReader): number {
     const tag = reader.view.getUint16(TCP_CAPSULE_AT + CqeOffset.cid, true);
-    this.answer(tag, reader.view, TCP_CAPSULE_AT);
+    if (tag < this.active.length && this.active[tag] === 1) return 0;
+    return reader.fail(TcpFes.INVALID_HEADER_FIELD, TCP_CAPSULE_AT + CqeOffset.cid);
   }
 
-  /** Hands a response to the queue. What arrived damaged did not succeed. */
-  private answer(tag: number, view: DataView, at: number): void {
-    if (tag < this.active.length) {
-      const isDamaged = this.damaged[tag] === 1;
-      const status = view.getUint16(at + CqeOffset.status, true);
-      if (isDamaged && status === 0) {
-        view.setUint16(at + CqeOffset.status, NvmeStatus.transientTransportError << 1, true);
-      }
-      this.active[tag] = 0;
-      this.damaged[tag] = 0;
-      // An R2T that is not answered yet is void with its command.
-      this.r2tAt[tag] = this.r2tEnd[tag];
+  private responseDone(reader: PduReader): void {
+    const { answers } = this;
+    const at = this.answerCount * RESPONSE_BYTES;
+    for (let i = 0; i < RESPONSE_BYTES; i += 4) {
+      answers.setUint32(at + i, reader.view.getUint32(TCP_CAPSULE_AT + i, true), true);
     }
-    this.sink?.response(view, at);
+    this.settle(answers.getUint16(at + CqeOffset.cid, true), at);
+  }
+
+  /** A command's response lies at `at`. What arrived damaged did not succeed. */
+  private settle(tag: number, at: number): void {
+    const { answers } = this;
+    if (this.damaged[tag] === 1 && answers.getUint16(at + CqeOffset.status, true) === 0) {
+      answers.setUint16(at + CqeOffset.status, NvmeStatus.transientTransportError << 1, true);
+    }
+    this.answerCount++;
+    this.active[tag] = 0;
+    this.damaged[tag] = 0;
+    // An R2T that is not answered yet is void with its command.
+    this.r2tAt[tag] = this.r2tEnd[tag];
   }
 
   /** Answers R2Ts while there is room. */
@@ -471,7 +474,6 @@ export class TcpHostChannel implements HostChannel, StreamEvents, PduHandler {
       this.writer.flush();
       this.ended = "closed by the host";
     }
-    this.inbox.length = 0;
     this.stream.end();
     return Promise.resolve();
   }

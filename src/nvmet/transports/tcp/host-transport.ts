@@ -188,8 +188,8 @@ export class TcpHostTransport implements HostTransport, TcpHostOwner, Inspectabl
     let done = 0;
     for (const handshake of this.handshakes) {
       const { channel } = handshake;
-      done += channel.takeIn();
       if (!channel.isReady && channel.ended === null) continue;
+      done++;
       this.handshakes.delete(handshake);
       handshake.settle(this.verdict(channel));
     }
