@@ -72,7 +72,7 @@ export const NVMET_QUEUES_MAX = 128;
 export const NVMET_QUEUE_DEPTH_MAX = 1024;
 /** Keyed SGL descriptors of one capsule (MSDBD). */
 export const NVMET_SGL_DESCRIPTORS_MAX = 16;
-/** NVMe/TCP: connections of one port, each with up to 2 MiB of buffers. */
+/** NVMe/TCP: connections of one port, each with up to 2 MiB of buffers and its reserve (MDTS). */
 export const TCP_CONNECTIONS_MAX = 128;
 /** Bytes that arrived on one connection and wait: above, reading pauses and the peer must wait. */
 export const TCP_INBOX_BYTES_MAX = 256 * 1024;
@@ -91,8 +91,14 @@ export const NVMET_AUTH_BYTES_MAX = 4096;
 export const TCP_ICREQ_TIMEOUT_MS = 10_000;
 /** Milliseconds that a connection may take to send its Connect command: it holds a receive ring. */
 export const NVMET_CONNECT_TIMEOUT_MS = 30_000;
-/** Bytes of payload in host buffers at once, over all connections through one NIC. */
-export const NVMET_IN_FLIGHT_BYTES = 16 * 1024 * 1024;
+/** Milliseconds that a host may take without moving a byte of the data it asked for or owes. */
+export const NVMET_STALL_TIMEOUT_MS = 15_000;
+/** Milliseconds that all data of one command may take on the network. */
+export const NVMET_TRANSFER_TIMEOUT_MS = 60_000;
+/** Bytes of payload in host buffers at once, over all connections of a target by TCP. */
+export const NVMET_IN_FLIGHT_BYTES = 64 * 1024 * 1024;
+/** The same of one connection, its share of what is free aside. */
+export const NVMET_CONNECTION_BYTES = 8 * 1024 * 1024;
 /** Bytes of one request on the control socket, and connections to it at once. */
 export const CONTROL_LINE_BYTES_MAX = 1024 * 1024;
 export const CONTROL_CONNECTIONS_MAX = 16;

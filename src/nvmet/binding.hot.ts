@@ -12,6 +12,7 @@ import { NvmeStatus, STATUS_DNR } from "../spec/nvme/index.ts";
 import type { Tracer } from "../trace/index.ts";
 import { type OrchestratorCounters, RouteIndex } from "./counters.ts";
 import { GATE_ALL, GateClass } from "./gate.hot.ts";
+import type { PoolKind } from "./share.hot.ts";
 
 /** What happens when peer memory is wanted and there is none. */
 export const Policy = { fail: 0, hostMemory: 1 } as const;
@@ -22,12 +23,14 @@ export const POLICY_NAMES = ["fail", "host-memory"] as const;
 export class HostPool {
   readonly pool: PoolAllocator;
   readonly netMemory: IoMemory;
+  readonly kind: PoolKind;
   /** Requests that hold a buffer. */
   inUse = 0;
 
-  constructor(pool: PoolAllocator, netMemory: IoMemory) {
+  constructor(pool: PoolAllocator, netMemory: IoMemory, kind: PoolKind) {
     this.pool = pool;
     this.netMemory = netMemory;
+    this.kind = kind;
   }
 }
 

@@ -28,8 +28,21 @@ export interface Channel {
   poll(): number;
   /** The transport's own handshake has not come yet. Absent: it has none here. */
   readonly awaitsHandshake?: boolean;
+  /**
+   * Ends the connection when its host has not done its part for too long; called a few times a
+   * second, with a time that runs only while somebody looks. Absent: the transport knows by itself.
+   */
+  checkPeer?(nowNs: number, patience: PeerPatience): void;
   /** Makes visible what was queued since the last kick. */
   kick(): void;
+}
+
+/** How long a host may take, in nanoseconds. */
+export interface PeerPatience {
+  /** Without moving a byte of what it owes. */
+  readonly stallNs: number;
+  /** For all data of one command, in or out. */
+  readonly transferNs: number;
 }
 
 /** Memory that the initiator shares with the target (loop): finds it by its key. */

@@ -6,7 +6,7 @@
  * which field was wrong (IATTR, IPO).
  */
 
-import { NVMET_QUEUE_DEPTH_MAX } from "../core/index.ts";
+import { NVMET_QUEUE_DEPTH_MAX, PeerlaneError } from "../core/index.ts";
 import { NvmeStatus, STATUS_DNR } from "../spec/nvme/index.ts";
 import {
   AUTHREQ_ATR,
@@ -195,7 +195,15 @@ export class ConnectHandler implements CommandHandler {
     const depth = this.depthOf(queue, request);
     if (depth === 0) return;
     queue.qid = qid;
-    controller.adopt(queue);
+    try {
+      controller.adopt(queue);
+    } catch (error) {
+      if (!(error instanceof PeerlaneError)) throw error;
+      // No memory for its buffers: another connection's end may change that.
+      queue.qid = 0;
+      queue.complete(request, NvmeStatus.internalError);
+      return;
+    }
     this.accept(queue, request, depth, controller);
   }
 

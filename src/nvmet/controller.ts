@@ -47,6 +47,7 @@ import type { CommandHandler, TargetQueue, Victim } from "./queue.hot.ts";
 import type { TargetRequest } from "./request.hot.ts";
 import { reservationCommand, reservationData } from "./reservation-commands.ts";
 import { toHex } from "./reservations.ts";
+import { QueueReserve } from "./reserve.ts";
 import type { Subsystem, SubsystemMember } from "./subsystem.ts";
 
 /** What a controller needs of the target around it. */
@@ -102,6 +103,8 @@ const reservationLogPage = LogPage.reservationNotification;
 /** What a controller knows of one queue besides the queue itself. */
 interface QueueResources {
   readonly capsules: Map<string, HostMemory>;
+  /** I/O queues over TCP have one. */
+  readonly reserve: QueueReserve | null;
   /** Made when the queue must authenticate, or by the first command that does. */
   authentication: QueueAuthentication | null;
 }
@@ -180,16 +183,20 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     return this.usesStream && wantsPeer ? 0 : this.adminQueue.origin.inCapsuleBytes;
   }
 
-  /** Makes a connected queue this controller's. */
+  /** Makes a connected queue this controller's. Throws `no-host-memory`, and nothing is changed. */
   adopt(queue: TargetQueue): void {
+    const { cpu } = queue.origin;
+    const { transferMax } = this.subsystem;
+    const hasReserve = queue.qid !== 0 && cpu !== undefined;
+    const reserve = hasReserve ? new QueueReserve(cpu, transferMax, queue.share) : null;
     queue.handler = this;
     queue.stats = this.subsystem.stats;
     queue.namespaces = this.attached.namespaces;
     queue.bindings = this.attached.bindings;
-    queue.transferMax = this.subsystem.transferMax;
+    queue.transferMax = transferMax;
     const { mover } = this;
     queue.controlPool = mover === null ? null : this.services.orchestrator.controlPool(mover);
-    this.resources.set(queue, { capsules: new Map(), authentication: null });
+    this.resources.set(queue, { capsules: new Map(), reserve, authentication: null });
     this.demandAuthentication(queue);
     if (queue.qid === 0) return;
     this.ioQueues.set(queue.qid, queue);
@@ -197,7 +204,7 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     const bios = new BioPool(queue.requests.length, vecs);
     for (const request of queue.requests) request.bio = bios.acquire();
     queue.capsuleMemories = this.attached.namespaces.map(() => null);
-    for (const namespace of this.attached.active()) this.mapCapsules(queue, namespace);
+    for (const namespace of this.attached.active()) this.mapBuffers(queue, namespace);
     queue.takesIo = this.properties.isReady && !queue.needsAuth;
   }
 
@@ -268,10 +275,11 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     }
   }
 
-  /** Lets the namespace's disks take data from the queue's receive ring. */
-  private mapCapsules(queue: TargetQueue, namespace: Namespace): void {
+  /** Lets the namespace's disks reach the queue's receive ring and its reserve. */
+  private mapBuffers(queue: TargetQueue, namespace: Namespace): void {
     const { capsules } = queue.origin;
     const resources = this.resources.get(queue);
+    resources?.reserve?.map(namespace);
     if (capsules === null || resources === undefined || namespace.initiators.length === 0) return;
     const key = namespace.initiators.map(({ id }) => id).join();
     let memory = resources.capsules.get(key);
@@ -285,7 +293,7 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
   attach(namespace: Namespace): void {
     if (this.isEnding || this.attached.has(namespace)) return;
     this.attached.attach(namespace);
-    for (const queue of this.ioQueues.values()) this.mapCapsules(queue, namespace);
+    for (const queue of this.ioQueues.values()) this.mapBuffers(queue, namespace);
     this.attributesChanged(namespace);
   }
 
@@ -432,6 +440,7 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     if (resources === undefined) return;
     this.resources.delete(queue);
     for (const memory of resources.capsules.values()) memory.close();
+    resources.reserve?.close();
     this.services.queueGone(queue);
     if (this.ioQueues.get(queue.qid) === queue) this.ioQueues.delete(queue.qid);
     if (this.ioQueues.size === 0) this.propertyEffect(this.properties.resetDone());

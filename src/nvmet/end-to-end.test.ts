@@ -246,22 +246,31 @@ describe("policy", () => {
     await expect(rdmaHarness({ provider: "none" })).rejects.toThrow(/no peer memory is published/);
   });
 
-  it("fail: an exhausted pool interrupts commands, which a retry cures", async () => {
+  it("fail: commands wait for those before them, as long as these hold some", async () => {
     const { harness, bench } = await open({ cmbBytes: 64 * KIB, policy: "fail" });
-    const data = await bench.data(31 * 4096);
-    const commands = Array.from({ length: 31 }, (_, i) =>
-      bench.command(NvmOpcode.write, i * 8, 8, data, i * 4096),
-    );
-    runAll(bench, commands);
-    const interrupted = commands.filter(({ status }) => status === NvmeStatus.commandInterrupted);
-    const fine = commands.filter(({ status }) => status === 0);
-    expect(interrupted.length + fine.length).toBe(31);
-    expect(interrupted.length).toBe(31 - 16);
+    await roundTrip(bench, 31, 4 * KIB);
     const { counters } = harness.rig.assembly.orchestrator;
-    expect(counters.refusals[Cause.exhausted]).toBe(15);
-    runAll(bench, interrupted);
-    expect(interrupted.every(({ status }) => status === 0)).toBe(true);
-    expectSame(harness.disk(0, 31 * 4096), data.bytes);
+    expect(counters.refusalCount + counters.fallbackCount).toBe(0);
+    expect(counters.hostWaits).toBeGreaterThan(0);
+  });
+
+  it("fail: a pool that others exhaust interrupts commands, which a retry cures", async () => {
+    const { harness, bench } = await open({ cmbBytes: 64 * KIB, policy: "fail" });
+    const other = await Bench.open(harness);
+    const data = await bench.data(64 * KIB);
+    const all = other.command(NvmOpcode.write, 0, 128, await other.data(64 * KIB));
+    harness.stall(true);
+    expect(other.queue.submit(all)).toBe(SubmitStatus.ok);
+    other.queue.kick();
+    await other.idle();
+    const small = bench.command(NvmOpcode.write, 0, 8, data);
+    expect(bench.run(small)).toBe(NvmeStatus.commandInterrupted);
+    harness.stall(false);
+    await other.idle();
+    expect([all.isBusy, all.status]).toEqual([false, 0]);
+    expect(bench.run(small)).toBe(0);
+    const { counters } = harness.rig.assembly.orchestrator;
+    expect(counters.refusals[Cause.exhausted]).toBe(1);
   });
 
   it("host-memory: an exhausted pool falls back, visibly", async () => {

@@ -11,9 +11,11 @@
  * the RFC left that to the caller.
  *
  * Invariants: a request with peer or host placement holds exactly one run of one pool until
- * `releaseMemory`; a fallback or a refusal is always counted under its cause.
+ * `releaseMemory`, one with reserve placement its connection's reserve; a connection holds no more
+ * than its share (share.hot.ts); a fallback or a refusal is always counted under its cause.
  */
 
+import { NO_MEMORY } from "../block/index.ts";
 import { assert } from "../core/index.ts";
 import { MapStatus } from "../memory/index.ts";
 import type { LeaseState } from "../p2p/index.ts";
@@ -22,9 +24,11 @@ import { Event } from "../trace/index.ts";
 import { type HostPool, type NamespaceBinding, Policy } from "./binding.hot.ts";
 import { Cause, RouteIndex } from "./counters.ts";
 import { Placement, type TargetRequest } from "./request.hot.ts";
+import { PoolKind } from "./share.hot.ts";
 
 /**
- * `allocateMemory` and `allocateHost` answer this when host buffers are used up: try again later.
+ * `allocateMemory` and `allocateHost` answer this when host buffers are used up, or the connection
+ * has its share of what there is: try again later.
  */
 export const WAIT = -1;
 
@@ -37,7 +41,11 @@ export function allocateMemory(request: TargetRequest, binding: NamespaceBinding
   if (!binding.wantsPeer || request.hostOnly) return allocateHost(request, binding);
   const { lease } = binding;
   let cause: Cause = Cause.noProvider;
-  if (lease !== null) {
+  if (lease !== null && !mayTakePeer(request, lease)) {
+    // Its own commands will give some back; where it may, it goes on without.
+    if (binding.policy === Policy.fail) return WAIT;
+    cause = Cause.exhausted;
+  } else if (lease !== null) {
     const at = lease.allocate(request.dataBytes);
     if (at >= 0) {
       placeInPeer(request, binding, lease, at);
@@ -49,6 +57,10 @@ export function allocateMemory(request: TargetRequest, binding: NamespaceBinding
   return status === NvmeStatus.success ? allocateHost(request, binding) : status;
 }
 
+function mayTakePeer({ share, dataBytes }: TargetRequest, lease: LeaseState): boolean {
+  return share.mayTake(PoolKind.peer, lease.sizeOf(dataBytes), lease.availableBytes);
+}
+
 function placeInPeer(
   request: TargetRequest,
   binding: NamespaceBinding,
@@ -56,6 +68,7 @@ function placeInPeer(
   at: number,
 ): void {
   binding.counters.peerAllocations++;
+  request.share.take(PoolKind.peer, lease.sizeOf(request.dataBytes));
   request.placement = Placement.peer;
   // Not read from the binding later: the provider may have been exchanged by then.
   request.lease = lease;
@@ -90,13 +103,14 @@ function allocateHost(request: TargetRequest, binding: NamespaceBinding): number
   const { host } = binding;
   if (host === null) return NvmeStatus.internalError;
   const status = takeHostBuffer(request, host);
-  if (status === NvmeStatus.success) {
-    binding.counters.hostAllocations++;
-    request.diskMemory = binding.hostDiskMemory;
-    request.diskOffset = request.poolOffset;
-  } else {
-    binding.counters.hostWaits++;
-  }
+  if (status !== NvmeStatus.success) return status;
+  binding.counters.hostAllocations++;
+  const { reserveDisks } = request.share;
+  const isReserve = request.placement === Placement.reserve;
+  request.diskMemory = isReserve
+    ? (reserveDisks[binding.nsid] ?? NO_MEMORY)
+    : binding.hostDiskMemory;
+  request.diskOffset = request.poolOffset;
   return status;
 }
 
@@ -104,8 +118,19 @@ function allocateHost(request: TargetRequest, binding: NamespaceBinding): number
  * A host buffer that the CPU reads or writes: admin data, ranges. Returns a status or {@link WAIT}.
  */
 export function takeHostBuffer(request: TargetRequest, host: HostPool): number {
-  const at = host.pool.alloc(request.dataBytes);
-  if (at < 0) return WAIT;
+  const { share, dataBytes } = request;
+  const bytes = host.pool.sizeOf(dataBytes);
+  const isAllowed = share.mayTake(host.kind, bytes, host.pool.available);
+  const at = isAllowed ? host.pool.alloc(dataBytes) : -1;
+  if (at < 0) {
+    if (!share.takeReserve(dataBytes)) return WAIT;
+    request.placement = Placement.reserve;
+    request.netMemory = share.reserveMemory;
+    request.netOffset = 0;
+    request.poolOffset = 0;
+    return NvmeStatus.success;
+  }
+  share.take(host.kind, bytes);
   host.inUse++;
   request.placement = Placement.host;
   request.pool = host;
@@ -121,11 +146,15 @@ export function releaseMemory(request: TargetRequest): void {
   const { placement, lease, pool } = request;
   if (placement === Placement.peer) {
     assert(lease !== null, "peer memory came from a lease");
+    request.share.give(PoolKind.peer, lease.sizeOf(request.poolBytes));
     lease.release(request.poolOffset, request.poolBytes);
   } else if (placement === Placement.host) {
     assert(pool !== null, "a host buffer came from a pool");
+    request.share.give(pool.kind, pool.pool.sizeOf(request.poolBytes));
     pool.pool.free(request.poolOffset, request.poolBytes);
     pool.inUse--;
+  } else if (placement === Placement.reserve) {
+    request.share.giveReserve();
   }
   request.clearPlacement();
 }

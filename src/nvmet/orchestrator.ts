@@ -11,7 +11,7 @@
  * Differs from Linux' nvmet on purpose: host memory in place of peer memory is a policy and is
  * counted (there: silent); metadata and log lines never use a provider that was dropped.
  *
- * Leaves out: sharing one pool fairly between controllers.
+ * Leaves out: what a connection may hold of a pool (share.hot.ts).
  */
 
 import type { BackingMachine, HostRegion, MappedRegion } from "../backing/interface.ts";
@@ -46,6 +46,7 @@ import { Event, type Tracer } from "../trace/index.ts";
 import { HostPool, NamespaceBinding, POLICY_NAMES, Policy } from "./binding.hot.ts";
 import { OrchestratorCounters, RouteIndex } from "./counters.ts";
 import type { Namespace } from "./namespace.ts";
+import { PoolKind } from "./share.hot.ts";
 
 /** What a vector of peer memory carries. */
 export type PeerDescription = "lease" | "dma-address";
@@ -415,6 +416,16 @@ export class Orchestrator implements Inspectable {
     this.nics.clear();
   }
 
+  /** Pools of host buffers that somebody holds something of: by NIC, and how many requests. */
+  get hostInUse(): { readonly nic: string; readonly requests: number }[] {
+    return [...this.nics]
+      .map(([nic, { data, control }]) => ({
+        nic: isDevice(nic) ? formatBdf(nic.bdf) : "cpu",
+        requests: data.pool.inUse + control.pool.inUse,
+      }))
+      .filter(({ requests }) => requests > 0);
+  }
+
   /** Who uses which provider, and why not. */
   choices(): ProviderChoice[] {
     return [...this.bound.values()].map(({ choice }) => choice);
@@ -446,7 +457,7 @@ export class Orchestrator implements Inspectable {
 }
 
 /** The NIC's buffers as a namespace's disks see them. Mapped once per set of disks. */
-function makePool(mover: DataMover, sizeBytes: number, purpose: string): NicPool {
+function makePool(mover: DataMover, sizeBytes: number, purpose: keyof typeof PoolKind): NicPool {
   const machine = isDevice(mover) ? mover.fn.machine : mover;
   const region = machine.allocateHost(sizeBytes, PAGE_SIZE, purpose);
   const memory = isDevice(mover) ? mapHostMemory(region, [mover]) : cpuMemory(region);
@@ -454,7 +465,7 @@ function makePool(mover: DataMover, sizeBytes: number, purpose: string): NicPool
     machine,
     region,
     memory,
-    pool: new HostPool(new PoolAllocator(sizeBytes, PAGE_SIZE), memory),
+    pool: new HostPool(new PoolAllocator(sizeBytes, PAGE_SIZE), memory, PoolKind[purpose]),
   };
 }
 

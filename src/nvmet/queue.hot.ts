@@ -35,6 +35,7 @@ import {
 } from "./orchestrator.hot.ts";
 import { parseCapsule } from "./parse.hot.ts";
 import { Placement, RequestState, type TargetRequest } from "./request.hot.ts";
+import { MemoryShare } from "./share.hot.ts";
 import { nvmeStatusOfBlock } from "./status.ts";
 
 /** Fabrics and admin commands, and what happens around a queue. Control plane. */
@@ -101,6 +102,8 @@ export class TargetQueue implements FusedQueue {
   errors = 0;
   /** The first half of a fused pair, whose second half has not arrived. */
   fuseFirst: TargetRequest | null = null;
+  /** What its commands may hold of shared buffers. */
+  readonly share = new MemoryShare();
   private waitHead: TargetRequest | null = null;
   private waitTail: TargetRequest | null = null;
 
@@ -120,6 +123,7 @@ export class TargetQueue implements FusedQueue {
     this.origin = origin;
     this.handler = handler;
     this.requests = requests;
+    for (const request of requests) request.share = this.share;
     this.trace = trace;
     this.direct = direct;
   }
@@ -165,8 +169,10 @@ export class TargetQueue implements FusedQueue {
     } else if (this.direct !== null) {
       request.placement = Placement.direct;
     } else {
-      const status = allocateMemory(request, binding);
+      // Not before those that wait already.
+      const status = this.waitHead === null ? allocateMemory(request, binding) : WAIT;
       if (status === WAIT) {
+        binding.counters.hostWaits++;
         this.wait(request);
         return;
       }
@@ -431,6 +437,8 @@ export class TargetQueue implements FusedQueue {
   }
 
   private wait(request: TargetRequest): void {
+    this.share.waits++;
+    this.share.waiting++;
     request.state = RequestState.waiting;
     request.next = null;
     if (this.waitTail === null) this.waitHead = request;
@@ -445,6 +453,7 @@ export class TargetQueue implements FusedQueue {
       const request: TargetRequest = this.waitHead;
       const status = allocateMemory(request, request.binding as NamespaceBinding);
       if (status === WAIT) break;
+      this.share.waiting--;
       this.waitHead = request.next;
       if (this.waitHead === null) this.waitTail = null;
       request.next = null;
@@ -469,6 +478,7 @@ export class TargetQueue implements FusedQueue {
       request = request.next;
     }
     if (request === null) return null;
+    this.share.waiting--;
     if (before === null) this.waitHead = request.next;
     else before.next = request.next;
     if (request.next === null) this.waitTail = before;
@@ -530,6 +540,7 @@ export class TargetQueue implements FusedQueue {
     }
     this.waitHead = null;
     this.waitTail = null;
+    this.share.waiting = 0;
     this.busy--;
     if (this.busy === 0) this.drain();
   }

@@ -20,6 +20,7 @@ import type { CopyRun } from "./copy-run.ts";
 import type { ExclusiveQueue } from "./exclusive.hot.ts";
 import type { Namespace } from "./namespace.ts";
 import { RequestState } from "./request-state.ts";
+import { type MemoryShare, NO_SHARE } from "./share.hot.ts";
 
 export { REQUEST_STATE_NAMES } from "./request-state.ts";
 export { RequestState };
@@ -35,10 +36,19 @@ export const Placement = {
   host: 3,
   /** The initiator's memory itself (loop). */
   direct: 4,
+  /** Its connection's own buffer in host memory. */
+  reserve: 5,
 } as const;
 export type Placement = (typeof Placement)[keyof typeof Placement];
 
-export const PLACEMENT_NAMES: readonly string[] = ["none", "capsule", "peer", "host", "direct"];
+export const PLACEMENT_NAMES: readonly string[] = [
+  "none",
+  "capsule",
+  "peer",
+  "host",
+  "direct",
+  "reserve",
+];
 
 export class TargetRequest {
   readonly tag: number;
@@ -97,6 +107,8 @@ export class TargetRequest {
   wantsInvalidate = false;
   invalidateKey = 0;
 
+  /** What its queue may hold of shared buffers: that of its queue, for good. */
+  share: MemoryShare = NO_SHARE;
   placement: Placement = Placement.none;
   binding: NamespaceBinding | null = null;
   /** Whose block queue has the bio. */

@@ -11,6 +11,7 @@ import type { BlockQueue } from "../block/index.ts";
 import {
   type Inspectable,
   NVMET_CONNECT_TIMEOUT_MS,
+  NVMET_CONNECTION_BYTES,
   PeerlaneError,
   type Poller,
   TCP_ICREQ_TIMEOUT_MS,
@@ -27,6 +28,7 @@ import { ConnectHandler, type ConnectServices } from "./connect.ts";
 import type { AuthEvent, Controller } from "./controller.ts";
 import type { Namespace } from "./namespace.ts";
 import type { Orchestrator } from "./orchestrator.ts";
+import { OverdueHosts } from "./overdue.ts";
 import { Port, type PortOptions, type Referral, referralEntry } from "./port.ts";
 import { TargetQueue, type Victim } from "./queue.hot.ts";
 import { RequestState, type TargetRequest } from "./request.hot.ts";
@@ -63,6 +65,10 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
   /** Milliseconds that a connection may take to send its ICReq (TCP), and its Connect command. */
   handshakeTimeoutMs = TCP_ICREQ_TIMEOUT_MS;
   connectTimeoutMs = NVMET_CONNECT_TIMEOUT_MS;
+  /** Bytes of payload that one connection may have in buffers at once. */
+  connectionBytesMax = NVMET_CONNECTION_BYTES;
+  /** Times that hosts may take for the data of their commands. */
+  readonly overdue = new OverdueHosts();
   /** Keys of hosts. */
   readonly security: HostSecurity;
   readonly onAuthentication: ((event: AuthEvent) => void) | null;
@@ -271,6 +277,7 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
       clock,
     );
     queue.openedNs = this.nowNs();
+    queue.share.limitBytes = this.connectionBytesMax;
     this.queues = [...this.queues, queue];
     return queue;
   }
@@ -388,6 +395,7 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
       controller.checkKeepAlive(now);
       controller.checkAuthentication(now);
     }
+    this.overdue.look(now, this.controllers);
     for (const queue of this.queues) {
       const isStranger = queue.handler === this.connect && !queue.isClosed;
       if (isStranger && now - queue.openedNs > this.patienceNs(queue)) {

@@ -68,6 +68,16 @@ export class LeaseState {
     return offset;
   }
 
+  /** Bytes of the provider's pool that are free. */
+  get availableBytes(): number {
+    return this.memory.pool.available;
+  }
+
+  /** Bytes that an allocation of `length` takes. */
+  sizeOf(length: number): number {
+    return this.memory.pool.sizeOf(length);
+  }
+
   /** Gives back what {@link allocate} gave, after the last completion of its I/O. */
   release(offset: number, length: number): void {
     this.memory.free(offset, length);

@@ -59,6 +59,11 @@ export class PoolAllocator {
     this.space.release(offset / this.granularity, this.granules(length));
   }
 
+  /** Bytes that an allocation of `length` takes: whole granules. */
+  sizeOf(length: number): number {
+    return this.granules(length) * this.granularity;
+  }
+
   private granules(length: number): number {
     return Math.ceil(length / this.granularity);
   }

@@ -84,6 +84,9 @@ export class TargetServer {
     const { target } = this.assembly;
     target.handshakeTimeoutMs = config.limits.icreq_timeout_ms;
     target.connectTimeoutMs = config.limits.connect_timeout_ms;
+    target.connectionBytesMax = config.limits.max_connection_bytes;
+    target.overdue.stallTimeoutMs = config.limits.stall_timeout_ms;
+    target.overdue.transferTimeoutMs = config.limits.transfer_timeout_ms;
     const reactor = new Reactor();
     for (const poller of [this.assembly, ...shelf.pollers]) reactor.add(poller);
     this.loop = new PollLoop({ poll: () => reactor.round(), onError: options.onError });

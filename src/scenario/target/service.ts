@@ -40,6 +40,7 @@ const EVENT_LEVELS: Readonly<Record<string, LogLevel>> = {
   closed: "info",
   refused: "warn",
   terminated: "warn",
+  stalled: "warn",
 };
 
 export class TargetService {

@@ -47,6 +47,9 @@ export class PduWriter {
   bytesOut = 0;
   /** Times that there was no room. */
   stalls = 0;
+  /** Writes that were given to the stream, and those that it has taken. */
+  private flushes = 0;
+  taken = 0;
   /** Data bytes that were copied to where the socket takes them from. */
   copiedBytes = 0;
   private readonly stream: ByteStream;
@@ -59,7 +62,15 @@ export class PduWriter {
   constructor(stream: ByteStream, copier: Copier, wake: () => void) {
     this.stream = stream;
     this.copier = copier;
-    this.wake = wake;
+    this.wake = (): void => {
+      this.taken++;
+      wake();
+    };
+  }
+
+  /** The stream holds something that the peer has made no room for. */
+  get isPending(): boolean {
+    return this.flushes !== this.taken;
   }
 
   /** Bytes that one PDU may still take. 0: wait until the peer reads. */
@@ -165,6 +176,7 @@ export class PduWriter {
     current.sent = current.at;
     this.bytesOut += bytes.length;
     current.pending++;
+    this.flushes++;
     this.stream.write(bytes, current.written);
   }
 }

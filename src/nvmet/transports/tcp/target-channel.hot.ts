@@ -39,11 +39,12 @@ import {
   TcpIcOffset,
   TcpPdu,
 } from "../../../spec/nvmf/index.ts";
-import type { Channel } from "../../channel.ts";
+import type { Channel, PeerPatience } from "../../channel.ts";
 import type { TargetQueue } from "../../queue.hot.ts";
 import { RequestState, type TargetRequest } from "../../request.hot.ts";
 import { CONTROLLER_RECEIVES, type PduHandler, PduReader } from "./pdu-reader.hot.ts";
 import { type PduWriter, PIECE_BYTES_MIN } from "./pdu-writer.hot.ts";
+import { PeerWatch } from "./peer-watch.ts";
 
 /** What the channel reports upwards. Control plane. */
 export interface TcpChannelOwner {
@@ -55,6 +56,8 @@ export interface TcpChannelOwner {
   lost(channel: TcpTargetChannel, reason: string): void;
   /** Nothing uses the buffers any more. */
   released(channel: TcpTargetChannel): void;
+  /** Its host does not do its part: counted, and ended by `lost`. */
+  stalled(channel: TcpTargetChannel, reason: string): void;
   /** Something arrived, or there is room to send again. */
   wake(): void;
 }
@@ -84,6 +87,9 @@ export class TcpTargetChannel implements Channel, StreamEvents, PduHandler {
   pauses = 0;
   /** Data digests that did not match. */
   dataDigestErrors = 0;
+  /** H2CData PDUs that arrived. */
+  private dataPdus = 0;
+  private readonly watch: PeerWatch;
   private readonly owner: TcpChannelOwner;
   private readonly requests: readonly TargetRequest[];
   private readonly free: TargetRequest[];
@@ -116,6 +122,7 @@ export class TcpTargetChannel implements Channel, StreamEvents, PduHandler {
     this.moved = new Uint32Array(parts.requests.length);
     this.asked = new Uint8Array(parts.requests.length);
     this.damaged = new Uint8Array(parts.requests.length);
+    this.watch = new PeerWatch(parts.requests);
     this.reader = new PduReader(CONTROLLER_RECEIVES, 1 << TcpPdu.ICREQ, this);
     this.reader.pda = parts.cpda;
   }
@@ -347,6 +354,7 @@ export class TcpTargetChannel implements Channel, StreamEvents, PduHandler {
     const request = this.incoming as TargetRequest;
     this.incoming = null;
     const { tag } = request;
+    this.dataPdus++;
     if (!isIntact) {
       this.dataDigestErrors++;
       this.damaged[tag] = 1;
@@ -479,6 +487,23 @@ export class TcpTargetChannel implements Channel, StreamEvents, PduHandler {
     this.incoming = null;
     this.dropInbox();
     this.stream.end();
+  }
+
+  /** Control plane. */
+  checkPeer(nowNs: number, patience: PeerPatience): void {
+    if (this.ended !== null) return;
+    const { writer, reader, incoming } = this;
+    const isInside = incoming !== null && reader.type === TcpPdu.H2C_DATA;
+    const progress = {
+      owesReading: writer.isPending,
+      read: writer.taken,
+      owesData: this.asked.includes(1),
+      delivered: isInside ? this.bytesIn : this.dataPdus,
+    };
+    const reason = this.watch.look(nowNs, progress, patience);
+    if (reason === null) return;
+    this.owner.stalled(this, reason);
+    this.owner.lost(this, reason);
   }
 
   release(): void {

@@ -72,7 +72,7 @@ export interface TcpTargetOptions {
 }
 
 export interface TcpEvent {
-  readonly what: "connected" | "refused" | "terminated" | "closed";
+  readonly what: "connected" | "refused" | "terminated" | "stalled" | "closed";
   readonly peer: string;
   /** Empty for `connected`. */
   readonly reason: string;
@@ -123,6 +123,8 @@ export class TcpTargetTransport implements TcpChannelOwner, Inspectable {
     accepted: 0,
     refused: 0,
     closed: 0,
+    /** Connections ended because their host took or sent no data for too long. */
+    stalled: 0,
     /** Connections ended by a C2HTermReq, by its FES. */
     terminated: new Map<string, number>(),
   };
@@ -264,6 +266,11 @@ export class TcpTargetTransport implements TcpChannelOwner, Inspectable {
     channel.stream.write(bytes);
   }
 
+  stalled(channel: TcpTargetChannel, reason: string): void {
+    this.counters.stalled++;
+    this.tell("stalled", channel.stream, reason);
+  }
+
   lost(channel: TcpTargetChannel, reason: string): void {
     if (channel.queue !== null) this.options.target.dropQueue(channel.queue, reason);
   }
@@ -334,6 +341,7 @@ export class TcpTargetTransport implements TcpChannelOwner, Inspectable {
       accepted: this.counters.accepted,
       refused: this.counters.refused,
       closed: this.counters.closed,
+      stalled: this.counters.stalled,
       terminated: Object.fromEntries(this.counters.terminated),
       copies: this.copies,
       connections: [...this.sessions.keys()].map((channel) => ({
