@@ -11,6 +11,7 @@ afterAll(() => lab.close(), 30_000);
 await import("./steps/filesystem.ts");
 await import("./steps/connecting.ts");
 await import("./steps/commands.ts");
+await import("./steps/capture.ts");
 await import("./steps/fio.ts");
 await import("./steps/recovery.ts");
 await import("./steps/multipath.ts");

@@ -16,7 +16,7 @@ import {
 } from "../../nvmet/index.ts";
 import { formatAddress } from "../../platform/index.ts";
 import { AdminOpcode, NvmeStatus, NvmOpcode } from "../../spec/nvme/index.ts";
-import { FABRICS_OPCODE } from "../../spec/nvmf/index.ts";
+import { FABRICS_OPCODE, TCP_PDU_NAMES } from "../../spec/nvmf/index.ts";
 import { Exposition, type Labels } from "../../trace/index.ts";
 import type { TargetServer } from "../serve.ts";
 
@@ -191,10 +191,21 @@ function portMetrics(out: Exposition, server: TargetServer): void {
     "Bytes sent.",
     traffic((of) => of.bytesOut),
   );
+  const pdus = (pick: (of: TcpTraffic) => Float64Array): Samples =>
+    all.flatMap(({ labels, traffic: of }) =>
+      Object.entries(TCP_PDU_NAMES).map(([code, type]) => {
+        return [{ ...labels, type }, pick(of)[Number(code)] as number] as const;
+      }),
+    );
   out.counter(
     `${name}_receive_pdus_total`,
-    "PDUs received.",
-    traffic((of) => of.pdus),
+    "PDUs received whole, by type.",
+    pdus((of) => of.received),
+  );
+  out.counter(
+    `${name}_transmit_pdus_total`,
+    "PDUs sent, by type.",
+    pdus((of) => of.sent),
   );
   out.counter(
     `${name}_data_digest_errors_total`,

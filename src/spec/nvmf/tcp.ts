@@ -56,6 +56,8 @@ export const TCP_PDU_NAMES: Readonly<Record<number, string>> = {
 
 /** HLEN of each PDU type; 0: no such type. */
 export const TCP_HLEN: readonly number[] = [128, 128, 24, 24, 72, 24, 24, 24, 0, 24];
+/** PDU types are below this. */
+export const TCP_PDU_TYPES = TCP_HLEN.length;
 
 /** FLAGS of the common header. */
 export const TcpFlag = {

@@ -18,6 +18,7 @@ import {
   TCP_DIGEST_BYTES,
   TCP_HLEN,
   TCP_HLEN_MAX,
+  TCP_PDU_TYPES,
   TCP_TERM_DATA_MAX,
   TcpChOffset,
   TcpFes,
@@ -88,8 +89,9 @@ export class PduReader {
   /** Why the stream cannot go on; 0: it can. */
   fes = 0;
   fei = 0;
-  /** Whole PDUs so far. */
+  /** Whole PDUs so far, and by type. */
   pdus = 0;
+  readonly counts = new Float64Array(TCP_PDU_TYPES);
   /** Data bytes that were copied from what the socket gave to where they belong. */
   copiedBytes = 0;
   private readonly handler: PduHandler;
@@ -289,6 +291,7 @@ export class PduReader {
 
   private done(isIntact: boolean): void {
     this.pdus++;
+    this.counts[this.type]++;
     this.phase = Phase.common;
     this.have = 0;
     this.need = TCP_CH_BYTES;

@@ -15,7 +15,13 @@ import {
   TCP_SEND_BUFFERS_MAX,
 } from "../../../core/index.ts";
 import type { ByteStream } from "../../../platform/index.ts";
-import { TCP_DIGEST_BYTES, TCP_HLEN, TcpChOffset, TcpFlag } from "../../../spec/nvmf/index.ts";
+import {
+  TCP_DIGEST_BYTES,
+  TCP_HLEN,
+  TCP_PDU_TYPES,
+  TcpChOffset,
+  TcpFlag,
+} from "../../../spec/nvmf/index.ts";
 
 /** A transfer's data is not cut smaller than this because a buffer ends. */
 export const PIECE_BYTES_MIN = 4096;
@@ -45,6 +51,8 @@ export class PduWriter {
   pda = 0;
   /** Bytes given to the stream. */
   bytesOut = 0;
+  /** PDUs that were built, by type. */
+  readonly counts = new Float64Array(TCP_PDU_TYPES);
   /** Times that there was no room. */
   stalls = 0;
   /** Writes that were given to the stream, and those that it has taken. */
@@ -165,6 +173,7 @@ export class PduWriter {
       view.setUint32(this.dataAt, crc32c(bytes, this.dataAt - dataBytes, dataBytes), true);
       this.dataAt += TCP_DIGEST_BYTES;
     }
+    this.counts[view.getUint8(at + TcpChOffset.TYPE)]++;
     current.at = this.dataAt;
   }
 

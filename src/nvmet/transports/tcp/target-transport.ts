@@ -41,6 +41,7 @@ import {
   TCP_FES_NAMES,
   TCP_HLEN,
   TCP_ICRESP,
+  TCP_PDU_TYPES,
   TcpPdu,
 } from "../../../spec/nvmf/index.ts";
 import { parseTlsIdentity } from "../../auth/tls-psk.ts";
@@ -82,8 +83,9 @@ export interface TcpEvent {
 export interface TcpTraffic {
   bytesIn: number;
   bytesOut: number;
-  /** PDUs that were received. */
-  pdus: number;
+  /** PDUs that were received and sent, by type (`TcpPdu`). */
+  readonly received: Float64Array;
+  readonly sent: Float64Array;
   /** Times that reading paused because too much waited, and that answers waited for room. */
   readPauses: number;
   sendStalls: number;
@@ -93,7 +95,8 @@ export interface TcpTraffic {
 const noTraffic = (): TcpTraffic => ({
   bytesIn: 0,
   bytesOut: 0,
-  pdus: 0,
+  received: new Float64Array(TCP_PDU_TYPES),
+  sent: new Float64Array(TCP_PDU_TYPES),
   readPauses: 0,
   sendStalls: 0,
   dataDigestErrors: 0,
@@ -103,7 +106,10 @@ function addTraffic(sum: TcpTraffic, channel: TcpTargetChannel): void {
   const { reader, writer } = channel;
   sum.bytesIn += channel.bytesIn;
   sum.bytesOut += writer.bytesOut;
-  sum.pdus += reader.pdus;
+  for (let type = 0; type < TCP_PDU_TYPES; type++) {
+    sum.received[type] += reader.counts[type];
+    sum.sent[type] += writer.counts[type];
+  }
   sum.readPauses += channel.pauses;
   sum.sendStalls += writer.stalls;
   sum.dataDigestErrors += channel.dataDigestErrors;
@@ -242,6 +248,7 @@ export class TcpTargetTransport implements TcpChannelOwner, Inspectable {
       MAXH2CDATA: TCP_H2C_DATA_BYTES_MAX,
     };
     encodeLayout(TCP_ICRESP, values, bytes);
+    channel.writer.counts[TcpPdu.ICRESP]++;
     channel.stream.write(bytes);
   }
 
@@ -263,6 +270,7 @@ export class TcpTargetTransport implements TcpChannelOwner, Inspectable {
     bytes.set(header.subarray(0, headerBytes), hlen);
     // Behind the answers that were built before it.
     channel.writer.flush();
+    channel.writer.counts[TcpPdu.C2H_TERM_REQ]++;
     channel.stream.write(bytes);
   }
 
@@ -324,7 +332,8 @@ export class TcpTargetTransport implements TcpChannelOwner, Inspectable {
 
   /** What its connections did since it was made. */
   get traffic(): TcpTraffic {
-    const sum = { ...this.ended };
+    const { received, sent } = this.ended;
+    const sum = { ...this.ended, received: received.slice(), sent: sent.slice() };
     for (const channel of this.sessions.keys()) addTraffic(sum, channel);
     return sum;
   }
