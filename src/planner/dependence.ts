@@ -4,16 +4,23 @@
  * changes is no certain one, and says so itself.
  */
 
-import { formatBdf } from "../core/index.ts";
+import { type Bdf, formatBdf } from "../core/index.ts";
 import { isUnknown, type Machine, type PciFunction, setHost } from "../machine/index.ts";
 import {
   ACS_REDIRECT,
+  findHostBridge,
+  formatVersion,
+  HOST_BRIDGE_LIST,
+  LATEST_KERNEL,
+  parseKernelVersion,
   type Rules,
   Topology,
   type Verdict,
   type VerdictMatrix,
 } from "../p2p/index.ts";
 import type { AcsOnPath } from "./acs-path.ts";
+import { type HostBridgeIds, unknownHostBridges, withHostBridge } from "./host-bridge.ts";
+import { type OtherKernel, otherKernels } from "./kernels.ts";
 import { isQemu } from "./knowledge.ts";
 import type { RemedyQuestion } from "./remedies.ts";
 
@@ -54,16 +61,43 @@ export function alternativesOf(machine: Machine, redirecting: readonly PciFuncti
     });
   }
   if (redirecting.length > 0) {
-    const names = redirecting.slice(0, NAMES_MAX).map(({ bdf }) => formatBdf(bdf));
-    const more = redirecting.length - names.length;
-    const rest = more > 0 ? ` and ${more} more` : "";
+    const names = namesOf(redirecting.map(({ bdf }) => bdf));
     found.push({
       machine: withRedirect(machine, new Set(redirecting)),
-      text: `ACS of ${names.join(", ")}${rest} is not in the dump; if RR is set there`,
+      text: `ACS of ${names} is not in the dump; if RR is set there`,
       remedy: AS_ROOT,
     });
   }
+  const bridges = unknownHostBridges(new Topology(machine));
+  const ids = listedIds(machine);
+  if (bridges.length > 0 && ids !== null) {
+    const [first] = bridges.map(formatBdf);
+    const example = `${first}=${hex4(ids.vendorId)}:${hex4(ids.deviceId)}`;
+    found.push({
+      machine: bridges.reduce((now, bdf) => withHostBridge(now, bdf, ids), machine),
+      text: `which host bridge ${namesOf(bridges)} is, is not in the dump; if Linux lists it`,
+      remedy: `add \`lspci -nn\` of the machine, or give --set-id, as ${example}`,
+    });
+  }
   return found;
+}
+
+const hex4 = (value: number): string => value.toString(16).padStart(4, "0");
+
+const namesOf = (bdfs: readonly Bdf[]): string => {
+  const more = bdfs.length - NAMES_MAX;
+  const names = bdfs.slice(0, NAMES_MAX).map(formatBdf).join(", ");
+  return more > 0 ? `${names} and ${more} more` : names;
+};
+
+/** A host bridge that the kernel of this machine lets pass everything; null when it has none. */
+function listedIds({ host }: Machine): HostBridgeIds | null {
+  const kernel = parseKernelVersion(host.kernelVersion) ?? LATEST_KERNEL;
+  const found = HOST_BRIDGE_LIST.find(
+    ({ vendor, device, sameHostBridge }) =>
+      !sameHostBridge && findHostBridge(vendor, device, kernel) !== null,
+  );
+  return found === undefined ? null : { vendorId: found.vendor, deviceId: found.device };
 }
 
 const INTEL = 0x8086;
@@ -89,6 +123,13 @@ export function dependencesOf(question: RemedyQuestion, acs: readonly AcsOnPath[
     const after = judge(other);
     return after.route === verdict.route ? [] : [{ text: `${text}: ${describe(after)}`, remedy }];
   });
+  const kernel = kernelsUnlessKnown(new Topology(machine, index), question.rules).find(
+    ({ rules }) => rules.verdict(owner, initiator).route !== verdict.route,
+  );
+  if (kernel !== undefined) {
+    const after = describe(kernel.rules.verdict(owner, initiator));
+    found.push({ text: `${kernelText(kernel)}: ${after}`, remedy: NAME_KERNEL });
+  }
   const misplaced = [initiator, owner].filter((bdf) => isMisplaced(question, bdf));
   if (misplaced.length > 0) {
     const names = misplaced.map(formatBdf).join(", ");
@@ -100,37 +141,75 @@ export function dependencesOf(question: RemedyQuestion, acs: readonly AcsOnPath[
   return found;
 }
 
+const NAME_KERNEL = "add `uname -a` beside the dump, or give --kernel";
+const kernelText = ({ until }: OtherKernel): string =>
+  `the kernel version is not in the dump; before Linux ${formatVersion(until)}`;
+
+/** `id`: of a rule set that was asked for; then the kernel's number decides nothing. */
+function kernelsUnlessKnown(topology: Topology, id: string | undefined): readonly OtherKernel[] {
+  const isKnown = parseKernelVersion(topology.machine.host.kernelVersion) !== null;
+  return isKnown || id !== undefined ? [] : otherKernels(topology);
+}
+
 function isMisplaced({ index }: RemedyQuestion, bdf: RemedyQuestion["owner"]): boolean {
   const top = index.functions[index.topOf(index.requireIndex(bdf))];
   return isUnknown(top, "parent");
 }
 
+/** Why a mark stands in a matrix. */
+export type Doubt = Omit<Alternative, "machine">;
+
 /**
  * 1 for each ordered pair of those `shown` whose route another machine that the dump could be of
- * would change.
+ * would change. `id`: of a rule set that was asked for.
  */
 export function uncertainPairs(
-  machine: Machine,
   rules: Rules,
   matrix: VerdictMatrix,
   shown: readonly number[],
-): { readonly pairs: Uint8Array; readonly why: readonly Alternative[] } {
+  id?: string,
+): { readonly pairs: Uint8Array; readonly why: readonly Doubt[] } {
+  const { topology } = rules;
+  const { machine } = topology;
   const pairs = new Uint8Array(matrix.mapType.length);
-  const why: Alternative[] = [];
-  for (const other of alternativesOf(machine, bridgesWithUnknownAcs(machine))) {
-    const judged = rules.over(new Topology(other.machine)).matrix();
-    let count = 0;
-    for (const provider of shown) {
-      for (const client of shown) {
-        const at = matrix.at(provider, client);
-        if (judged.mapType[at] === matrix.mapType[at]) continue;
-        pairs[at] = 1;
-        count++;
-      }
-    }
-    if (count > 0) why.push(other);
+  const why: Doubt[] = [];
+  const isElsewhere = (other: Rules): boolean => markChanged(pairs, matrix, shown, rules, other);
+  for (const { machine: other, ...doubt } of alternativesOf(
+    machine,
+    bridgesWithUnknownAcs(machine),
+  )) {
+    if (isElsewhere(rules.over(new Topology(other)))) why.push(doubt);
   }
+  // Every older kernel has its marks; the newest of them is the one to name.
+  const kernels = kernelsUnlessKnown(topology, id).filter((other) => isElsewhere(other.rules));
+  if (kernels.length > 0) why.push({ text: kernelText(kernels[0]), remedy: NAME_KERNEL });
   return { pairs, why };
+}
+
+/** Marks the pairs that `other` judges otherwise; true when there is one. */
+function markChanged(
+  pairs: Uint8Array,
+  matrix: VerdictMatrix,
+  shown: readonly number[],
+  { topology }: Rules,
+  other: Rules,
+): boolean {
+  // The other machine may have a function more.
+  const places = shown.map((at) => other.topology.at(topology.bdfOf(at)));
+  const isAll = places.length === other.topology.count;
+  const judged = isAll ? other.matrix() : null;
+  let hasChanged = false;
+  shown.forEach((provider, i) => {
+    shown.forEach((client, j) => {
+      const [a, b] = [places[i], places[j]];
+      const now = judged === null ? other.mapType(a, b) : judged.mapType[judged.at(a, b)];
+      const at = matrix.at(provider, client);
+      if (now === matrix.mapType[at]) return;
+      pairs[at] = 1;
+      hasChanged = true;
+    });
+  });
+  return hasChanged;
 }
 
 const describe = (verdict: Verdict): string =>

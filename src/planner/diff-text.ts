@@ -3,27 +3,35 @@
  * for.
  */
 
-import { alignColumns, formatBdf, formatCount, type Paint, PLAIN } from "../core/index.ts";
+import { alignWithin, formatBdf, formatCount, type Paint, wrap } from "../core/index.ts";
 import type { PciFunction } from "../machine/index.ts";
+import { REASONS } from "../p2p/index.ts";
 import { type Change, isSame, type MachineDiff, type VerdictDiff } from "./diff.ts";
 import { nameWithKind } from "./interest.ts";
+import { type Page, pageOf } from "./page.ts";
 
 /** Lines of one section before it is cut. */
 const LINES_MAX = 60;
 
-export function renderDiff(diff: MachineDiff, paint: Paint = PLAIN): string {
-  const head = `${paint.bold(diff.before.name)} and ${paint.bold(diff.after.name)}`;
-  if (isSame(diff))
-    return `${head}: no difference; ${formatCount(diff.pairs)} pairs have the same verdict\n`;
+/** `columns`: those of the terminal; none for a pipe. */
+export function renderDiff(diff: MachineDiff, colors?: Paint, columns?: number): string {
+  const paint = pageOf(colors, columns);
+  const names =
+    diff.before.name === diff.after.name
+      ? `${diff.before.name}, before and after`
+      : `${diff.before.name}, and ${diff.after.name}`;
+  const [answer, ...verdicts] = verdictLines(diff, paint);
   const sections = [
-    verdictLines(diff, paint),
+    wrap(answer, paint.prose),
+    wrap(names, paint.prose).map(paint.dim),
+    verdicts,
     section("host", changeLines(diff.host, paint), paint),
     section("gone", functionLines(diff.removed, paint.bad("-")), paint),
     section("new", functionLines(diff.added, paint.good("+")), paint),
     section("moved", movedLines(diff, paint), paint),
     section("changed", changedLines(diff, paint), paint),
   ];
-  return `${[head, ...sections.flat()].join("\n")}\n`;
+  return `${sections.flat().join("\n")}\n`;
 }
 
 function section(title: string, lines: readonly string[], paint: Paint): string[] {
@@ -34,26 +42,44 @@ function section(title: string, lines: readonly string[], paint: Paint): string[
   return ["", paint.bold(title), ...shown.map((line) => `  ${line}`), ...rest];
 }
 
-function verdictLines({ verdicts, pairs }: MachineDiff, paint: Paint): string[] {
-  const count = `${formatCount(verdicts.length)} of ${formatCount(pairs)}`;
-  const head = `${count} pairs changed their verdict`;
+/** What came of it in one line, then every pair. */
+function verdictLines(diff: MachineDiff, paint: Page): string[] {
+  const { verdicts, pairs } = diff;
+  const all = formatCount(pairs);
+  if (isSame(diff)) return [`${paint.bold("no difference")}; ${all} pairs have the same verdict`];
+  if (pairs === 0) return ["no pair of devices is in both"];
+  if (verdicts.length === 0) return [`no verdict changed, of ${all} pairs; what did, is below`];
   const counts = new Map<string, number>();
   for (const one of verdicts) {
     const key = `${one.before.mapType} to ${one.after.mapType}`;
     counts.set(key, (counts.get(key) ?? 0) + 1);
   }
-  const summary = [...counts].map(([key, count]) => `${formatCount(count)}: ${key}`).join("; ");
+  const summary = [...counts].map(([key, count]) => `${formatCount(count)} ${key}`).join(", ");
+  const changed = paint.bold(`${formatCount(verdicts.length)} of ${all} pairs changed`);
   const rows = verdicts.map((one) => [
     `${paint.name(formatBdf(one.client))} to ${paint.name(formatBdf(one.provider))}`,
     verdictText(one.before, paint),
     paint.dim("→"),
     verdictText(one.after, paint),
-    paint.dim(one.after.reason),
   ]);
-  const lines = section("verdicts", alignColumns(rows), paint);
-  if (lines.length === 0) return ["", head];
-  lines[1] = `${paint.bold("verdicts")}  ${head} (${summary})`;
-  return lines;
+  return [
+    `${changed} their verdict: ${summary}`,
+    ...section("verdicts", alignWithin(rows, paint.columns - 2), paint),
+    ...section("why they are now as they are", reasonLines(verdicts, paint), paint),
+  ];
+}
+
+function reasonLines(verdicts: readonly VerdictDiff[], paint: Page): string[] {
+  const counts = new Map<string, number>();
+  for (const { after } of verdicts) counts.set(after.reason, (counts.get(after.reason) ?? 0) + 1);
+  const rows = [...counts]
+    .sort(([, a], [, b]) => b - a)
+    .map(([code, count]) => [
+      formatCount(count),
+      paint.name(code),
+      REASONS.find((reason) => reason.code === code)?.text ?? "",
+    ]);
+  return alignWithin(rows, paint.columns - 2);
 }
 
 function verdictText({ mapType, distance }: VerdictDiff["before"], paint: Paint): string {
@@ -62,9 +88,10 @@ function verdictText({ mapType, distance }: VerdictDiff["before"], paint: Paint)
   return mapType === "BUS_ADDR" ? paint.good(text) : paint.warn(text);
 }
 
-const changeLines = (changes: readonly Change[], paint: Paint): string[] =>
-  alignColumns(
+const changeLines = (changes: readonly Change[], paint: Page): string[] =>
+  alignWithin(
     changes.map(({ field, before, after }) => [field, before, paint.dim("→"), paint.bold(after)]),
+    paint.columns - 4,
   );
 
 const functionLines = (functions: readonly PciFunction[], sign: string): string[] =>
@@ -73,15 +100,9 @@ const functionLines = (functions: readonly PciFunction[], sign: string): string[
 const movedLines = ({ moved }: MachineDiff, paint: Paint): string[] =>
   moved.map(({ to, name }) => `${name} ${paint.dim("→")} ${paint.name(formatBdf(to))}`);
 
-function changedLines({ changed }: MachineDiff, paint: Paint): string[] {
-  const rows = changed.flatMap(({ name, changes }) =>
-    changes.map(({ field, before, after }, i) => [
-      i === 0 ? paint.name(name) : "",
-      field,
-      before,
-      paint.dim("→"),
-      paint.bold(after),
-    ]),
-  );
-  return alignColumns(rows);
-}
+/** Each function, and below it what changed. */
+const changedLines = ({ changed }: MachineDiff, paint: Page): string[] =>
+  changed.flatMap(({ name, changes }) => [
+    paint.name(name),
+    ...changeLines(changes, paint).map((line) => `  ${line}`),
+  ]);

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { plannerMachine } from "../../testing/planner-machine.ts";
+import { shippedMachine } from "../../testing/recorded.ts";
 import { formatBdf } from "../core/index.ts";
-import { setHost } from "../machine/index.ts";
+import { setHost, setIds } from "../machine/index.ts";
 import { applyWhatIf, diffJson, diffMachines, isSame, parseWhatIf, renderDiff } from "./index.ts";
 
 describe("diff", () => {
@@ -25,7 +26,7 @@ describe("diff", () => {
       [gpu, disk],
     ]);
     expect(renderDiff(diff)).toMatch(
-      /2 of 12 pairs changed their verdict \(2: BUS_ADDR to NOT_SUPP/,
+      /2 of 12 pairs changed their verdict: 2 BUS_ADDR to NOT_SUPPORTED/,
     );
   });
 
@@ -72,5 +73,22 @@ describe("diff", () => {
       disk,
     ]);
     expect(renderDiff(diff)).toMatch(/gone\n {2}- 0000:03:00\.0 \(NVMe\)/);
+  });
+
+  it("finds the same cards in a machine that has them elsewhere", () => {
+    const apart = shippedMachine("02-two-root-ports");
+    const together = shippedMachine("01-same-switch");
+    const { verdicts, moved, pairs } = diffMachines(apart, together);
+    expect(moved.map(({ from, to }) => [formatBdf(from), formatBdf(to)])).toEqual([
+      ["0000:01:00.0", "0000:03:00.0"],
+      ["0000:02:00.0", "0000:04:00.0"],
+    ]);
+    expect(pairs).toBe(2);
+    expect(verdicts.map(({ after }) => after.mapType)).toEqual(["BUS_ADDR", "BUS_ADDR"]);
+    // A card that was replaced by one of its kind is the same end of a pair.
+    const replaced = setIds(apart, moved[0].from, { vendorId: 0x144d, deviceId: 0xa808 });
+    const diff = diffMachines(apart, replaced);
+    expect([diff.removed, diff.added, diff.moved]).toEqual([[], [], []]);
+    expect(diff.changed[0].changes[0]).toMatchObject({ field: "ids", after: "144d:a808" });
   });
 });

@@ -2,9 +2,9 @@
  * Two machines compared, or one before and after a change: what became of functions, links, ACS,
  * command registers, BARs, bridge windows and the host, and which verdicts changed for it.
  *
- * Functions are the same when their names are. A function that went and one of the same ids that
- * came are told as a move where exactly one fits. Leaves out: names of devices, capabilities
- * without effect on peers.
+ * Functions are the same when name and ids are; then those of the same ids are, in order, since the
+ * same cards have other bus numbers in another machine; then those of the same name and kind, as a
+ * card that was replaced. Leaves out: names of devices, capabilities without effect on peers.
  */
 
 import { type Bdf, formatBdf, formatBytes, hex } from "../core/index.ts";
@@ -59,7 +59,10 @@ export interface DiffOptions {
   /** Verdicts of every function; left out: those of interest. */
   readonly all?: boolean | undefined;
   readonly rules?: string | undefined;
-  /** Names that functions of the first machine have in the second; what is not in it stays. */
+  /**
+   * Names that functions of the first machine have in the second, which is the first one changed;
+   * left out: it is another machine.
+   */
   readonly nameOf?: ((bdf: Bdf) => Bdf) | undefined;
 }
 
@@ -68,18 +71,20 @@ export function diffMachines(
   after: Machine,
   options: DiffOptions = {},
 ): MachineDiff {
-  const old = new Map(before.functions.map((fn) => [fn.bdf, fn]));
+  const names =
+    options.nameOf === undefined
+      ? sameFunctions(before, after)
+      : namesAfter(before, after, options.nameOf);
   const now = new Map(after.functions.map((fn) => [fn.bdf, fn]));
-  const gone = before.functions.filter((fn) => !now.has(fn.bdf));
-  const came = after.functions.filter((fn) => !old.has(fn.bdf));
-  const moved = movesBetween(gone, came, options.nameOf);
-  const sources = new Set(moved.map(({ from }) => from));
-  const targets = new Set(moved.map(({ to }) => to));
-  const names = new Map(moved.map(({ from, to }) => [from, to]));
+  const targets = new Set(names.values());
+  const moved: MovedFunction[] = [];
   const changed: FunctionDiff[] = [];
   for (const fn of before.functions) {
-    const other = now.get(names.get(fn.bdf) ?? fn.bdf);
-    const changes = other === undefined ? [] : functionChanges(fn, other);
+    const to = names.get(fn.bdf);
+    const other = to === undefined ? undefined : now.get(to);
+    if (to === undefined || other === undefined) continue;
+    if (to !== fn.bdf) moved.push({ from: fn.bdf, to, name: nameWithKind(fn) });
+    const changes = functionChanges(fn, other);
     if (changes.length > 0) changed.push({ bdf: fn.bdf, name: nameWithKind(fn), changes });
   }
   const verdicts = verdictChanges(before, after, names, options);
@@ -87,33 +92,55 @@ export function diffMachines(
     before,
     after,
     host: hostChanges(before, after),
-    removed: gone.filter(({ bdf }) => !sources.has(bdf)),
-    added: came.filter(({ bdf }) => !targets.has(bdf)),
+    removed: before.functions.filter(({ bdf }) => !names.has(bdf)),
+    added: after.functions.filter(({ bdf }) => !targets.has(bdf)),
     moved,
     changed,
     ...verdicts,
   };
 }
 
-const idsOf = (fn: PciFunction): string =>
-  [fn.vendorId, fn.deviceId, fn.subsystemVendorId, fn.subsystemId, fn.bdf % 8].join();
+/** Every name before that a function has after, by the names that a what-if gave. */
+function namesAfter(before: Machine, after: Machine, nameOf: (bdf: Bdf) => Bdf): Map<Bdf, Bdf> {
+  const there = new Set(after.functions.map(({ bdf }) => bdf));
+  return new Map(
+    before.functions
+      .map(({ bdf }) => [bdf, nameOf(bdf)] as const)
+      .filter(([, to]) => there.has(to)),
+  );
+}
 
-/** By the names that a what-if gave, else by ids where exactly one went and one came. */
-function movesBetween(
-  gone: readonly PciFunction[],
-  came: readonly PciFunction[],
-  nameOf: DiffOptions["nameOf"],
-): MovedFunction[] {
-  const moved: MovedFunction[] = [];
-  for (const fn of gone) {
-    const named = nameOf?.(fn.bdf);
-    const twins = came.filter((other) => idsOf(other) === idsOf(fn));
-    const isOnly =
-      twins.length === 1 && gone.filter((one) => idsOf(one) === idsOf(fn)).length === 1;
-    const to = came.find(({ bdf }) => bdf === named) ?? (isOnly ? twins[0] : undefined);
-    if (to !== undefined) moved.push({ from: fn.bdf, to: to.bdf, name: nameWithKind(fn) });
+const idsOf = (fn: PciFunction): string =>
+  [fn.vendorId, fn.deviceId, fn.subsystemVendorId, fn.subsystemId, fn.classCode].join();
+
+/** What two functions must have in common to be the same one, strictest first. */
+const SAME_BY: readonly ((fn: PciFunction) => string)[] = [
+  (fn) => `${fn.bdf} ${idsOf(fn)}`,
+  (fn) => `${fn.bdf % 8} ${idsOf(fn)}`,
+  (fn) => `${fn.bdf} ${deviceKind(fn)}`,
+];
+
+/** By {@link SAME_BY}: the first of a kind before is the first of it after, and so on. */
+function sameFunctions(before: Machine, after: Machine): Map<Bdf, Bdf> {
+  const names = new Map<Bdf, Bdf>();
+  const taken = new Set<Bdf>();
+  for (const keyOf of SAME_BY) {
+    const free = new Map<string, Bdf[]>();
+    for (const fn of after.functions) {
+      if (taken.has(fn.bdf)) continue;
+      const key = keyOf(fn);
+      const list = free.get(key);
+      if (list === undefined) free.set(key, [fn.bdf]);
+      else list.push(fn.bdf);
+    }
+    for (const fn of before.functions) {
+      const to = names.has(fn.bdf) ? undefined : free.get(keyOf(fn))?.shift();
+      if (to === undefined) continue;
+      names.set(fn.bdf, to);
+      taken.add(to);
+    }
   }
-  return moved;
+  return names;
 }
 
 const HOST_FIELDS = [
@@ -218,21 +245,13 @@ function verdictChanges(
   const old = rulesFor(before, options.rules).rules;
   const now = rulesFor(after, options.rules).rules;
   const positions = options.all === true ? before.functions.map((_, i) => i) : interestOf(before);
-  // A name that another kind of device has now is not the same end of a pair.
-  const isThere = (fn: PciFunction): boolean => {
-    const at = now.topology.find(names.get(fn.bdf) ?? fn.bdf);
-    return at >= 0 && deviceKind(now.topology.functions[at]) === deviceKind(fn);
-  };
-  const both = positions
-    .map((at) => before.functions[at])
-    .filter(isThere)
-    .map(({ bdf }) => bdf);
+  const both = positions.map((at) => before.functions[at].bdf).filter((bdf) => names.has(bdf));
   const verdicts: VerdictDiff[] = [];
   for (const provider of both) {
     for (const client of both) {
       if (provider === client) continue;
       const a = old.verdict(provider, client);
-      const b = now.verdict(names.get(provider) ?? provider, names.get(client) ?? client);
+      const b = now.verdict(names.get(provider) as Bdf, names.get(client) as Bdf);
       if (a.mapType === b.mapType && a.distance === b.distance && a.reason === b.reason) continue;
       verdicts.push({ provider, client, before: short(a), after: short(b) });
     }

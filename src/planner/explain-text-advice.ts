@@ -33,15 +33,18 @@ export function addressLines(explanation: PairExplanation, paint: Page): string[
   return [...wrap(head, paint.prose), ...lines, ...note.map((line) => `  ${paint.dim(line)}`)];
 }
 
+const SAFETY_GATE =
+  "The kernel's list is a safety gate: patching this host bridge into it makes the root complex " +
+  "forward no better than now; whoever tries must compare the data at its owner's side.";
+
 /** Remedies in order, then gates that are closed. */
 export function remedyLines(explanation: PairExplanation, paint: Page): string[] {
   const { permitted, remedies, gates } = explanation;
   const lines: string[] = [];
   if (permitted.route === "none" && remedies.length === 0 && gates.length === 0) {
-    return wrap(
-      "No single change that is known here makes it possible: pass through host memory.",
-      paint.prose,
-    );
+    const none = "No single change that is known here makes it possible: pass through host memory.";
+    const isUnlisted = permitted.reason.endsWith("-unlisted");
+    return wrap(isUnlisted ? `${none} ${SAFETY_GATE}` : none, paint.prose);
   }
   if (permitted.route === "host-bridge" && remedies.length > 0) {
     lines.push(paint.dim("it is permitted; this would make it direct:"));

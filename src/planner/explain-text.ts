@@ -1,5 +1,6 @@
 /**
- * An explanation as text for a terminal: the three answers side by side first, then why, then how.
+ * An explanation as text for a terminal: the answer and what fixes it first, then the three answers
+ * side by side, then why, then how.
  */
 
 import {
@@ -13,9 +14,9 @@ import {
   wrap,
 } from "../core/index.ts";
 import { MachineIndex, type PciFunction } from "../machine/index.ts";
-import { formatVersion, REASONS, type Verdict } from "../p2p/index.ts";
+import { formatVersion, type Verdict } from "../p2p/index.ts";
 import { formatRate } from "./bandwidth.ts";
-import type { DirectionAnswer, PairExplanation } from "./explain.ts";
+import { type DirectionAnswer, type PairExplanation, reasonText } from "./explain.ts";
 import { addressLines, remedyLines } from "./explain-text-advice.ts";
 import { deviceName, kindName } from "./interest.ts";
 import type { Outcome, Strength } from "./knowledge.ts";
@@ -30,6 +31,7 @@ export function renderExplanation(
 ): string {
   const paint = pageOf(colors, columns);
   const sections = [
+    answerLines(explanation, paint),
     headLines(explanation, paint),
     tableLines(explanation, paint),
     whyLines(explanation, paint),
@@ -53,8 +55,8 @@ function headLines({ initiator, owner, bar, rules, iommu, machine }: PairExplana
     `${paint.name(formatBdf(fn.bdf))} ${kindName(fn)} ${paint.dim(deviceName(fn))}`;
   const mode = `IOMMU ${iommu.mode}${iommu.isKnown ? "" : " (not in the dump: taken as off)"}`;
   return [
-    `${name(initiator)}`,
-    `  to ${memory} of ${name(owner)}`,
+    ...wrap(name(initiator), paint.prose),
+    ...indent(wrap(`to ${memory} of ${name(owner)}`, paint.prose - 2)),
     ...indent(
       wrap(`${machine.name}, Linux ${formatVersion(rules.version)}, ${mode}`, paint.prose - 2),
     ).map(paint.dim),
@@ -75,20 +77,39 @@ function tableLines({ directions, answer: whole }: PairExplanation, paint: Page)
     rows.flatMap(([direction, ...cells]) =>
       cells.map((cell, i) => [i === 0 ? direction : "", paint.dim(titles[i]), cell]),
     );
-  const lines = fits ? table : alignWithin(stacked(), paint.columns);
-  return [...lines, "", ...answerLines(whole, paint)];
+  return fits ? table : alignWithin(stacked(), paint.columns);
 }
 
-/** The one word, and how sure it is. */
-function answerLines({ usable, certain, text }: PairExplanation["answer"], paint: Page): string[] {
-  const by = usable ? paint.good : paint.bad;
-  const doubt = certain
-    ? ""
-    : ` ${paint.warn("Uncertain")}: what the dump does not tell would change it (depends, below).`;
-  const mark = certain ? "" : "? ";
-  const [first, ...more] = wrap(`${mark}${text}.${doubt}`, paint.prose - 8);
-  const rest = more.map((line) => `        ${line}`);
-  return [`${paint.bold("answer")}  ${certain ? by(first) : paint.warn(first)}`, ...rest];
+const LABEL_COLUMNS = 9;
+
+/** A labelled sentence, wrapped beside its label. */
+function labelled(label: string, text: string, paint: Page, by = (line: string) => line): string[] {
+  const room = paint.prose - LABEL_COLUMNS;
+  return wrap(text, room).map((line, i) => {
+    const head = i === 0 ? paint.bold(label.padEnd(LABEL_COLUMNS)) : " ".repeat(LABEL_COLUMNS);
+    return head + by(line);
+  });
+}
+
+/** The one word, how sure it is, and the smallest change that makes it a yes. */
+function answerLines(explanation: PairExplanation, paint: Page): string[] {
+  const { answer, depends, remedies, gates } = explanation;
+  const { usable, certain, text } = answer;
+  const by = !certain ? paint.warn : usable ? paint.good : paint.bad;
+  const lines = labelled("answer", `${certain ? "" : "? "}${text}.`, paint, by);
+  for (const { text: unknown, remedy } of depends) {
+    lines.push(...labelled("depends", `${unknown}; ${remedy}`, paint));
+  }
+  if (usable) return lines;
+  const ways = remedies.length === 1 ? "" : ` (least of ${remedies.length} ways, below)`;
+  const steps = gates.length === 1 ? "" : ` (1 of ${gates.length} steps, below)`;
+  // What is permitted needs its gates alone; what is refused needs a remedy first.
+  const isByGates = gates.length > 0 && (answer.permitted || remedies.length === 0);
+  const fix = isByGates ? gates[0] : remedies[0];
+  if (fix === undefined) return lines;
+  lines.push(...labelled("fix", `${fix.text}${isByGates ? steps : ways}`, paint));
+  if (fix.command !== null) lines.push(" ".repeat(LABEL_COLUMNS) + paint.name(fix.command));
+  return lines;
 }
 
 function permittedCell(verdict: Verdict, certain: boolean, paint: Paint): string {
@@ -128,17 +149,25 @@ function provenCell({ proven, reachesRoot }: DirectionAnswer, paint: Paint): str
 
 function whyLines({ permitted, acs }: PairExplanation, paint: Page): string[] {
   const lines = [`${paint.bold("why")}  rule ${paint.name(permitted.rule)}`];
-  const reason = REASONS.find(({ code }) => code === permitted.reason)?.text ?? permitted.text;
-  lines.push(...indent(wrap(`${sentence(reason)}.`, paint.prose - 2)));
+  // Of a refused pair the answer has said it.
+  if (permitted.route !== "none") {
+    lines.push(...indent(wrap(`${sentence(reasonText(permitted))}.`, paint.prose - 2)));
+  }
   const evidence = permitted.evidence.map(({ bdf, register, offset, value, decoded }) => [
     bdf === null ? "host" : formatBdf(bdf),
     offset === null ? register : `${register} (${hex(offset)})`,
-    typeof value === "number" ? hex(value) : (value ?? ""),
+    valueText(value, offset),
     decoded,
   ]);
   lines.push(...indent(alignWithin(evidence, paint.columns - 2)));
   if (acs.length > 0) lines.push(...indent(acsLines(acs, paint)));
   return lines;
+}
+
+/** A register's value as wide as it is: 16 bits, or 32. */
+function valueText(value: number | string | null, offset: number | null): string {
+  if (typeof value !== "number") return value ?? "";
+  return offset === null ? String(value) : hex(value, value > 0xffff ? 8 : 4);
 }
 
 function acsLines(acs: PairExplanation["acs"], paint: Page): string[] {
@@ -219,8 +248,8 @@ function wayLines({ machine, directions }: PairExplanation, paint: Page): string
 function speedLines({ directions, permitted }: PairExplanation, paint: Page): string[] {
   if (permitted.route === "none") {
     const none =
-      "none: not at all, or through host memory: every byte crosses both devices' links " +
-      "and twice DRAM";
+      "none between the two; through host memory every byte crosses both devices' links, and " +
+      "DRAM twice";
     return alignWithin([[paint.bold("speed"), none]], paint.prose);
   }
   const lines = directions.map(({ direction, bandwidth, reachesRoot, route }) => {
@@ -239,17 +268,10 @@ function speedLines({ directions, permitted }: PairExplanation, paint: Page): st
   return alignWithin(rows, paint.columns);
 }
 
-function noteLines({ permitted, depends, notes }: PairExplanation, paint: Page): string[] {
-  const lines: string[] = [];
-  for (const { text, remedy } of depends) {
-    lines.push(...wrap(`${paint.warn("depends")}  ${text}; ${remedy}`, paint.prose));
-  }
-  for (const text of permitted.assumptions) {
-    lines.push(...wrap(`${paint.warn("assumed")}  ${text}`, paint.prose));
-  }
-  for (const text of notes) lines.push(...wrap(`${paint.warn("note")}  ${text}`, paint.prose));
-  return lines;
-}
+const noteLines = ({ permitted, notes }: PairExplanation, paint: Page): string[] => [
+  ...permitted.assumptions.flatMap((text) => labelled("assumed", text, paint)),
+  ...notes.flatMap((text) => labelled("note", text, paint)),
+];
 
 const indent = (lines: readonly string[]): string[] =>
   lines.map((line) => (line === "" ? line : `  ${line}`));

@@ -147,12 +147,63 @@ describe("a pair below two root ports", () => {
     expect(answer).toMatchObject({ permitted: false, certain: false, usable: false });
     const text = renderExplanation(explainPair(machine, nic, gpu));
     expect(text).toMatch(/no\? {2}NOT_SUPPORTED/);
-    expect(text).toMatch(/answer {2}\? no: the kernel refuses this pair\.\s+Uncertain/);
+    expect(text).toMatch(
+      /^answer {3}\? no: the kernel refuses this pair: they share.*\n.*\ndepends {2}the CPU is/,
+    );
     // Below a host bridge of Intel's no CPU of AMD's can be.
     const intel = plannerMachine({ host });
     expect(explainPair(intel.machine, intel.nic, intel.gpu).answer.certain).toBe(true);
   });
 });
+
+describe("what the dump does not tell", () => {
+  it("is the kernel: the answer says from which one on it holds", () => {
+    const rootIds = [0x8086, 0x09a2] as const;
+    const { machine, nic, gpu, disk } = plannerMachine({ rootIds, host: { kernelVersion: null } });
+    const { answer, depends } = explainPair(machine, nic, gpu);
+    expect(answer).toMatchObject({ permitted: true, certain: false, usable: true });
+    expect(depends.map(({ text }) => text)).toEqual([
+      "the kernel version is not in the dump; before Linux 5.18: NOT_SUPPORTED",
+    ]);
+    expect(depends[0].remedy).toContain("--kernel");
+    const told = setHost(machine, { kernelVersion: "5.15.0" });
+    expect(explainPair(told, nic, gpu).answer).toMatchObject({ permitted: false, certain: true });
+    // A rule set that was asked for, and a pair below one switch, do not ask for the kernel.
+    const asked = explainPair(machine, nic, gpu, { rules: "linux-5.14" });
+    expect(asked.answer.certain).toBe(true);
+    expect(explainPair(machine, gpu, disk).answer.certain).toBe(true);
+  });
+
+  it("is the host bridge, with ids or without a function at all", () => {
+    const { machine, nic, gpu } = plannerMachine();
+    const [first] = machine.functions;
+    const noIds = {
+      ...machine,
+      functions: machine.functions.map((fn) =>
+        fn === first ? { ...fn, vendorId: 0xffff, unknown: [unknown("vendorId")] } : fn,
+      ),
+    };
+    const filtered = {
+      ...machine,
+      sources: [{ file: "topology.xml", format: "hwloc-xml" }],
+      functions: machine.functions.slice(1),
+    };
+    for (const one of [noIds, filtered]) {
+      const { answer, depends } = explainPair(one, nic, gpu);
+      expect(answer).toMatchObject({ permitted: false, certain: false });
+      const bridge = depends.find(({ remedy }) => remedy.includes("--set-id"));
+      expect(bridge?.text).toMatch(/which host bridge 0000:00:00\.0 is, .*: THRU_HOST_BRIDGE/);
+      const option = parseWhatIf({ setId: ["00:00.0=8086:09a2"] });
+      const settled = explainPair(applyWhatIf(one, option).machine, nic, gpu);
+      expect(settled.answer).toMatchObject({ permitted: true, certain: true });
+    }
+    // A dump that lists everything tells that there is no device 00.0.
+    const whole = { ...filtered, sources: machine.sources };
+    expect(explainPair(whole, nic, gpu).answer.certain).toBe(true);
+  });
+});
+
+const unknown = (field: string) => ({ field, consequence: "" });
 
 describe("two changes", () => {
   it("are given together where none alone helps, and verified", () => {

@@ -12,6 +12,7 @@ import { type IommuMode, type Machine, MachineIndex, type PciFunction } from "..
 import {
   cpuFacts,
   LATEST_KERNEL,
+  REASONS,
   type Rules,
   type TlpVerdict,
   Topology,
@@ -185,24 +186,37 @@ function answerOf(
   const isKnownBad = proven !== "works" && proven !== "unknown";
   const usable = permitted && routable !== false && !isKnownBad;
   const facts = { permitted, certain, routable, proven, usable };
-  return { ...facts, text: answerText(facts, lost, directions) };
+  return { ...facts, text: answerText(facts, verdict, lost, directions) };
 }
+
+/** What is known to happen, of `writes`, `reads` or both. */
+const KNOWN_BAD: Readonly<Record<Outcome, string>> = {
+  corrupts: "report success while the data is WRONG",
+  drops: "vanish and nobody is told",
+  fails: "end in an error",
+  unknown: "",
+  works: "",
+};
 
 function answerText(
   { permitted, routable, proven, usable }: Omit<Answer, "text">,
+  verdict: Verdict,
   lost: DirectionAnswer | null,
   directions: readonly DirectionAnswer[],
 ): string {
-  if (!permitted) return "no: the kernel refuses this pair";
+  const bad = directions.filter((one) => one.proven.outcome === proven);
+  const known = KNOWN_BAD[proven];
+  const names = bad.map((one) => `${one.direction}s`).join(" and ");
+  const fate = `on ${bad[0]?.proven.fact?.title ?? "this machine"} ${names} ${known}`;
+  if (!permitted) {
+    const refused = `no: the kernel refuses this pair: ${reasonText(verdict)}`;
+    return known === "" ? refused : `${refused}; and ${fate}`;
+  }
   if (lost?.route != null) {
     const end = endOf(lost.route);
     return `no: the kernel permits it, but a ${lost.direction} does not arrive (${end})`;
   }
-  if (!usable) {
-    const bad = directions.filter((one) => one.proven.outcome === proven);
-    const names = bad.map((one) => `${one.direction}s`).join(" and ");
-    return `no: the kernel permits it, but ${names} are known not to work here (${proven})`;
-  }
+  if (!usable) return `no: the kernel permits it, but ${fate}`;
   if (routable === null) return "permitted; whether it arrives cannot be told from this dump";
   if (proven === "works") return "yes: permitted, routable, proven";
   return (
@@ -210,6 +224,10 @@ function answerText(
     "check the data where it arrives"
   );
 }
+
+/** The rule's reason in words, without what explains it. */
+export const reasonText = ({ reason, text }: Verdict): string =>
+  REASONS.find(({ code }) => code === reason)?.text ?? text;
 
 /** Where a request ended that did not arrive: `unsupported-request at 0000:02:00.0`. */
 function endOf({ status, statusName, target, hops }: RouteReport): string {

@@ -3,8 +3,9 @@
  */
 
 import { alignWithin, formatBdf, formatBytes, type Paint, wrap } from "../core/index.ts";
-import { formatVersion, REASONS } from "../p2p/index.ts";
+import { formatVersion } from "../p2p/index.ts";
 import { formatRate } from "./bandwidth.ts";
+import { reasonText } from "./explain.ts";
 import type { FindReport, FoundCandidate } from "./find.ts";
 import { deviceName, kindName } from "./interest.ts";
 import { pageOf } from "./page.ts";
@@ -66,8 +67,7 @@ function row(candidate: FoundCandidate, i: number, isChosen: boolean, paint: Pai
 function lossText({ lost, verdicts }: FoundCandidate): string {
   const refused = verdicts.find(({ route }) => route === "none");
   if (refused === undefined) return lost ?? "";
-  const reason = REASONS.find(({ code }) => code === refused.reason)?.text ?? refused.reason;
-  return `${formatBdf(refused.client)}: ${reason}`;
+  return `${formatBdf(refused.client)}: ${reasonText(refused)}`;
 }
 
 /** Plain data for `--json`. */

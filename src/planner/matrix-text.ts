@@ -5,10 +5,12 @@
 
 import {
   alignColumns,
+  alignWithin,
   formatBdf,
   formatCount,
   type Paint,
-  PLAIN,
+  padEnd,
+  padStart,
   widthOf,
   wrap,
 } from "../core/index.ts";
@@ -16,31 +18,73 @@ import type { PciFunction } from "../machine/index.ts";
 import { formatVersion, MapType, REASONS } from "../p2p/index.ts";
 import { deviceName, kindName, sharesMemory } from "./interest.ts";
 import type { MatrixReport } from "./matrix.ts";
-
-export interface GridOptions {
-  readonly paint?: Paint;
-  /** Columns of the terminal. */
-  readonly columns?: number;
-}
+import { type Page, pageOf } from "./page.ts";
 
 const NAME_COLUMNS = 44;
-const TEXT_COLUMNS = 100;
+/** Of a grid in a pipe: wide tables are cut into blocks there too. */
+const PIPE_COLUMNS = 100;
 const REGISTERS = "registers only";
 
-export function renderMatrix(report: MatrixReport, options: GridOptions = {}): string {
-  const paint = options.paint ?? PLAIN;
-  const lines = [headline(report, paint), ""];
-  lines.push(...grid(report, paint, options.columns ?? 100));
-  lines.push("", ...legend(report, paint));
-  for (const note of report.notes) lines.push(paint.warn(`note: ${note}`));
+/** `columns`: those of the terminal; none for a pipe. */
+export function renderMatrix(report: MatrixReport, colors?: Paint, columns?: number): string {
+  const paint = pageOf(colors, columns);
+  const lines = [
+    ...summary(report, paint),
+    "",
+    ...grid(report, paint, columns ?? PIPE_COLUMNS),
+    "",
+    ...legend(report, paint),
+  ];
+  for (const note of report.notes)
+    lines.push(...wrap(`${paint.warn("note")}  ${note}`, paint.prose));
   return `${lines.join("\n")}\n`;
 }
 
-function headline({ machine, rules, shown }: MatrixReport, paint: Paint): string {
-  const count =
-    `${formatCount(shown.length)} of ` + `${formatCount(machine.functions.length)} functions`;
+/** How many pairs there are of each kind, then of what. */
+function summary(report: MatrixReport, paint: Page): string[] {
+  const { machine, rules, shown } = report;
+  const { direct, through, refused } = countPairs(report);
+  const answer = [
+    direct === 0 ? "" : paint.good(`${formatCount(direct)} direct`),
+    through === 0 ? "" : paint.warn(`${formatCount(through)} through the host bridge`),
+    refused === 0 ? "" : paint.bad(`${formatCount(refused)} refused`),
+  ].filter((part) => part !== "");
+  const doubtful = report.uncertain.includes(1) ? " (?: the dump does not tell enough)" : "";
+  const all = formatCount(machine.functions.length);
+  const count = `${formatCount(shown.length)} of ${all} functions`;
   const by = `rules ${rules.ruleSet.id}, Linux ${formatVersion(rules.version)}`;
-  return `${paint.bold(machine.name)}  ${count}, ${by}`;
+  const total = direct + through + refused;
+  const pairs = `${formatCount(total)} ${total === 1 ? "pair" : "pairs"}`;
+  return [
+    `${total === 0 ? "no pair to judge" : `${pairs}: ${answer.join(", ")}`}${doubtful}`,
+    ...wrap(`${machine.name}, ${count}, ${by}`, paint.prose).map(paint.dim),
+  ];
+}
+
+interface PairCounts {
+  direct: number;
+  through: number;
+  refused: number;
+  /** By reason. */
+  readonly reasons: Map<number, number>;
+}
+
+/** Pairs of the rows that have verdicts, a function with itself left out. */
+function countPairs({ verdicts, shown, providers }: MatrixReport): PairCounts {
+  const counts: PairCounts = { direct: 0, through: 0, refused: 0, reasons: new Map() };
+  for (const provider of providers) {
+    for (const client of shown) {
+      if (provider === client) continue;
+      const at = verdicts.at(provider, client);
+      const type = verdicts.mapType[at];
+      if (type === MapType.busAddr) counts.direct++;
+      else if (type === MapType.thruHostBridge) counts.through++;
+      else counts.refused++;
+      const reason = verdicts.reason[at];
+      counts.reasons.set(reason, (counts.reasons.get(reason) ?? 0) + 1);
+    }
+  }
+  return counts;
 }
 
 /** Names without the domain where there is only one. */
@@ -53,7 +97,7 @@ function namer({ functions }: MatrixReport["machine"]): (fn: PciFunction) => str
 const cellWidth = ({ uncertain }: MatrixReport): number => (uncertain.includes(1) ? 5 : 4);
 const TITLE = "provider (row), client (column)";
 
-function grid(report: MatrixReport, paint: Paint, columns: number): string[] {
+function grid(report: MatrixReport, paint: Page, columns: number): string[] {
   const { machine, shown, providers } = report;
   const cellColumns = cellWidth(report);
   const nameOf = namer(machine);
@@ -77,14 +121,14 @@ function grid(report: MatrixReport, paint: Paint, columns: number): string[] {
     const numbers = block
       .map((_, i) => paint.dim(String(first + i).padStart(cellColumns)))
       .join("");
-    lines.push(padded(paint.dim(first === 0 ? TITLE : ""), width) + numbers);
+    lines.push(padEnd(paint.dim(first === 0 ? TITLE : ""), width) + numbers);
     shown.forEach((provider, row) => {
       if (providers.includes(provider)) {
         const cells = block.map((client) => cell(report, provider, client, cellColumns, paint));
-        lines.push(padded(heads[row], width) + cells.join(""));
+        lines.push(padEnd(heads[row], width) + cells.join(""));
       } else if (first === 0) {
         // Its number is a column's all the same.
-        lines.push(`${padded(heads[row], width)}  ${paint.dim(REGISTERS)}`);
+        lines.push(`${padEnd(heads[row], width)}  ${paint.dim(REGISTERS)}`);
       }
     });
   }
@@ -93,9 +137,6 @@ function grid(report: MatrixReport, paint: Paint, columns: number): string[] {
 
 const cut = (text: string, columns: number): string =>
   text.length > columns ? `${text.slice(0, columns - 1)}…` : text;
-
-const padded = (text: string, width: number): string =>
-  text + " ".repeat(Math.max(0, width - widthOf(text)));
 
 function cell(
   { verdicts, uncertain }: MatrixReport,
@@ -120,54 +161,48 @@ function cell(
 }
 
 /** What has a row without verdicts, and why. */
-function hiddenLines({ machine, shown, providers }: MatrixReport, paint: Paint): string[] {
+function hiddenLines({ machine, shown, providers }: MatrixReport): string[] {
   const hidden = shown.filter((at) => !providers.includes(at));
   if (hidden.length > 0) {
-    const what = `${REGISTERS}: no memory to share shows in its BARs; --all judges all the same`;
-    return [paint.dim(what)];
+    return [`${REGISTERS}: no memory to share shows in its BARs; --all judges all the same`];
   }
   const hasMemory = providers.some((at) => sharesMemory(machine.functions[at]));
-  return hasMemory ? [] : [paint.dim("none of them shows memory to share, only registers")];
+  return hasMemory ? [] : ["none of them shows memory to share, only registers"];
 }
 
 /** What a question mark means here. */
-function unknownLines({ uncertain, unknowns }: MatrixReport, paint: Paint): string[] {
-  if (!uncertain.includes(1)) return [];
-  const lines = unknowns.flatMap(({ text, remedy }) => [
-    ...wrap(`${paint.warn("?")} ${text}, it would be otherwise; ${remedy}`, TEXT_COLUMNS),
-  ]);
-  return lines;
+const unknownLines = ({ unknowns }: MatrixReport, paint: Page): string[] =>
+  unknowns.flatMap(({ text, remedy }) =>
+    wrap(`${paint.warn("?")} ${text}, it would be otherwise; ${remedy}`, paint.prose),
+  );
+
+/** The letters that occur in the grid. */
+function keyLine({ direct, through, refused }: PairCounts, paint: Page): string {
+  const parts = [
+    direct === 0 ? "" : `${paint.good("B4")} by bus address, distance 4`,
+    through === 0 ? "" : `${paint.warn("H4")} through the host bridge, distance 4`,
+    refused === 0 ? "" : `${paint.bad("--")} refused`,
+  ];
+  return parts.filter((part) => part !== "").join("   ");
 }
 
-function legend(report: MatrixReport, paint: Paint): string[] {
-  const { verdicts, shown, providers } = report;
-  const byReason = new Map<number, number>();
-  for (const provider of providers) {
-    for (const client of shown) {
-      if (provider === client) continue;
-      const reason = verdicts.reason[verdicts.at(provider, client)];
-      byReason.set(reason, (byReason.get(reason) ?? 0) + 1);
-    }
-  }
-  const key =
-    `${paint.good("B4")} by bus address, distance 4   ${paint.warn("H4")} through the ` +
-    "host bridge   " +
-    `${paint.bad("--")} refused   = the function itself`;
-  const rows = [...byReason]
+function legend(report: MatrixReport, paint: Page): string[] {
+  const counts = countPairs(report);
+  const widest = Math.max(0, ...[...counts.reasons.values()].map((n) => formatCount(n).length));
+  const rows = [...counts.reasons]
     .sort((a, b) => b[1] - a[1] || a[0] - b[0])
     .map(([reason, count]) => [
-      formatCount(count),
-      count === 1 ? "pair" : "pairs",
+      `${padStart(formatCount(count), widest)} ${count === 1 ? "pair" : "pairs"}`,
       paint.name(REASONS[reason].code),
       REASONS[reason].text,
     ]);
-  const why = alignColumns(rows, [true]).map((line) => `  ${line}`);
+  const why = alignWithin(rows, paint.columns - 2).map((line) => `  ${line}`);
   const ask = "why, and what fixes it: peerlane explain CLIENT PROVIDER -m FILE";
+  const key = keyLine(counts, paint);
   return [
-    key,
+    ...(key === "" ? [] : wrap(key, paint.prose)),
     ...unknownLines(report, paint),
     ...why,
-    ...hiddenLines(report, paint),
-    paint.dim(ask),
+    ...[...hiddenLines(report), ask].flatMap((line) => wrap(line, paint.prose)).map(paint.dim),
   ];
 }

@@ -5,8 +5,8 @@
  * The table of all pairs can be large (1,024 functions: a million pairs), so both forms are written
  * in pieces, a provider at a time, and the few different endings of a line are made once.
  *
- * A pair whose route depends on what the dump does not tell (a CPU, ACS of a port) says so: it has
- * `"uncertain":true` besides. Of a dump that tells all, no pair has.
+ * A pair whose route depends on what the dump does not tell (a CPU, the kernel, ACS of a port) says
+ * so: it has `"uncertain":true` besides. Of a dump that tells all, no pair has.
  *
  * Invariant: `{"pairs":[{"provider","client","mapType","distance","reason"}]}`, map types by the
  * kernel's names, -1 for a refused distance; every ordered pair, a function with itself included,
@@ -16,7 +16,7 @@
 import { formatBdf } from "../core/index.ts";
 import type { Machine, NvsmiComparison } from "../machine/index.ts";
 import { MAP_TYPE_NAMES, REASONS, type Rules, type VerdictMatrix } from "../p2p/index.ts";
-import { type Alternative, uncertainPairs } from "./dependence.ts";
+import { type Doubt, uncertainPairs } from "./dependence.ts";
 import { interestOf, sharesMemory } from "./interest.ts";
 import { rulesFor } from "./machine-rules.ts";
 
@@ -38,7 +38,7 @@ export interface MatrixReport {
   /** By position as in `verdicts`: 1 where what the dump does not tell would change the route. */
   readonly uncertain: Uint8Array;
   /** What that is. */
-  readonly unknowns: readonly Alternative[];
+  readonly unknowns: readonly Doubt[];
   readonly notes: readonly string[];
 }
 
@@ -48,7 +48,7 @@ export function matrixOf(machine: Machine, options: MatrixOptions = {}): MatrixR
   const all = options.all === true;
   const shown = all ? machine.functions.map((_, i) => i) : interestOf(machine);
   const verdicts = rules.matrix();
-  const { pairs, why } = uncertainPairs(machine, rules, verdicts, shown);
+  const { pairs, why } = uncertainPairs(rules, verdicts, shown, options.rules);
   const sharing = shown.filter((at) => sharesMemory(machine.functions[at]));
   const providers = all || sharing.length === 0 ? shown : sharing;
   return { machine, rules, verdicts, shown, providers, uncertain: pairs, unknowns: why, notes };

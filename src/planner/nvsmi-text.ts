@@ -3,13 +3,15 @@
  * day, another host, or a guest.
  */
 
-import { alignColumns, formatCount, type Paint, PLAIN, wrap } from "../core/index.ts";
+import { alignWithin, formatCount, type Paint, wrap } from "../core/index.ts";
 import type { NvsmiComparison } from "../machine/index.ts";
+import { pageOf } from "./page.ts";
 
-const TEXT_COLUMNS = 100;
 const LINES_MAX = 40;
 
-export function renderNvsmi(comparison: NvsmiComparison, paint: Paint = PLAIN): string {
+/** `columns`: those of the terminal; none for a pipe. */
+export function renderNvsmi(comparison: NvsmiComparison, colors?: Paint, columns?: number): string {
+  const paint = pageOf(colors, columns);
   const { disagreements, compared, notes } = comparison;
   const count = `${formatCount(compared)} pairs compared`;
   const head = paint.bold("nvidia-smi topo -m");
@@ -26,8 +28,8 @@ export function renderNvsmi(comparison: NvsmiComparison, paint: Paint = PLAIN): 
       `this machine ${paint.bold(machine)}`,
       paint.dim(explanation),
     ]);
-  lines.push(...alignColumns(rows).map((line) => `  ${line}`));
+  lines.push(...alignWithin(rows, paint.columns - 2).map((line) => `  ${line}`));
   if (disagreements.length > LINES_MAX) lines.push(paint.dim("  more with --json"));
-  for (const note of notes) lines.push(...wrap(`${paint.warn("note")}  ${note}`, TEXT_COLUMNS));
+  for (const note of notes) lines.push(...wrap(`${paint.warn("note")}  ${note}`, paint.prose));
   return `${lines.join("\n")}\n`;
 }

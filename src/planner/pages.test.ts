@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { plannerMachine } from "../../testing/planner-machine.ts";
 import { shippedMachine } from "../../testing/recorded.ts";
+import { PLAIN, widthOf } from "../core/index.ts";
 import { setHost } from "../machine/index.ts";
 import {
   pagesJson,
@@ -91,14 +92,21 @@ describe("a report", () => {
     const report = pagesOfMachine(shippedMachine("hgx-h100-gpud.vvv.txt"));
     expect(report).toMatchObject({ architecture: "x86_64", isInferred: true });
     expect(report.rows.filter(({ bar }) => bar.sizeBytes === 128 * GIB)).toHaveLength(8);
-    expect(renderPages(report)).toMatch(/2 GiB of RAM/);
+    expect(renderPages(report)).toMatch(/^9 BARs: 16\.0 GiB of RAM for struct pages; inside/);
     const all = pagesOfMachine(shippedMachine("hgx-h100-gpud.vvv.txt"), true);
     expect(all.rows.length).toBeGreaterThan(report.rows.length);
   });
 
   it("says where alignment is missing: small CMBs are dropped", () => {
     const text = renderPages(pagesOfSize(512 * 1024, 0x1000_0000));
-    expect(text).toMatch(/no: page-backed registration skips or refuses it/);
+    expect(text).toMatch(/^1 BAR: [\s\S]*?not\s+aligned\s+to\s+2\s+MiB\.$/m);
+    expect(text).toMatch(/aligned: .* else\s+registration with pages skips or refuses the BAR/);
+  });
+
+  it("fits the terminal", () => {
+    const report = pagesOfMachine(shippedMachine("hgx-h100-gpud.vvv.txt"));
+    const lines = renderPages(report, PLAIN, 80).split("\n");
+    expect(lines.filter((line) => widthOf(line) > 80)).toEqual([]);
   });
 
   it("is JSON as well", () => {

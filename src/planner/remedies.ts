@@ -17,18 +17,17 @@ import {
   ACS_REDIRECT,
   compareVersions,
   formatVersion,
-  HOST_BRIDGE_LIST,
   type KernelVersion,
   LATEST_KERNEL,
   parseKernelVersion,
   type Remedy,
-  RULE_SETS,
   Rules,
   ruleSetFor,
   Topology,
   type Verdict,
 } from "../p2p/index.ts";
 import { type AcsOnPath, acsOnPath } from "./acs-path.ts";
+import { changesOfRules } from "./kernels.ts";
 import { formatLinkCapability, type Move, movesOf } from "./remedy-moves.ts";
 
 /** A remedy, and the verdict with it. */
@@ -272,19 +271,6 @@ function kernelCandidates({ index, initiator, owner, rules }: RemedyQuestion): C
       judge: () => judge(first),
     },
   ];
-}
-
-/** Kernels whose rules differ from those of the kernel before them, oldest first. */
-function changesOfRules(): KernelVersion[] {
-  const all = [
-    ...RULE_SETS.map((set) => set.since),
-    ...HOST_BRIDGE_LIST.map((entry) => entry.since),
-    // The CPU rule, and root ports at any slot.
-    { major: 5, minor: 9 },
-    { major: 5, minor: 19 },
-  ].filter((version) => version !== null);
-  const unique = new Map(all.map((version) => [formatVersion(version), version]));
-  return [...unique.values()].sort(compareVersions);
 }
 
 const moveText = (index: MachineIndex, { card, port, beside }: Move): string =>

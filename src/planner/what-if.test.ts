@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { plannerMachine } from "../../testing/planner-machine.ts";
 import { shippedMachine } from "../../testing/recorded.ts";
-import { type Bdf, formatBdf, PeerlaneError, parseBdf, UsageError } from "../core/index.ts";
+import { type Bdf, formatBdf, PeerlaneError, PLAIN, parseBdf, UsageError } from "../core/index.ts";
 import { MachineIndex } from "../machine/index.ts";
 import {
   applyWhatIf,
@@ -194,5 +194,35 @@ describe("a matrix of a dump that hides ACS", () => {
     for (const { mapType } of marked) expect(mapType).toBe("BUS_ADDR");
     expect(renderMatrix(matrixOf(hidden))).toMatch(/B4\?/);
     expect(renderMatrix(matrixOf(hidden))).toMatch(/\? ACS of .* is not in the dump/);
+  });
+
+  it("marks pairs that an older kernel refuses, where the kernel is not known", () => {
+    const {
+      machine: listed,
+      nic,
+      gpu,
+      disk,
+    } = plannerMachine({
+      rootIds: [0x8086, 0x09a2],
+      host: { kernelVersion: null },
+    });
+    const { pairs } = parse(listed);
+    const isMarked = (provider: Bdf, client: Bdf): boolean =>
+      pairs.find(
+        (pair: { provider: string; client: string }) =>
+          pair.provider === formatBdf(provider) && pair.client === formatBdf(client),
+      ).uncertain === true;
+    expect(isMarked(gpu, nic)).toBe(true);
+    expect(isMarked(gpu, disk)).toBe(false);
+    expect(renderMatrix(matrixOf(listed))).toMatch(/\? the kernel .*; before Linux 5\.18/);
+    expect(renderMatrix(matrixOf(listed, { rules: "linux-5.14" }))).not.toContain("?");
+  });
+
+  it("has a legend of what occurs, within the terminal", () => {
+    const text = renderMatrix(matrixOf(machine), PLAIN, 60);
+    expect(text).toMatch(/^\d+ pairs: \d+ direct, \d+ refused$/m);
+    expect(text).toContain("B4 by bus address");
+    expect(text).not.toContain("H4");
+    expect(text.split("\n").filter((line) => line.length > 60)).toEqual([]);
   });
 });

@@ -20,7 +20,6 @@ import {
   MachineIndex,
   setAcsControl,
   setHost,
-  setIds,
 } from "../machine/index.ts";
 import {
   formatVersion,
@@ -31,6 +30,7 @@ import {
 } from "../p2p/index.ts";
 import { AcsBit } from "../spec/pcie/index.ts";
 import { formatAcsWord } from "./acs-text.ts";
+import { isFirstOfRootBus, withHostBridge } from "./host-bridge.ts";
 import { moveDevice } from "./move.ts";
 
 /** The texts of the options, as they were typed. */
@@ -199,8 +199,10 @@ export function applyWhatIf(machine: Machine, whatIf: WhatIf): Changed {
   const names = new Map<Bdf, Bdf>();
   let now = bootedWith(machine, whatIf.iommu, notes);
   for (const { bdf, vendorId, deviceId } of whatIf.ids) {
-    requireFunction(now, bdf);
-    now = setIds(now, bdf, { vendorId, deviceId });
+    if (isFirstOfRootBus(now, bdf)) {
+      notes.push(`${formatBdf(bdf)} is not in the dump: added as the host bridge of its root bus`);
+    } else requireFunction(now, bdf);
+    now = withHostBridge(now, bdf, { vendorId, deviceId });
     const id = `${hex4(vendorId)}:${hex4(deviceId)}`;
     changes.push(`${formatBdf(bdf)} has ids ${id}`);
   }

@@ -3,7 +3,7 @@
 import { ExitStatus, UsageError } from "../../core/index.ts";
 import { diffJson, diffMachines, isSame, renderDiff } from "../../planner/index.ts";
 import type { CommandModule } from "../command.ts";
-import { printChanges, printJson, printText } from "../context.ts";
+import { printChanges, printJson, printText, terminalColumns } from "../context.ts";
 import { loadMachine } from "../machine-input.ts";
 import { makePaint } from "../paint.ts";
 import { addWhatIf, loadSubject, type WhatIfOptions } from "../what-if-options.ts";
@@ -40,12 +40,15 @@ export const diff: CommandModule = {
         const report = diffMachines(before, subject.machine, {
           all,
           rules,
-          nameOf: subject.nameOf,
+          nameOf: second === undefined ? subject.nameOf : undefined,
         });
         if (options.json === true) printJson(context, diffJson(report));
         else {
           printChanges(context, subject.changes);
-          printText(context, renderDiff(report, makePaint(context.colors)));
+          printText(
+            context,
+            renderDiff(report, makePaint(context.colors), terminalColumns(context)),
+          );
         }
         return isSame(report) ? ExitStatus.ok : ExitStatus.failure;
       }),

@@ -4,7 +4,7 @@ import { ExitStatus, INPUT_FILE_BYTES_MAX } from "../../core/index.ts";
 import { compareWithNvsmi, type Machine, parseNvsmiTopo } from "../../machine/index.ts";
 import { matrixCsv, matrixJson, matrixOf, renderMatrix, renderNvsmi } from "../../planner/index.ts";
 import type { CommandModule } from "../command.ts";
-import { type Context, printChanges, printPieces, printText } from "../context.ts";
+import { type Context, printChanges, printPieces, printText, terminalColumns } from "../context.ts";
 import { withoutNvsmi } from "../nvsmi-input.ts";
 import { makePaint } from "../paint.ts";
 import { addWhatIf, loadSubject, type WhatIfOptions } from "../what-if-options.ts";
@@ -39,8 +39,11 @@ export const matrix: CommandModule = {
         else {
           const paint = makePaint(context.colors);
           printChanges(context, changes);
-          printText(context, renderMatrix(report, { paint, columns: context.host.stdout.columns }));
-          if (comparison !== null) printText(context, `\n${renderNvsmi(comparison, paint)}`);
+          const columns = terminalColumns(context);
+          printText(context, renderMatrix(report, paint, columns));
+          if (comparison !== null) {
+            printText(context, `\n${renderNvsmi(comparison, paint, columns)}`);
+          }
         }
         return ExitStatus.ok;
       }),

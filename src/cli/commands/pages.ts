@@ -12,7 +12,7 @@ import {
   sizeOf,
 } from "../../planner/index.ts";
 import type { CommandModule } from "../command.ts";
-import { printChanges, printJson, printText } from "../context.ts";
+import { printChanges, printJson, printText, terminalColumns } from "../context.ts";
 import { makePaint } from "../paint.ts";
 import { addWhatIf, loadSubject, type WhatIfOptions } from "../what-if-options.ts";
 
@@ -41,7 +41,10 @@ export const pages: CommandModule = {
         if (options.json === true) printJson(context, pagesJson(report));
         else {
           printChanges(context, changes);
-          printText(context, renderPages(report, makePaint(context.colors)));
+          printText(
+            context,
+            renderPages(report, makePaint(context.colors), terminalColumns(context)),
+          );
         }
         return ExitStatus.ok;
       }),

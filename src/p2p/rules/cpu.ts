@@ -8,7 +8,7 @@
  * what.
  */
 
-import { type Bdf, formatBdf } from "../../core/index.ts";
+import { type Bdf, formatBdf, hex } from "../../core/index.ts";
 import type { Topology } from "../topology.ts";
 import type { Evidence, Remedy } from "./types.ts";
 import { compareVersions, type KernelVersion } from "./version.ts";
@@ -84,14 +84,15 @@ export function cpuAssumptions(cpu: CpuFacts): string[] {
 }
 
 export function explainCpu(cpu: CpuFacts): Evidence {
-  const family = cpu.family === null ? "unknown" : `${cpu.family.toString(16)}h`;
-  const verb = cpu.forwards ? "forwards" : "is not known to forward";
+  const verb = cpu.forwards ? "forwards" : "not known to forward";
+  const family = cpu.family === null ? "unknown" : `${cpu.family} (${hex(cpu.family)})`;
+  const known = cpu.vendor === null ? "not in the dump" : `${cpu.vendor} family ${family}`;
   return {
     bdf: cpu.inferredFrom,
     register: "CPU",
     offset: null,
     value: cpu.family,
-    decoded: `${cpu.vendor ?? "unknown vendor"} family ${family} ${verb}`,
+    decoded: `${known}: ${verb}`,
   };
 }
 
