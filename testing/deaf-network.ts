@@ -12,11 +12,15 @@ import type {
   TlsClient,
 } from "../src/platform/index.ts";
 
+const TICK_MS = 20;
+
 /** Passes everything on, until it is deaf. */
 class DeafStream implements ByteStream {
   readonly inner: ByteStream;
   isDeaf = false;
   isMute = false;
+  private slow: { bytes: Uint8Array; written: (() => void) | undefined }[] = [];
+  private timer: NodeJS.Timeout | null = null;
 
   constructor(inner: ByteStream) {
     this.inner = inner;
@@ -40,9 +44,26 @@ class DeafStream implements ByteStream {
     this.inner.start(events);
   }
   write(bytes: Uint8Array, written?: () => void): boolean {
+    if (this.timer !== null) {
+      // A copy: it is sent long after the writer was told.
+      this.slow.push({ bytes: bytes.slice(), written });
+      return true;
+    }
     if (!this.isMute) return this.inner.write(bytes, written);
     written?.();
     return true;
+  }
+  throttle(bytesPerTick: number): void {
+    this.timer = setInterval(() => {
+      const first = this.slow[0];
+      if (first === undefined) return;
+      this.inner.write(first.bytes.slice(0, bytesPerTick));
+      first.bytes = first.bytes.slice(bytesPerTick);
+      if (first.bytes.length > 0) return;
+      this.slow.shift();
+      first.written?.();
+    }, TICK_MS);
+    this.timer.unref();
   }
   pause(): void {
     this.inner.pause();
@@ -88,6 +109,11 @@ export class DeafNetwork implements Network {
   /** From now on nothing that is written arrives. */
   mute(): void {
     for (const stream of this.streams) stream.isMute = true;
+  }
+
+  /** From now on so many bytes are written every 20 ms. */
+  throttle(bytesPerTick: number): void {
+    for (const stream of this.streams) stream.throttle(bytesPerTick);
   }
 
   /** They read again. */

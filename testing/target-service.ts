@@ -3,7 +3,7 @@
 import { physAddr } from "../src/core/index.ts";
 import { cpuMemory } from "../src/memory/index.ts";
 import { HostCommand, NvmfHost, TcpHostTransport } from "../src/nvmet/index.ts";
-import { PollLoop, realClock, realNetwork } from "../src/platform/index.ts";
+import { type Network, PollLoop, realClock, realNetwork } from "../src/platform/index.ts";
 import type { ServedPort, TargetServer } from "../src/scenario/index.ts";
 
 const IO_BYTES = 4096;
@@ -14,6 +14,8 @@ export interface ServiceHost {
   readonly failures: unknown[];
   /** One I/O of 4 KiB at the start of a namespace; its NVMe status, -1 when it was not taken. */
   io(opcode: number, nsid: number): Promise<number>;
+  /** Submits many large I/Os at once and waits for none. */
+  flood(opcode: number, count: number, bytes: number): Promise<void>;
 }
 
 /** Connect and disconnect it yourself. */
@@ -22,10 +24,11 @@ export function serviceHost(
   subsystemNqn: string,
   hostNqn: string,
   portid = 1,
+  network: Network = realNetwork,
 ): ServiceHost {
   const { at } = server.ports.get(portid) as ServedPort;
   const transport = new TcpHostTransport({
-    network: realNetwork,
+    network,
     ...at,
     headerDigest: true,
     dataDigest: true,
@@ -52,5 +55,18 @@ export function serviceHost(
       host.queues[0].kick();
     });
   };
-  return { host, loop, failures, io };
+  const flood = async (opcode: number, count: number, length: number): Promise<void> => {
+    const memory = cpuMemory({ phys: physAddr(0), bytes: new Uint8Array(length) });
+    const buffer = await host.register(memory, 0, length);
+    for (let i = 0; i < count; i++) {
+      const command = new HostCommand({ commandDone: () => undefined });
+      command.opcode = opcode;
+      command.nsid = 1;
+      command.setRange(0, length / 512, false);
+      command.setData(buffer, 0, length);
+      if (host.queues[0].submit(command) !== 0) throw new Error("the queue is full");
+    }
+    host.queues[0].kick();
+  };
+  return { host, loop, failures, io, flood };
 }

@@ -11,9 +11,9 @@ import type { PeerPatience } from "./channel.ts";
 import type { Controller } from "./controller.ts";
 
 const NS_PER_MS = 1e6;
-/** Between two looks, and what a longer time between them counts for. */
+/** Between two looks, and what a longer time between them counts for at most. */
 const LOOK_NS = 100 * NS_PER_MS;
-const GAP_NS_MAX = 1000 * NS_PER_MS;
+const GAP_NS_MAX = 2 * LOOK_NS;
 
 export class OverdueHosts {
   /**

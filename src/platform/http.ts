@@ -21,6 +21,7 @@ export interface HttpAnswer {
 
 const CONNECTIONS_MAX = 16;
 const HEADER_BYTES_MAX = 8 * 1024;
+/** For a request to arrive, and for a client to take its answer. */
 const REQUEST_MS = 5000;
 const KEEP_ALIVE_MS = 1000;
 
@@ -44,12 +45,15 @@ class HttpListener implements StreamListener {
 export function listenHttp(
   { address, port }: StreamAddress,
   answer: (path: string) => HttpAnswer,
+  requestMs = REQUEST_MS,
 ): Promise<StreamListener> {
   return new Promise((resolve, reject) => {
     const options = {
       maxHeaderSize: HEADER_BYTES_MAX,
-      requestTimeout: REQUEST_MS,
-      headersTimeout: REQUEST_MS,
+      requestTimeout: requestMs,
+      headersTimeout: requestMs,
+      // Otherwise it looks for late ones twice a minute only.
+      connectionsCheckingInterval: requestMs,
       keepAliveTimeout: KEEP_ALIVE_MS,
     };
     const server = createServer(options, (request, response) => {
@@ -64,6 +68,11 @@ export function listenHttp(
       // What a body would bring is not read.
       if (!isRead) request.destroy();
     });
+    // A connection on which nothing moves for so long is destroyed, answers that nobody reads
+    // included.
+    server.timeout = requestMs;
+    // Many requests at once would have an answer each in memory before the first is taken.
+    server.maxRequestsPerSocket = 1;
     server.maxConnections = CONNECTIONS_MAX;
     server.on("error", (error) => {
       const what = `cannot listen on ${formatAddress(address, port)}`;

@@ -27,6 +27,8 @@ export interface TlsServer {
   readonly required: boolean;
   /** The key for an identity that the peer offers; null: none, and the handshake fails. */
   keyFor(identity: string): Uint8Array | null;
+  /** Milliseconds from the connection to the end of the handshake. Default 10 s. */
+  readonly handshakeTimeoutMs?: number;
   /** A connection that came to nothing. */
   refused(peer: string, reason: string): void;
 }
@@ -61,7 +63,7 @@ export class TlsGate {
     this.#accept = accept;
     this.#server = createServer({
       ...SUITE,
-      handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+      handshakeTimeout: options.handshakeTimeoutMs ?? HANDSHAKE_TIMEOUT_MS,
       pskCallback: (socket, identity) => {
         const key = options.keyFor(identity);
         if (key !== null) this.#identities.set(socket, identity);
@@ -84,7 +86,11 @@ export class TlsGate {
     }
     const peer = peerOf(socket);
     this.#waiting.add(peer);
-    const timer = setTimeout(() => socket.destroy(), HANDSHAKE_TIMEOUT_MS);
+    const ms = this.#options.handshakeTimeoutMs ?? HANDSHAKE_TIMEOUT_MS;
+    const timer = setTimeout(() => {
+      this.#options.refused(peer, `it said nothing for ${ms} ms`);
+      socket.destroy();
+    }, ms);
     // It may be reset before anybody else listens: that is no crash.
     socket.on("error", () => undefined);
     socket.once("close", () => {

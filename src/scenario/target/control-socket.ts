@@ -4,7 +4,8 @@
  *
  * Invariants: a client costs at most one line, one request under way and its answer: reading pauses
  * meanwhile; a line that is too long, or is not finished in time, is answered with an error and
- * ends the connection; a client that does not read its answers gets no more of them.
+ * ends the connection; a client that does not read its answers gets no more of them, and is let go
+ * after the same time.
  */
 
 import {
@@ -23,6 +24,7 @@ import type {
 import { answerLine, type ControlContext, type RpcAnswer, RpcError } from "./control.ts";
 
 const NEWLINE = 0x0a;
+const TIMEOUT_US = CONTROL_LINE_TIMEOUT_MS * 1000;
 
 export class ControlSocket {
   private readonly context: ControlContext;
@@ -131,7 +133,7 @@ class Client implements StreamEvents {
   }
 
   private watch(): CancelTimer {
-    return this.clock.after(CONTROL_LINE_TIMEOUT_MS * 1000, () => {
+    return this.clock.after(TIMEOUT_US, () => {
       this.refuse(`the line was not finished in ${CONTROL_LINE_TIMEOUT_MS} ms`);
     });
   }
@@ -142,6 +144,7 @@ class Client implements StreamEvents {
     const answer = await answerLine(this.context, line);
     if (this.isOver) return;
     if (this.send(answer)) this.finished();
+    else this.timer = this.clock.after(TIMEOUT_US, () => this.stream.destroy());
   }
 
   /** False: the client must read first. */
@@ -152,6 +155,8 @@ class Client implements StreamEvents {
   private finished(): void {
     if (!this.isBusy || this.isOver) return;
     this.isBusy = false;
+    this.timer?.();
+    this.timer = null;
     this.stream.resume();
     this.next(this.held > 0);
   }

@@ -29,7 +29,7 @@ export const limitsSchema = z.strictObject({
     .describe("the same of one connection, which has half of what is free at most"),
   icreq_timeout_ms: whole(10, HOUR_MS)
     .default(TCP_ICREQ_TIMEOUT_MS)
-    .describe("a connection without an ICReq for so long is closed"),
+    .describe("a connection without an ICReq, or on its way through TLS, for so long is closed"),
   connect_timeout_ms: whole(10, HOUR_MS)
     .default(NVMET_CONNECT_TIMEOUT_MS)
     .describe("a connection without a Connect command for so long is closed"),

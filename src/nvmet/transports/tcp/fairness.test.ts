@@ -142,8 +142,8 @@ it("keeps a connection to its limit, and lets it do one transfer at least", asyn
 
 /** Lets `seconds` pass while the target looks. */
 async function pass(harness: TcpHarness, seconds: number): Promise<void> {
-  for (let i = 0; i < 2 * seconds; i++) {
-    harness.advance(500e6);
+  for (let i = 0; i < 5 * seconds; i++) {
+    harness.advance(200e6);
     for (let round = 0; round < 4; round++) harness.reactor.round();
   }
   await quiesce(harness);

@@ -166,9 +166,11 @@ export class TcpTargetTransport implements TcpChannelOwner, Inspectable {
   }
 
   private tls(required: boolean): TlsServer {
-    const { security } = this.options.target;
+    const { target } = this.options;
+    const { security } = target;
     return {
       required,
+      handshakeTimeoutMs: target.handshakeTimeoutMs,
       keyFor: (identity) => security.tlsKey(identity)?.key ?? null,
       refused: (peer, reason) => {
         this.counters.refused++;
