@@ -81,8 +81,8 @@ export const TLS_HANDSHAKES_MAX = 64;
 /** PDUs that one connection handles before the next has its turn. */
 export const TCP_PDUS_PER_POLL = 64;
 /** Buffers of one connection for what it sends, and the bytes of each. */
-export const TCP_SEND_BUFFERS_MAX = 4;
-export const TCP_SEND_BUFFER_BYTES = 128 * 1024;
+export const TCP_SEND_BUFFERS_MAX = 3;
+export const TCP_SEND_BUFFER_BYTES = 264 * 1024;
 /** Data bytes of one H2CData that the target takes (MAXH2CDATA). */
 export const TCP_H2C_DATA_BYTES_MAX = 128 * 1024;
 /** Bytes of one message of in-band authentication: the largest group and hash need 1168. */

@@ -36,10 +36,10 @@ class SendBuffer {
   pending = 0;
   readonly written: () => void;
 
-  constructor(wake: () => void) {
+  constructor(written: () => void) {
     this.written = () => {
       this.pending--;
-      wake();
+      written();
     };
   }
 }
@@ -62,7 +62,9 @@ export class PduWriter {
   copiedBytes = 0;
   private readonly stream: ByteStream;
   private readonly copier: Copier;
-  private readonly wake: () => void;
+  private readonly written: () => void;
+  /** There was no room: `wake` is called when there is some again. */
+  private isWaiting = false;
   private readonly buffers: SendBuffer[] = [];
   private current: SendBuffer | null = null;
   private dataAt = 0;
@@ -70,8 +72,10 @@ export class PduWriter {
   constructor(stream: ByteStream, copier: Copier, wake: () => void) {
     this.stream = stream;
     this.copier = copier;
-    this.wake = (): void => {
+    this.written = (): void => {
       this.taken++;
+      if (!this.isWaiting) return;
+      this.isWaiting = false;
       wake();
     };
   }
@@ -84,25 +88,34 @@ export class PduWriter {
   /** Bytes that one PDU may still take. 0: wait until the peer reads. */
   private room(wanted: number): number {
     const { current } = this;
-    if (current !== null && current.bytes.length - current.at >= wanted) {
-      return current.bytes.length - current.at;
+    if (current !== null) {
+      // All of it is in the kernel: begins again where the processor's cache has it.
+      if (current.pending === 0 && current.sent === current.at) {
+        current.at = 0;
+        current.sent = 0;
+      }
+      if (current.bytes.length - current.at >= wanted) return current.bytes.length - current.at;
     }
     this.flush();
-    this.current = null;
+    this.current = this.unused();
+    if (this.current !== null) return this.current.bytes.length;
+    this.stalls++;
+    this.isWaiting = true;
+    return 0;
+  }
+
+  /** A buffer with nothing in it; null: there is none. */
+  private unused(): SendBuffer | null {
     for (const buffer of this.buffers) {
-      if (buffer.pending === 0) this.current = buffer;
+      if (buffer.pending > 0) continue;
+      buffer.at = 0;
+      buffer.sent = 0;
+      return buffer;
     }
-    if (this.current === null && this.buffers.length < TCP_SEND_BUFFERS_MAX) {
-      this.current = new SendBuffer(this.wake);
-      this.buffers.push(this.current);
-    }
-    if (this.current === null) {
-      this.stalls++;
-      return 0;
-    }
-    this.current.at = 0;
-    this.current.sent = 0;
-    return this.current.bytes.length;
+    if (this.buffers.length === TCP_SEND_BUFFERS_MAX) return null;
+    const made = new SendBuffer(this.written);
+    this.buffers.push(made);
+    return made;
   }
 
   /**
