@@ -19,6 +19,7 @@ class DeafStream implements ByteStream {
   readonly inner: ByteStream;
   isDeaf = false;
   isMute = false;
+  private isHolding = false;
   private slow: { bytes: Uint8Array; written: (() => void) | undefined }[] = [];
   private timer: NodeJS.Timeout | null = null;
 
@@ -44,7 +45,7 @@ class DeafStream implements ByteStream {
     this.inner.start(events);
   }
   write(bytes: Uint8Array, written?: () => void): boolean {
-    if (this.timer !== null) {
+    if (this.timer !== null || this.isHolding) {
       // A copy: it is sent long after the writer was told.
       this.slow.push({ bytes: bytes.slice(), written });
       return true;
@@ -52,6 +53,14 @@ class DeafStream implements ByteStream {
     if (!this.isMute) return this.inner.write(bytes, written);
     written?.();
     return true;
+  }
+  /** What is written waits until {@link release}. */
+  hold(): void {
+    this.isHolding = true;
+  }
+  release(): void {
+    this.isHolding = false;
+    for (const { bytes, written } of this.slow.splice(0)) this.inner.write(bytes, written);
   }
   throttle(bytesPerTick: number): void {
     this.timer = setInterval(() => {
@@ -109,6 +118,15 @@ export class DeafNetwork implements Network {
   /** From now on nothing that is written arrives. */
   mute(): void {
     for (const stream of this.streams) stream.isMute = true;
+  }
+
+  /** What is written waits, until {@link release}. */
+  hold(): void {
+    for (const stream of this.streams) stream.hold();
+  }
+
+  release(): void {
+    for (const stream of this.streams) stream.release();
   }
 
   /** From now on so many bytes are written every 20 ms. */

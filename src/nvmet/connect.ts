@@ -184,7 +184,7 @@ export class ConnectHandler implements CommandHandler {
       invalid(queue, request, inData(ConnectDataOffset.HOSTID));
       return;
     }
-    if (qid > subsystem.queuesMax || !this.qidFits(queue, request, qid)) {
+    if (qid > controller.queuesGranted || !this.qidFits(queue, request, qid)) {
       invalid(queue, request, inCommand(FabricsSqe.CONNECT_QID));
       return;
     }

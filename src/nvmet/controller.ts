@@ -128,6 +128,8 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
   readonly attached: Attachments;
   /** Milliseconds; 0: no timer. */
   keepAliveMs = 0;
+  /** What Set Features granted; before that, what the subsystem has. */
+  queuesGranted: number;
   private deadlineNs = 0;
   private endReason: string | null = null;
   private readonly resources = new Map<TargetQueue, QueueResources>();
@@ -135,6 +137,7 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
   constructor(options: ControllerOptions, services: ControllerServices) {
     this.cntlid = options.cntlid;
     this.subsystem = options.subsystem;
+    this.queuesGranted = options.subsystem.queuesMax;
     this.port = options.port;
     this.hostNqn = options.hostNqn;
     this.hostId = options.hostId;
@@ -383,6 +386,7 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     if (isReady) return;
     // Disabled or shut down: the host connects its I/O queues again after the next enable.
     this.answerParked();
+    this.queuesGranted = this.subsystem.queuesMax;
     for (const queue of [...this.ioQueues.values()]) {
       this.services.dropQueue(queue, `controller ${effect}`);
     }

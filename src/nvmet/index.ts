@@ -28,6 +28,7 @@ export * from "./port.ts";
 export * from "./queue.hot.ts";
 export * from "./request.hot.ts";
 export * from "./reservations.ts";
+export type { MemoryShare } from "./share.hot.ts";
 export * from "./status.ts";
 export * from "./subsystem.ts";
 export * from "./target.ts";

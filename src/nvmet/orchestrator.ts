@@ -75,6 +75,16 @@ export interface ProviderChoice {
   readonly text: string;
 }
 
+/** What is used of the host buffers of one NIC, or of the CPU. */
+export interface HostPoolUse {
+  readonly nic: string;
+  readonly sizeBytes: number;
+  readonly availableBytes: number;
+  /** Requests that hold a buffer for payload, and one for control data. */
+  readonly requests: number;
+  readonly controlRequests: number;
+}
+
 /** What moves data between the network and buffers: a NIC, or the CPU of a machine (TCP). */
 export type DataMover = DmaDevice | BackingMachine;
 
@@ -416,14 +426,15 @@ export class Orchestrator implements Inspectable {
     this.nics.clear();
   }
 
-  /** Pools of host buffers that somebody holds something of: by NIC, and how many requests. */
-  get hostInUse(): { readonly nic: string; readonly requests: number }[] {
-    return [...this.nics]
-      .map(([nic, { data, control }]) => ({
-        nic: isDevice(nic) ? formatBdf(nic.bdf) : "cpu",
-        requests: data.pool.inUse + control.pool.inUse,
-      }))
-      .filter(({ requests }) => requests > 0);
+  /** Host buffers for payload, by what moves it, and who holds some. */
+  get hostPools(): HostPoolUse[] {
+    return [...this.nics].map(([nic, { data, control }]) => ({
+      nic: isDevice(nic) ? formatBdf(nic.bdf) : "cpu",
+      sizeBytes: data.pool.pool.sizeBytes,
+      availableBytes: data.pool.pool.available,
+      requests: data.pool.inUse,
+      controlRequests: control.pool.inUse,
+    }));
   }
 
   /** Who uses which provider, and why not. */
@@ -445,12 +456,7 @@ export class Orchestrator implements Inspectable {
         text: choice.text,
         inFlight: binding.lease?.inFlight ?? 0,
       })),
-      hostPools: [...this.nics].map(([nic, { data }]) => ({
-        nic: isDevice(nic) ? formatBdf(nic.bdf) : "cpu",
-        sizeBytes: data.pool.pool.sizeBytes,
-        available: data.pool.pool.available,
-        inUse: data.pool.inUse,
-      })),
+      hostPools: this.hostPools.map((pool) => ({ ...pool })),
       counters: this.counters.inspect(),
     };
   }

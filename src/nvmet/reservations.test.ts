@@ -3,6 +3,7 @@
  * hears of it, what Preempt and Abort waits for.
  */
 import { describe, expect, it } from "vitest";
+import { DeafNetwork } from "../../testing/deaf-network.ts";
 import { type HostData, loopHarness, type TransportHarness } from "../../testing/nvmet-harness.ts";
 import { tcpHarness } from "../../testing/nvmet-tcp-harness.ts";
 import { Bench, quiesce } from "../../testing/nvmet-transport-contract.ts";
@@ -22,7 +23,7 @@ import {
   ReservationNoticeLog,
   STATUS_DNR,
 } from "../spec/nvme/index.ts";
-import type { HostCommand } from "./index.ts";
+import { type HostCommand, TcpHostTransport } from "./index.ts";
 
 const DNR = STATUS_DNR;
 const CONFLICT = NvmeStatus.reservationConflict | DNR;
@@ -204,4 +205,29 @@ describe.each([
     command.setData(a.keys.buffer, 0, 32);
     expect(a.bench.run(command)).toBe(NvmeStatus.dataSglLengthInvalid | DNR);
   });
+});
+
+it("Preempt and Abort does not wait for data that a victim never sends", async () => {
+  const harness = await tcpHarness();
+  const network = new DeafNetwork(harness.network);
+  const transport = new TcpHostTransport({ network, address: "127.0.0.1", port: 4420 });
+  const [a, b] = [await member(harness, 1, { transport }), await member(harness, 2)];
+  expect(register(a, 1)).toBe(0);
+  expect(register(b, 2)).toBe(0);
+  expect(acquire(a, WRITE_EXCLUSIVE, 1)).toBe(0);
+  const before = harness.disk(0, 4096);
+  a.data.bytes.fill(0xa5);
+  const write = a.bench.command(NvmOpcode.write, 0, 8, a.data);
+  a.bench.queue.submit(write);
+  a.bench.queue.kick();
+  network.hold();
+  await quiesce(harness);
+  expect(write.isBusy).toBe(true);
+  // Preempted, and answered at once.
+  expect(run(b, NvmOpcode.reservationAcquire, 2 | (WRITE_EXCLUSIVE << 8), 2, 1)).toBe(0);
+  // When the data comes after all, it is not written.
+  network.release();
+  await quiesce(harness);
+  expect([write.isBusy, write.status]).toEqual([false, NvmeStatus.abortedPreempt]);
+  expect(harness.disk(0, 4096)).toEqual(before);
 });

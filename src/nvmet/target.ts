@@ -457,8 +457,16 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
   }
 }
 
-/** Answered, or its request is another command by now. */
-const isOver = ({ request, serial }: Victim): boolean =>
-  request.serial !== serial ||
-  request.state === RequestState.responding ||
-  request.state === RequestState.idle;
+/**
+ * Answered, or its request is another command by now, or it will not be executed any more: an
+ * aborted command whose data has not come is only answered when it has, and its host may take its
+ * time.
+ */
+function isOver({ request, serial }: Victim): boolean {
+  const { state, abortStatus, partner } = request;
+  if (request.serial !== serial) return true;
+  if (state === RequestState.responding || state === RequestState.idle) return true;
+  if (abortStatus === NvmeStatus.success) return false;
+  const isHalf = state === RequestState.parked && partner?.state === RequestState.fetching;
+  return state === RequestState.fetching || isHalf;
+}

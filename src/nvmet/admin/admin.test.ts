@@ -140,7 +140,7 @@ describe("Connect", () => {
   it.each<[string, Partial<Connect>, number, number]>([
     ["works", { qid: 2 }, 0, 0],
     ["twice", { qid: 1 }, S.commandSequenceError | DNR, 0],
-    ["one too many", { qid: 17 }, INVALID, 42],
+    ["one more than was granted", { qid: 4 }, INVALID, 42],
     ["of another host", { qid: 2, hostNqn: `${HOST_NQN}y` }, INVALID, inData(512)],
     ["with another host identifier", { qid: 2, hostId: 2 }, INVALID, inData(0)],
     ["SQSIZE 0", { qid: 2, sqsize: 0 }, INVALID, 44],
@@ -149,6 +149,11 @@ describe("Connect", () => {
     harness.subsystem.allowHost(`${HOST_NQN}y`);
     const bench = await Bench.open(harness);
     const { cntlid } = bench.host;
+    // This host asked for one; as if it had asked for three.
+    const [controller] = harness.target.allControllers();
+    if (controller === undefined) throw new Error("a host that connected has a controller");
+    expect(controller.queuesGranted).toBe(1);
+    controller.queuesGranted = 3;
     expect(await connect(bench, { cntlid, ...change })).toMatchObject({ status, result0 });
   });
 

@@ -55,6 +55,8 @@ export interface FeatureOwner {
   readonly ioQueues: ReadonlyMap<number, TargetQueue>;
   readonly adminQueue: TargetQueue;
   keepAliveMs: number;
+  /** I/O queues that the host may make. */
+  queuesGranted: number;
   setKeepAlive(milliseconds: number): void;
 }
 
@@ -151,7 +153,7 @@ function featureValue(
   const namespace = owner.attached.get(nsid);
   switch (fid) {
     case Feature.numberOfQueues:
-      return queueCounts(owner.subsystem.queuesMax - 1);
+      return queueCounts((isInitial ? owner.subsystem.queuesMax : owner.queuesGranted) - 1);
     case Feature.volatileWriteCache:
       return VWC_WCE.set(0, isInitial || !owner.attached.writesThrough ? 1 : 0);
     case Feature.asyncEventConfiguration:
@@ -239,6 +241,7 @@ function setQueueCount(owner: FeatureOwner, request: TargetRequest, cdw11: numbe
   if (Math.max(submission, completion) === 0xffff) return INVALID;
   const granted = Math.min(submission, completion, owner.subsystem.queuesMax - 1);
   request.result0 = queueCounts(granted);
+  owner.queuesGranted = granted + 1;
   return NvmeStatus.success;
 }
 

@@ -4,7 +4,7 @@
  */
 
 import { encodeLayout, PeerlaneError, setU64LE, viewOf } from "../../core/index.ts";
-import { AdminOpcode, formatStatus, NvmeStatus } from "../../spec/nvme/index.ts";
+import { AdminOpcode, formatStatus, NvmeStatus, STATUS_DNR } from "../../spec/nvme/index.ts";
 import {
   AUTHREQ_ASCR,
   AUTHREQ_ATR,
@@ -16,6 +16,7 @@ import {
   FABRICS_OPCODE,
   FABRICS_SC_NAMES,
   FABRICS_SCT,
+  FabricsSc,
   FabricsSqe,
   FabricsType,
   PropertySize,
@@ -117,18 +118,38 @@ export async function connectCommand(
     KATO: request.keepAliveMs,
   };
   encodeLayout(CONNECT_SQE, values, raw);
-  const { result0 } = await execute(
-    queue,
-    (command) => {
-      command.opcode = FABRICS_OPCODE;
-      command.raw = raw;
-      command.setData(buffer.buffer, 0, CONNECT_DATA_BYTES);
-    },
-    `Connect to ${request.data.subsystemNqn}`,
-    true,
-  );
+  const fill = (command: HostCommand): void => {
+    command.opcode = FABRICS_OPCODE;
+    command.raw = raw;
+    command.setData(buffer.buffer, 0, CONNECT_DATA_BYTES);
+  };
+  const what = `Connect to ${request.data.subsystemNqn}`;
+  const { result0 } = await execute(queue, fill, what, true).catch((error: unknown) => {
+    throw request.qid === 0 ? refusal(error) : error;
+  });
   const mustAuthenticate = (result0 & (AUTHREQ_ATR | AUTHREQ_ASCR)) !== 0;
   return { cntlid: result0 & 0xffff, mustAuthenticate };
+}
+
+/** The code of an error that says: do not try to connect again (DNR on the Admin Queue). */
+export const CONNECT_REFUSED = "connect-refused";
+
+/**
+ * For the Admin Queue alone: an I/O queue may be refused because its controller has just ended, and
+ * that says nothing for good.
+ */
+function refusal(error: unknown): unknown {
+  if (!(error instanceof PeerlaneError) || error.code !== "nvme-command-failed") return error;
+  const status = Number(error.details["status"]);
+  if ((status & STATUS_DNR) === 0) return error;
+  const isHost = (status & 0xff) === FabricsSc.CONNECT_INVALID_HOST;
+  return new PeerlaneError(CONNECT_REFUSED, error.message, {
+    ...(error.place === undefined ? {} : { place: error.place }),
+    details: error.details,
+    remedy: isHost
+      ? "let this host's name connect, on the target, or use one that may"
+      : "check the names of subsystem and host, and what the target offers at that address",
+  });
 }
 
 /** Property Get; the halves of the value. */

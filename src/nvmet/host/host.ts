@@ -162,8 +162,8 @@ export class NvmfHost implements Poller, Inspectable, CommandOwner {
 
   /**
    * Connects the Admin Queue, enables the controller, identifies, connects the I/O queues. Throws
-   * what the transport throws, `nvme-command-failed`, or `nvmf-not-ready`; then all connections are
-   * closed.
+   * what the transport throws, `connect-refused`, `nvme-command-failed`, or `nvmf-not-ready`; then
+   * all connections are closed.
    */
   async connect(): Promise<void> {
     this.state = "connecting";

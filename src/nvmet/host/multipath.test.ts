@@ -15,6 +15,7 @@ import {
   PathIo,
   type Port,
   TcpHostTransport,
+  type TcpTargetTransport,
 } from "../index.ts";
 
 const KIB = 1024;
@@ -363,4 +364,33 @@ it("an ANA log of any bytes is read inside its bounds", () => {
     const read = decodeAnaLog(bytes, 8);
     expect(read === null || read.length === 8).toBe(true);
   }
+});
+
+describe("a Connect that is refused for good", () => {
+  it("is not tried again, and the reason is told", async () => {
+    const all = await net(1);
+    const host = all.host({ hostNqn: "nqn.2026-11.test.peerlane:stranger" });
+    const error = await all.settle(host.connect()).then(
+      () => null,
+      (caught) => caught,
+    );
+    expect(error).toMatchObject({ code: "no-path" });
+    expect(error.place).toMatch(/Connect Invalid Host/);
+    expect(error.remedy).toMatch(/let this host's name connect/);
+    expect(host.paths[0]?.state).toBe("gone");
+    const { accepted } = (all.rig.assembly.tcpTransports[0] as TcpTargetTransport).counters;
+    await all.run(() => false, 500).catch(() => undefined);
+    expect(all.rig.assembly.tcpTransports[0]?.counters.accepted).toBe(accepted);
+  });
+
+  it("ends a path that was live when its host is no longer allowed", async () => {
+    const all = await net(1);
+    const host = all.host();
+    await all.settle(host.connect());
+    all.rig.subsystem.allowAnyHost = false;
+    all.rig.subsystem.disallowHost(HOST_NQN);
+    all.rig.subsystem.disconnectHost(HOST_NQN, "host removed");
+    await all.run(() => host.paths[0]?.state === "gone", 2000);
+    expect(host.set.isOver).toBe(true);
+  });
 });

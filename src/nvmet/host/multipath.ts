@@ -53,9 +53,10 @@ export class MultipathHost implements Poller, Inspectable {
     await this.until(() => this.live !== null || this.set.isOver);
     if (this.live !== null) return;
     const reasons = this.paths.map(({ name, lastError }) => `${name}: ${lastError}`);
+    const remedy = this.paths.find((path) => path.lastRemedy !== null)?.lastRemedy;
     throw new PeerlaneError("no-path", `no path to ${this.options.subsystemNqn} came up`, {
       place: reasons.join("; "),
-      remedy: "check addresses and names, and that this host may connect",
+      remedy: remedy ?? "check addresses and names, and that this host may connect",
     });
   }
 

@@ -5,6 +5,9 @@
  *
  *     waiting -> connecting -> live -(lost)-> waiting ... -> gone
  *
+ * A Connect that is refused for good (Do Not Retry: this host may not, no such subsystem) makes the
+ * path gone at once.
+ *
  * Invariants: at most one attempt or controller at a time serves I/O; one that was given up is
  * polled until the last of its commands has come back, so none is lost with it.
  *
@@ -33,6 +36,7 @@ import {
   OAES_ANA_CHANGE,
   OAES_NAMESPACE_ATTRIBUTE,
 } from "../../spec/nvme/index.ts";
+import { CONNECT_REFUSED } from "./admin.ts";
 import { type HostOptions, NvmfHost } from "./host.ts";
 import { NEVER_NS, type PathLink, type PathSet } from "./multipath.hot.ts";
 
@@ -69,6 +73,8 @@ export class HostPath implements Poller, Inspectable {
   state: State = "waiting";
   /** Why the last controller or attempt ended; null: none has. */
   lastError: string | null = null;
+  /** What would help, where the target said so by refusing for good. */
+  lastRemedy: string | null = null;
   connects = 0;
   losses = 0;
   timeouts = 0;
@@ -158,7 +164,7 @@ export class HostPath implements Poller, Inspectable {
     this.host_ = host;
     void this.bringUp(host).then(
       () => this.live(host),
-      (error: unknown) => this.failed(host, errorText(error)),
+      (error: unknown) => this.failed(host, error),
     );
   }
 
@@ -181,8 +187,16 @@ export class HostPath implements Poller, Inspectable {
     this.changed(this);
   }
 
-  private failed(host: NvmfHost, why: string): void {
-    if (host === this.host_) this.lose(why);
+  private failed(host: NvmfHost, error: unknown): void {
+    if (host !== this.host_) return;
+    this.lose(errorText(error));
+    // The target says that trying again is no use: this host may not connect, there is no such
+    // subsystem.
+    if (!isRefusal(error)) return;
+    this.lastRemedy = error.remedy ?? null;
+    this.state = "gone";
+    this.attemptEndsNs = this.nowNs;
+    this.changed(this);
   }
 
   /** Looks for signs that the controller is lost. */
@@ -250,7 +264,7 @@ export class HostPath implements Poller, Inspectable {
         .logPage(LogPage.changedNamespaces, ANA_LOG_BYTES)
         .then(() => host.identifyNamespaces())
         .then(() => this.changed(this))
-        .catch((error: unknown) => this.failed(host, errorText(error)));
+        .catch((error: unknown) => this.failed(host, error));
       this.link.needsAna = true;
     }
   }
@@ -260,7 +274,7 @@ export class HostPath implements Poller, Inspectable {
     this.isReadingAna = true;
     this.link.needsAna = false;
     void this.readAna(host)
-      .catch((error: unknown) => this.failed(host, errorText(error)))
+      .catch((error: unknown) => this.failed(host, error))
       .finally(() => {
         this.isReadingAna = false;
       });
@@ -313,6 +327,9 @@ export class HostPath implements Poller, Inspectable {
     };
   }
 }
+
+const isRefusal = (error: unknown): error is PeerlaneError =>
+  error instanceof PeerlaneError && error.code === CONNECT_REFUSED;
 
 const errorText = (error: unknown): string =>
   error instanceof Error ? error.message : String(error);

@@ -192,11 +192,38 @@ describe("a running target", () => {
     expect(lines.length).toBe(before);
   });
 
+  it("shows no key anywhere, in no form", async () => {
+    const dhchap = "ia6zGodOr4SEG0Zzaw398rpY0wqipUWj4jWjUh4HWUz6aQ2n";
+    const tls = "VRLbtnN9AQb2WXW3c9+wEf/DRLz0QuLdbYvEhwtdWwNf9LrZ";
+    await ask("host.add", {
+      nqn: HOST,
+      dhchap_key: `DHHC-1:00:${dhchap}:`,
+      dhchap_ctrl_key: `DHHC-1:00:${dhchap}:`,
+      tls_key: `NVMeTLSkey-1:01:${tls}:`,
+    });
+    for (const method of ["inspect", "status", "show", "capture.status"]) {
+      const text = JSON.stringify(await ask(method));
+      for (const secret of [dhchap, tls]) {
+        const bytes = Buffer.from(secret, "base64").subarray(0, 32);
+        // As it was given, as hexadecimal digits, as a list of numbers.
+        expect(text).not.toContain(secret.slice(0, 16));
+        expect(text).not.toContain(bytes.toString("hex").slice(0, 16));
+        expect(text).not.toContain([...bytes.subarray(0, 6)].join(","));
+      }
+    }
+    // It was looked at: the host is there.
+    expect(JSON.stringify(await ask("inspect"))).toContain(HOST);
+    expect(JSON.stringify(await ask("inspect"))).toContain('"security"');
+  });
+
   it("says what is wrong with a request, and stays as it was", async () => {
     const before = JSON.stringify(await ask("show"));
+    const missing = join(folder, "missing.img");
     const wrong: [string, object, RegExp][] = [
       ["namespace.add", { subsystem: NQN, nsid: 1, size: "1M" }, /a namespace 1 already/],
       ["namespace.add", { subsystem: NQN, nsid: 2 }, /needs a size/],
+      ["namespace.add", { subsystem: NQN, nsid: 2, device_path: missing }, /cannot open/],
+      ["namespace.add", { subsystem: NQN, nsid: 2, buffered_io: false }, /page cache/],
       ["namespace.add", { subsystem: "x", nsid: 2 }, /not an NVMe Qualified Name/],
       ["namespace.remove", { subsystem: `${NQN}9`, nsid: 2 }, /no subsystem/],
       ["port.add", { portid: 1 }, /there is a port 1 already/],
@@ -214,6 +241,39 @@ describe("a running target", () => {
       );
     }
     expect(JSON.stringify(await ask("show"))).toBe(before);
+    await expect(stat(missing)).rejects.toThrow(/ENOENT/);
+  });
+
+  it("tells what payload costs: buffers in use, by whom, and copies", async () => {
+    const { host, io, flood } = await connect();
+    expect(await io(NvmOpcode.write, 1)).toBe(0);
+    await flood(NvmOpcode.read, 8, 2 ** 20);
+    await until(() => host.inFlight === 0);
+    const status = (await ask("status")) as Record<string, never>;
+    expect(status).toMatchObject({
+      memory: { inFlightBytes: 0, waiting: 0, reservesInUse: 0, pools: [{ nic: "cpu" }] },
+      payload: { bytes: 8 * 2 ** 20 + 4096 },
+      ports: [{ stalled: 0 }],
+      controllers: [{ inFlightBytes: 0 }],
+    });
+    const { samples } = parseExposition(targetMetrics(service.server));
+    const value = (name: string, labels: object): number | undefined =>
+      samples.find(
+        (sample) =>
+          sample.name === `peerlane_target_${name}` &&
+          Object.entries(labels).every(([key, of]) => sample.labels[key] === of),
+      )?.value;
+    expect(value("memory_pool_bytes", { state: "used", mover: "cpu" })).toBe(0);
+    expect(value("memory_pool_bytes", { state: "free", mover: "cpu" })).toBe(64 * 2 ** 20);
+    expect(value("queue_payload_bytes", { qid: "1" })).toBe(0);
+    expect(value("queue_waiting", { qid: "1" })).toBe(0);
+    // Eight of 1 MiB: as many as a connection may hold, and none had to wait.
+    expect(value("queue_waits_total", { qid: "1" })).toBe(0);
+    expect(value("port_copied_bytes_total", { direction: "transmit" })).toBeGreaterThan(
+      8 * 2 ** 20,
+    );
+    expect(value("port_stalled_connections_total", { portid: "1" })).toBe(0);
+    await host.disconnect();
   });
 
   it("counts what hosts do, in Prometheus' format", async () => {

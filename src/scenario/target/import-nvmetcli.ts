@@ -146,7 +146,14 @@ function namespace(entry: unknown, owner: string, notes: string[]): unknown {
   const who = `${owner}, namespace ${String(entry["nsid"])}`;
   const flat = flatten(entry);
   // Newer versions have the group as an object, older ones as a number.
-  const { ana, ...rest } = flat;
+  const { ana, buffered_io: buffered, ...rest } = flat;
+  // The default there, and never what is here.
+  if (buffered !== undefined && Number(buffered) === 0) {
+    notes.push(
+      `${who}: buffered_io ${JSON.stringify(buffered)} (direct I/O) is not offered here: files ` +
+        "go through the page cache, and Flush and FUA are an fdatasync",
+    );
+  }
   if (isObject(ana) && rest["ana_grpid"] === undefined) rest["ana_grpid"] = ana["grpid"];
   const picked = pick(rest, NAMESPACE_KEYS, who, notes);
   for (const key of ["device_uuid", "device_nguid"]) {

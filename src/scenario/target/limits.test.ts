@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { DeafNetwork } from "../../../testing/deaf-network.ts";
+import { expectNothingHeld } from "../../../testing/held-memory.ts";
 import { sameSwitch } from "../../../testing/machines.ts";
 import { type ServiceHost, serviceHost } from "../../../testing/target-service.ts";
 import {
@@ -95,7 +96,7 @@ afterEach(async () => {
   for (const { loop } of evil.splice(0)) loop.stop();
   for (const { streams } of networks.splice(0)) for (const stream of streams) stream.destroy();
   await until(() => connections() === 2);
-  expect(service.server.assembly.orchestrator.hostInUse).toEqual([]);
+  expectNothingHeld(service.server.assembly);
   expect(errors).toEqual([]);
   expect(await good.io(NvmOpcode.write, 1)).toBe(0);
   lines.length = 0;

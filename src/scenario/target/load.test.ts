@@ -201,6 +201,7 @@ const SAVED = {
             uuid: "8fb4bb5b-3c06-4d4f-b1e4-0e1b0ad32b2a",
           },
           enable: 1,
+          buffered_io: 0,
           nsid: 1,
         },
       ],
@@ -236,7 +237,8 @@ describe("nvmetcli's JSON", () => {
     };
     expect(config).toMatchObject(expected);
     expect(config.subsystems[0]?.namespaces[0]).not.toHaveProperty("device_nguid");
-    expect(notes).toHaveLength(3);
+    expect(notes).toHaveLength(4);
+    expect(notes.join("\n")).toMatch(/namespace 1: buffered_io 0 \(direct I\/O\) is not offered/);
     expect(notes.join("\n")).toMatch(/attr_pi_enable "1" is not offered here/);
     expect(notes.join("\n")).toMatch(/passthru/);
     expect(notes.join("\n")).toMatch(/port 2: transport "rdma" is not served here/);

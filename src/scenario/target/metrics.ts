@@ -153,6 +153,7 @@ function portMetrics(out: Exposition, server: TargetServer): void {
     labels: { portid: config.portid, address: formatAddress(at.address, at.port) },
     counters: transport.counters,
     traffic: transport.traffic,
+    copies: transport.copies,
     connections: transport.connections,
   }));
   const each = (value: (one: (typeof all)[number]) => number): Samples =>
@@ -179,6 +180,19 @@ function portMetrics(out: Exposition, server: TargetServer): void {
     all.flatMap(({ labels, counters }) =>
       [...counters.terminated].map(([reason, count]) => [{ ...labels, reason }, count] as const),
     ),
+  );
+  out.counter(
+    `${name}_stalled_connections_total`,
+    "Connections ended because their host took or sent no data for too long.",
+    each((one) => one.counters.stalled),
+  );
+  out.counter(
+    `${name}_copied_bytes_total`,
+    "Data copied in user space, out of the sockets' buffers and into those that go to them.",
+    all.flatMap(({ labels, copies: { fromSocket, toSocket } }) => [
+      [{ ...labels, direction: "receive" }, fromSocket] as const,
+      [{ ...labels, direction: "transmit" }, toSocket] as const,
+    ]),
   );
   const traffic = (pick: (of: TcpTraffic) => number): Samples => each((one) => pick(one.traffic));
   out.counter(
@@ -244,6 +258,26 @@ function queueMetrics(out: Exposition, server: TargetServer): void {
     "Commands received and not answered.",
     each((queue) => queue.busy),
   );
+  out.gauge(
+    `${name}_payload_bytes`,
+    "Bytes of payload that its commands have in buffers, its reserve aside.",
+    each(({ share }) => share.payloadBytes),
+  );
+  out.gauge(
+    `${name}_waiting`,
+    "Commands that wait for memory.",
+    each(({ share }) => share.waiting),
+  );
+  out.counter(
+    `${name}_waits_total`,
+    "Commands that had to wait for memory.",
+    each(({ share }) => share.waits),
+  );
+  out.counter(
+    `${name}_reserve_uses_total`,
+    "Commands that used the connection's own buffer, since the shared ones had no room.",
+    each(({ share }) => share.reserveUses),
+  );
   out.counter(
     `${name}_commands_total`,
     "Commands answered.",
@@ -259,14 +293,25 @@ function queueMetrics(out: Exposition, server: TargetServer): void {
 function orchestratorMetrics(out: Exposition, server: TargetServer): void {
   const { counters } = server.assembly.orchestrator;
   const name = "peerlane_target_memory";
+  const pools = server.assembly.orchestrator.hostPools;
+  out.gauge(
+    `${name}_pool_bytes`,
+    "Host buffers for payload.",
+    pools.flatMap(({ nic, sizeBytes, availableBytes }) => [
+      [{ mover: nic, state: "used" }, sizeBytes - availableBytes] as const,
+      [{ mover: nic, state: "free" }, availableBytes] as const,
+    ]),
+  );
   out.counter(`${name}_allocations_total`, "Buffers of I/O, by where they came from.", [
     [{ memory: "peer" }, counters.peerAllocations],
     [{ memory: "host" }, counters.hostAllocations],
     [{ memory: "capsule" }, counters.capsuleUses],
   ]);
-  out.counter(`${name}_waits_total`, "I/Os that waited because host buffers were used up.", [
-    [{}, counters.hostWaits],
-  ]);
+  out.counter(
+    `${name}_waits_total`,
+    "I/Os that waited for memory: it was used up, or their connection had its share.",
+    [[{}, counters.hostWaits]],
+  );
   const causes = (values: Float64Array): Samples =>
     CAUSE_NAMES.map((cause, i) => [{ cause }, values[i] as number]);
   out.counter(

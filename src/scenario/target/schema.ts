@@ -153,7 +153,11 @@ export const namespaceSchema = z.strictObject({
     .default(P2P_DEFAULT)
     .describe("peer memory for its data: 0, 1, or the function that has the memory"),
   buffered_io: flag
-    .refine((isBuffered) => isBuffered, { message: "direct I/O is not offered: write true" })
+    .refine((isBuffered) => isBuffered, {
+      message:
+        "direct I/O is not offered: files go through the page cache, and Flush and FUA are an " +
+        "fdatasync; write true, or leave it out",
+    })
     .default(true)
     .describe("file access through the page cache; flush and FUA are fdatasync"),
   read_only: flag.default(false).describe("writes are refused (not in configfs)"),

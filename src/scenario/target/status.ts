@@ -1,14 +1,29 @@
 /** The state of a running target for people and programs: small, and the same shape every time. */
 
 import type { Tree } from "../../core/index.ts";
+import type { MemoryShare } from "../../nvmet/index.ts";
 import type { TargetServer } from "../serve.ts";
 
 const NS_PER_S = 1e9;
 
 export function targetStatus(server: TargetServer): Tree {
   const { target } = server.assembly;
+  const queues = [...target.allControllers()].flatMap(({ adminQueue, ioQueues }) => [
+    adminQueue,
+    ...ioQueues.values(),
+  ]);
+  const sum = (of: (share: MemoryShare) => number): number =>
+    queues.reduce((total, { share }) => total + of(share), 0);
+  const { bytes, hostMemoryBytes, copiedFromSockets, copiedToSockets } = server.payload();
   return {
     uptimeSeconds: Math.floor((server.clock.nowNs() - server.startedNs) / NS_PER_S),
+    memory: {
+      pools: server.assembly.orchestrator.hostPools.map((pool) => ({ ...pool })),
+      inFlightBytes: sum((share) => share.payloadBytes),
+      waiting: sum((share) => share.waiting),
+      reservesInUse: sum((share) => (share.isReserveTaken ? 1 : 0)),
+    },
+    payload: { bytes, hostMemoryBytes, copiedFromSockets, copiedToSockets },
     ports: [...server.ports.values()].map(({ at, config, transport }) => ({
       portid: config.portid,
       address: at.address,
@@ -16,6 +31,7 @@ export function targetStatus(server: TargetServer): Tree {
       connections: transport.connections,
       accepted: transport.counters.accepted,
       refused: transport.counters.refused,
+      stalled: transport.counters.stalled,
       subsystems: config.subsystems,
     })),
     subsystems: [...server.subsystems.values()].map(({ subsystem, namespaces }) => ({
@@ -42,6 +58,10 @@ export function targetStatus(server: TargetServer): Tree {
       ioQueues: controller.ioQueues.size,
       keepAliveMs: controller.keepAliveMs,
       peer: controller.adminQueue.origin.peer,
+      inFlightBytes: [...controller.ioQueues.values()].reduce(
+        (total, { share }) => total + share.payloadBytes,
+        0,
+      ),
     })),
   };
 }

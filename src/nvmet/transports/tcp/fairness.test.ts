@@ -5,6 +5,7 @@
 
 import { describe, expect, it } from "vitest";
 import { DeafNetwork } from "../../../../testing/deaf-network.ts";
+import { expectNothingHeld } from "../../../../testing/held-memory.ts";
 import type { HostData } from "../../../../testing/nvmet-harness.ts";
 import { type TcpHarness, tcpHarness } from "../../../../testing/nvmet-tcp-harness.ts";
 import { Bench, quiesce } from "../../../../testing/nvmet-transport-contract.ts";
@@ -83,7 +84,7 @@ describe.each([
     for (const network of networks) network.heal();
     harness.network.cutAll();
     await quiesce(harness);
-    expect(harness.rig.assembly.orchestrator.hostInUse).toEqual([]);
+    expectNothingHeld(harness.rig.assembly);
   });
 
   it("have no more of the SSD's memory than their share either", async () => {
@@ -168,7 +169,7 @@ describe("a host that does not do its part", () => {
     expect(told.filter((line) => line.startsWith("stalled"))).toEqual([
       expect.stringMatching(reason),
     ]);
-    expect(harness.rig.assembly.orchestrator.hostInUse).toEqual([]);
+    expectNothingHeld(harness.rig.assembly);
     expect(await pace(harness, bench, 2)).toBeGreaterThan(0);
   });
 
