@@ -7,7 +7,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { peerlane } from "../testing/cli.ts";
-import { argsOf, commandsIn, type Printed, replay } from "./docs/replay.ts";
+import { argsOf, commandsIn, examplesIn, type Printed, replay } from "./docs/replay.ts";
 import { ROOT } from "./tidy/source.ts";
 
 const PAGES = [
@@ -20,6 +20,8 @@ const DUMPS: Readonly<Record<string, string>> = {
   "my.txt": "scenarios/machines/hgx-h100-gpud.vvv.txt",
   "lspci.txt": "scenarios/machines/hgx-h100-gpud.vvv.txt",
 };
+/** Further files of the reader's own: what names them is not run. */
+const OTHERS = ["nn.txt", "tree.txt", "host.txt", "before.txt", "after.txt", "machine.json"];
 /** Commands that read a machine and do nothing else: these are run, with output shown or without. */
 const PLANNER = ["topo", "matrix", "explain", "find", "diff", "doctor", "pages"];
 
@@ -66,7 +68,9 @@ describe.each(PAGES)("%s", (page) => {
   it("names no command of the planner that ends with a mistake in usage", async () => {
     const wrong: string[] = [];
     for (const { line, args } of commandsIn(read(page))) {
-      const isPlaceholder = args.some((arg) => /^[A-Z]+(\.\.\.)?$|^(nn|tree|host)\.txt$/.test(arg));
+      const isPlaceholder = args.some(
+        (arg) => /^[A-Z]+(\.\.\.)?$/.test(arg) || OTHERS.includes(arg),
+      );
       if (!PLANNER.includes(args[0] ?? "") || isPlaceholder || args.length === 1) continue;
       const { status, text } = await run(args);
       const isShownMistake = read(page).includes(text.trimEnd());
@@ -75,6 +79,31 @@ describe.each(PAGES)("%s", (page) => {
       }
     }
     expect(wrong).toEqual([]);
+  });
+});
+
+describe("--help", () => {
+  it.each(PLANNER)("of %s has examples that run, and fits 80 columns", async (command) => {
+    const { text } = await run([command, "--help"]);
+    expect(text).toMatch(/^Exit status: 0 /m);
+    const added = text.slice(text.indexOf("\nExamples:"));
+    expect(added.split("\n").filter((line) => line.length > 80)).toEqual([]);
+    const examples = examplesIn(text);
+    expect(examples.length).toBeGreaterThan(1);
+    for (const args of examples.filter((one) => one.every((arg) => !OTHERS.includes(arg)))) {
+      const printed = await run(args);
+      expect({ args, status: printed.status }).not.toMatchObject({ status: 2 });
+      expect(printed.text).not.toMatch(/^peerlane: /);
+    }
+  });
+
+  it("of all begins with what a newcomer types", async () => {
+    const { text } = await run(["--help"]);
+    const examples = examplesIn(text.slice(0, text.indexOf("Usage:")));
+    expect(examples.map(([command]) => command)).toContain("explain");
+    for (const args of examples.filter(([command]) => PLANNER.includes(command as string))) {
+      expect((await run(args)).status).not.toBe(2);
+    }
   });
 });
 

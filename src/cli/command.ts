@@ -17,15 +17,16 @@ export interface CommandModule {
 /** A command by its name, not loaded yet. */
 export interface CommandEntry {
   readonly name: string;
+  /** Heading under which --help lists it. */
+  readonly group: string;
   load(): Promise<CommandModule>;
 }
 
 /** The command that the arguments name; all of them where they name none (help, a mistake). */
-export async function commandsFor(
+export function commandsFor(
   args: readonly string[],
   commands: readonly CommandEntry[],
-): Promise<CommandModule[]> {
+): readonly CommandEntry[] {
   const named = commands.filter(({ name }) => name === args[0]);
-  const wanted = named.length > 0 ? named : commands;
-  return Promise.all(wanted.map(({ load }) => load()));
+  return named.length > 0 ? named : commands;
 }

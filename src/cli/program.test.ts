@@ -23,7 +23,7 @@ describe("usage", () => {
   it("teaches with --help, and ends with 0", async () => {
     const { status, out } = await cli("--help");
     expect(status).toBe(0);
-    expect(out).toMatch(/Examples:[\s\S]*peerlane explain[\s\S]*Exit status/);
+    expect(out).toMatch(/Start here:[\s\S]*peerlane explain[\s\S]*Exit status/);
     expect((await cli("explain", "--help")).out).toContain("the function that issues the DMA");
   });
 

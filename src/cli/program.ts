@@ -12,14 +12,18 @@ const ABOUT =
   "Peer-to-peer DMA between SSD, NIC and GPU: can A reach B, by which route, why not, what fixes " +
   "it; and the whole I/O stack on a fabric simulated from a machine's own dump.";
 
-const EXAMPLES = `
-Examples:
-  peerlane demo                                     NVMe-oF, NIC to SSD, on an HGX H100's topology
-  lspci -vvv -xxxx | peerlane topo -                the tree of this machine (root shows the most)
-  peerlane explain 18:00.0 1a:00.0 -m lspci.txt     may they, by which route, why not, what fixes it
-  peerlane run scenarios/nvmet-rdma.yaml --machine lspci.txt
+const START = `Start here:
+  lspci -vvv -xxxx > lspci.txt                   as root, else ACS is hidden
+  peerlane topo lspci.txt                        what is where
+  peerlane explain 1a:00.0 19:00.0 -m lspci.txt  may they, why not, what fixes it
+  peerlane matrix lspci.txt                      the same for all pairs
+  peerlane doctor lspci.txt                      GPUDirect, NVMe-oF, VFIO: ready?
+  peerlane demo                                  no dump at hand: see it run
+`;
 
-Exit status: 0 done, 1 failed or refused, 2 wrong usage. --json with every command.`;
+const EXIT = `
+Exit status: 0 done, 1 failed or refused, 2 wrong usage. Every command has
+--help; nearly all have --json.`;
 
 /** Runs the arguments of `context.host` with these commands; returns the exit status. */
 export async function runProgram(
@@ -42,10 +46,14 @@ export async function runProgram(
       writeErr: (text) => host.stderr.write(text),
       getOutHelpWidth: () => Math.min(host.stdout.columns, 110),
     })
-    .addHelpText("after", EXAMPLES);
-  for (const command of await commandsFor(host.args, commands)) {
-    command.register(program, run, context);
-  }
+    .addHelpText("before", START)
+    .addHelpText("after", EXIT);
+  const entries = commandsFor(host.args, commands);
+  const modules = await Promise.all(entries.map(({ load }) => load()));
+  modules.forEach((module, i) => {
+    module.register(program, run, context);
+    program.commands.at(-1)?.helpGroup(entries[i].group);
+  });
   // Subcommands made above inherit neither setting from commander once they exist.
   for (const command of program.commands) command.exitOverride().copyInheritedSettings(program);
   try {

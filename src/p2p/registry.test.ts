@@ -56,7 +56,7 @@ describe("ProviderRegistry.find", () => {
     expect(loser.provider).toBe(across);
     expect(loser.distance).toBe(winner.distance);
     expect(loser.lost).toBe(
-      `passes the host bridge, while every client reaches ${formatBdf(wide.owner)} by bus address`,
+      `passes the host bridge; ${formatBdf(wide.owner)} is reached by bus address`,
     );
   });
 

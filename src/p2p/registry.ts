@@ -165,7 +165,7 @@ function compareCandidates(a: Candidate, b: Candidate): number {
 function comparison(loser: Candidate, best: Candidate): string {
   const name = formatBdf(best.provider.owner);
   if (loser.direct !== best.direct) {
-    return `passes the host bridge, while every client reaches ${name} by bus address`;
+    return `passes the host bridge; ${name} is reached by bus address`;
   }
   if (loser.bandwidth !== best.bandwidth) {
     return `narrowest link ${gigabytes(loser)} GB/s, against ${gigabytes(best)} GB/s to ${name}`;

@@ -68,7 +68,7 @@ function tableLines({ directions, answer: whole }: PairExplanation, paint: Page)
   const rows = directions.map((answer) => [
     paint.bold(answer.direction),
     permittedCell(answer.permitted, whole.certain, paint),
-    routableCell(answer, paint),
+    routableCell(answer, whole, paint),
     provenCell(answer, paint),
   ]);
   const table = alignColumns([["", ...titles].map(paint.bold), ...rows]);
@@ -122,8 +122,15 @@ function permittedCell(verdict: Verdict, certain: boolean, paint: Paint): string
   return `${shown}${gap}${verdict.mapType}${distance}`;
 }
 
-function routableCell({ route, reachesRoot }: DirectionAnswer, paint: Paint): string {
-  if (route === null) return `${paint.warn("?")}    no BAR with an address in the dump`;
+function routableCell(
+  { route, reachesRoot }: DirectionAnswer,
+  whole: PairExplanation["answer"],
+  paint: Paint,
+): string {
+  if (route === null)
+    return whole.routable === false
+      ? `${paint.bad("no")}   no memory BAR with an address`
+      : `${paint.warn("?")}    no BAR with an address in the dump`;
   if (route.status !== 0) return `${paint.bad("no")}   ${route.statusName}`;
   if (route.target?.kind !== "bar") return `${paint.bad("no")}   lands in ${route.target?.kind}`;
   return reachesRoot

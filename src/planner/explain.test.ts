@@ -290,6 +290,16 @@ describe("text and JSON", () => {
     );
     const none = explainPair({ ...bare.machine, functions }, bare.gpu, bare.disk);
     expect(none.bar).toBeNull();
-    expect(renderExplanation(none)).toMatch(/no BAR with an address/);
+    expect(renderExplanation(none)).toMatch(/no memory BAR with an address/);
+    expect(none.answer).toMatchObject({ permitted: true, routable: false, usable: false });
+    expect(none.answer.text).toMatch(/no memory to reach at .*: it has no memory BAR/);
+    // Of a dump that tells no BARs nobody can say.
+    const blind = functions.map((fn) =>
+      fn.bdf === bare.disk ? { ...fn, unknown: [unknown("bars")] } : fn,
+    );
+    const hidden = explainPair({ ...bare.machine, functions: blind }, bare.gpu, bare.disk);
+    expect(hidden.answer).toMatchObject({ routable: null, usable: true });
+    const { notes } = explainPair(bare.machine, bare.gpuPort, bare.disk);
+    expect(notes.join()).toMatch(/is a bridge: it issues no DMA of its own/);
   });
 });

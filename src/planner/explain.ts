@@ -8,7 +8,13 @@
 
 import { type Bdf, formatBdf, UsageError } from "../core/index.ts";
 import type { RouteReport } from "../fabric/index.ts";
-import { type IommuMode, type Machine, MachineIndex, type PciFunction } from "../machine/index.ts";
+import {
+  type IommuMode,
+  isUnknown,
+  type Machine,
+  MachineIndex,
+  type PciFunction,
+} from "../machine/index.ts";
 import {
   cpuFacts,
   LATEST_KERNEL,
@@ -28,6 +34,7 @@ import {
 } from "./address.ts";
 import { type Bandwidth, bandwidthOf } from "./bandwidth.ts";
 import { type Dependence, dependencesOf } from "./dependence.ts";
+import { namedFunction } from "./interest.ts";
 import {
   type DeviceFact,
   deviceFacts,
@@ -111,8 +118,8 @@ export function explainPair(
   options: ExplainOptions = {},
 ): PairExplanation {
   const index = new MachineIndex(machine);
-  const from = machine.functions[index.requireIndex(initiator)];
-  const to = machine.functions[index.requireIndex(owner)];
+  const from = namedFunction(index, initiator);
+  const to = namedFunction(index, owner);
   const { rules, notes } = rulesFor(machine, options.rules, new Topology(machine, index));
   const mode = machine.host.iommu ?? "off";
   const bar = sharedBar(to, options.bar);
@@ -131,7 +138,7 @@ export function explainPair(
   const directions = verdicts.map((one) => answer(one, { index, probe, complexes, mode }));
   const depends = dependencesOf(question, acs);
   return {
-    answer: answerOf(permitted, directions, depends.length === 0),
+    answer: answerOf(permitted, directions, depends.length === 0, lackOf(to, bar)),
     machine,
     initiator: from,
     owner: to,
@@ -147,7 +154,7 @@ export function explainPair(
     remedies: remediesFor(question),
     gates: probe === null ? [] : gateRemedies(index, probe, permitted, mode),
     depends,
-    notes: [...notes, ...harmlessText(acs), ...machineNotes(machine)],
+    notes: [...notes, ...harmlessText(acs), ...bridgeNotes(from), ...machineNotes(machine)],
   };
 }
 
@@ -176,17 +183,19 @@ function answerOf(
   verdict: Verdict,
   directions: readonly DirectionAnswer[],
   certain: boolean,
+  lack: string | null,
 ): Answer {
   const permitted = verdict.route !== "none";
   const routes = directions.map(({ route }) => route);
   const lost = directions.find(({ route }) => route !== null && !arrives(route)) ?? null;
-  const routable = lost !== null ? false : routes.includes(null) ? null : true;
+  const isOut = lost !== null || lack !== null;
+  const routable = isOut ? false : routes.includes(null) ? null : true;
   const outcomes = directions.map(({ proven }) => proven.outcome);
   const proven = WORST_FIRST.find((outcome) => outcomes.includes(outcome)) ?? "unknown";
   const isKnownBad = proven !== "works" && proven !== "unknown";
   const usable = permitted && routable !== false && !isKnownBad;
   const facts = { permitted, certain, routable, proven, usable };
-  return { ...facts, text: answerText(facts, verdict, lost, directions) };
+  return { ...facts, text: answerText(facts, verdict, lost, lack, directions) };
 }
 
 /** What is known to happen, of `writes`, `reads` or both. */
@@ -202,6 +211,7 @@ function answerText(
   { permitted, routable, proven, usable }: Omit<Answer, "text">,
   verdict: Verdict,
   lost: DirectionAnswer | null,
+  lack: string | null,
   directions: readonly DirectionAnswer[],
 ): string {
   const bad = directions.filter((one) => one.proven.outcome === proven);
@@ -212,6 +222,7 @@ function answerText(
     const refused = `no: the kernel refuses this pair: ${reasonText(verdict)}`;
     return known === "" ? refused : `${refused}; and ${fate}`;
   }
+  if (lack !== null) return `no: the kernel permits it, but ${lack}`;
   if (lost?.route != null) {
     const end = endOf(lost.route);
     return `no: the kernel permits it, but a ${lost.direction} does not arrive (${end})`;
@@ -223,6 +234,14 @@ function answerText(
     "permitted, and routed as far as the root complex, of which nothing is known: " +
     "check the data where it arrives"
   );
+}
+
+/** Why there is no memory to reach, where the dump tells so; null where there is, or may be. */
+function lackOf(owner: PciFunction, bar: SharedBar | null): string | null {
+  if (bar !== null || isUnknown(owner, "bars")) return null;
+  const hasMemory = owner.bars.some(({ kind, index }) => kind !== "io" && index < 6);
+  const what = hasMemory ? "its memory BARs have no address" : "it has no memory BAR";
+  return `there is no memory to reach at ${formatBdf(owner.bdf)}: ${what}`;
 }
 
 /** The rule's reason in words, without what explains it. */
@@ -277,6 +296,11 @@ export function complexesOf(rules: Rules, verdict: Verdict, iommu: IommuMode): R
     cpuFamily: cpu.family,
   }));
 }
+
+const bridgeNotes = ({ bdf, bridge }: PciFunction): string[] =>
+  bridge === null
+    ? []
+    : [`${formatBdf(bdf)} is a bridge: it issues no DMA of its own; name the device below it`];
 
 function machineNotes(machine: Machine): string[] {
   if (!isQemu(machine)) return [];

@@ -16,9 +16,8 @@ export function renderFind(report: FindReport, colors?: Paint, columns?: number)
   const { clients, candidates, chosen, ties, rules } = report;
   const names = clients.map((fn) => `${paint.name(formatBdf(fn.bdf))} ${kindName(fn)}`).join(", ");
   const lines = [
-    `provider for ${names}  ${paint.dim(`Linux ${formatVersion(rules.version)}`)}`,
-    "",
-    ...headLines(report, paint),
+    ...headLines(report, paint).flatMap((line) => wrap(line, paint.prose)),
+    ...wrap(`for ${names}; rules of Linux ${formatVersion(rules.version)}`, paint.prose),
     "",
   ];
   const head = ["", "provider", "", "memory", "route", "distance", "narrowest link", "why it lost"];
@@ -44,7 +43,7 @@ function headLines({ candidates, chosen }: FindReport, paint: Paint): string[] {
   const { fn, direct, distance } = best;
   const way = direct ? paint.good("by bus address") : paint.warn("through the host bridge");
   const what = `${paint.name(formatBdf(fn.bdf))} ${kindName(fn)} ${paint.dim(deviceName(fn))}`;
-  return [`${paint.good("use")} ${what}`, `    every client ${way}, distance ${distance} in sum`];
+  return [`${paint.good("use")} ${what}`, `every client ${way}, distance ${distance} in sum`];
 }
 
 function row(candidate: FoundCandidate, i: number, isChosen: boolean, paint: Paint): string[] {

@@ -11,6 +11,7 @@
 import { type Bdf, busAddr, PAGE_SIZE, Prng, physAddr } from "../core/index.ts";
 import { deviceKind, type Machine, type PciFunction } from "../machine/index.ts";
 import { Provider, ProviderRegistry, type Rules, type Verdict } from "../p2p/index.ts";
+import { namedFunction } from "./interest.ts";
 import { rulesFor } from "./machine-rules.ts";
 import { sharedBar } from "./probe.ts";
 
@@ -57,7 +58,7 @@ export function findProvider(
 ): FindReport {
   const { rules, notes } = rulesFor(machine, options.rules);
   const { topology } = rules;
-  const functionAt = (bdf: Bdf): PciFunction => topology.functions[topology.at(bdf)];
+  const functionAt = (bdf: Bdf): PciFunction => namedFunction(topology.index, bdf);
   const clientFunctions = clients.map(functionAt);
   const { source, functions } = candidatesOf(machine, options.providers?.map(functionAt));
   const registry = new ProviderRegistry(rules);

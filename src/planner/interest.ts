@@ -3,8 +3,8 @@
  * functions are on the way, not at its ends; virtual functions are as many as one likes.
  */
 
-import { formatBdf } from "../core/index.ts";
-import { deviceKind, type Machine, type PciFunction } from "../machine/index.ts";
+import { type Bdf, formatBdf, PeerlaneError, UsageError } from "../core/index.ts";
+import { deviceKind, type Machine, type MachineIndex, type PciFunction } from "../machine/index.ts";
 
 const KINDS = new Set(["nvme", "nic", "gpu", "accelerator"]);
 
@@ -21,6 +21,19 @@ export function interestOf({ functions }: Machine): number[] {
   if (chosen.length > 0) return chosen;
   const ends = all.filter((i) => functions[i].bridge === null);
   return ends.length > 0 ? ends : all;
+}
+
+/**
+ * The function that somebody named. Throws {@link UsageError} `no-such-function` with near names.
+ */
+export function namedFunction(index: MachineIndex, bdf: Bdf): PciFunction {
+  try {
+    return index.functions[index.requireIndex(bdf)];
+  } catch (error) {
+    if (!(error instanceof PeerlaneError) || error.code !== "no-such-function") throw error;
+    const { place, remedy, details } = error;
+    throw new UsageError(error.code, error.message, { place, remedy, details, cause: error });
+  }
 }
 
 /** A BAR from this size on can be memory; below it, it holds registers. */

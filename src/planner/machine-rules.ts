@@ -36,9 +36,17 @@ export function rulesFor(
   topology = new Topology(machine),
 ): MachineRules {
   const own = parseKernelVersion(machine.host.kernelVersion);
-  if (id !== undefined) return { rules: new Rules(topology, ruleSetById(id)), notes: [] };
+  if (id !== undefined) {
+    const rules = new Rules(topology, ruleSetById(id));
+    const isAsked = own === null || compareVersions(own, rules.version) === 0;
+    const judged = `Linux ${formatVersion(rules.version)}`;
+    return {
+      rules,
+      notes: isAsked ? [] : [`rules ${id} are not those of the kernel: judged as ${judged}`],
+    };
+  }
   if (own === null || compareVersions(own, FIRST_P2PDMA_KERNEL) >= 0) {
-    return { rules: new Rules(topology), notes: [] };
+    return { rules: new Rules(topology), notes: own === null ? [] : newerNotes(own) };
   }
   const latest = formatVersion(LATEST_KERNEL);
   return {
@@ -49,6 +57,15 @@ export function rulesFor(
     ],
   };
 }
+
+/** The rules of what is not written yet may be others. */
+const newerNotes = (own: KernelVersion): string[] =>
+  compareVersions(own, LATEST_KERNEL) <= 0
+    ? []
+    : [
+        `Linux ${formatVersion(own)} is newer than ${formatVersion(LATEST_KERNEL)}, the latest ` +
+          "whose rules are known here: its own may differ",
+      ];
 
 export function ruleSetById(id: string): RuleSet {
   const found = RULE_SETS.find((set) => set.id === id);

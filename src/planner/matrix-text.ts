@@ -183,7 +183,7 @@ function keyLine({ direct, through, refused }: PairCounts, paint: Page): string 
     through === 0 ? "" : `${paint.warn("H4")} through the host bridge, distance 4`,
     refused === 0 ? "" : `${paint.bad("--")} refused`,
   ];
-  return parts.filter((part) => part !== "").join("   ");
+  return parts.filter((part) => part !== "").join("; ");
 }
 
 function legend(report: MatrixReport, paint: Page): string[] {
@@ -197,12 +197,16 @@ function legend(report: MatrixReport, paint: Page): string[] {
       REASONS[reason].text,
     ]);
   const why = alignWithin(rows, paint.columns - 2).map((line) => `  ${line}`);
-  const ask = "why, and what fixes it: peerlane explain CLIENT PROVIDER -m FILE";
+  // A line to paste is not wrapped.
+  const ask = ["why, and what fixes it:", `  peerlane explain CLIENT PROVIDER ${report.given}`];
   const key = keyLine(counts, paint);
   return [
     ...(key === "" ? [] : wrap(key, paint.prose)),
     ...unknownLines(report, paint),
     ...why,
-    ...[...hiddenLines(report), ask].flatMap((line) => wrap(line, paint.prose)).map(paint.dim),
+    ...hiddenLines(report)
+      .flatMap((line) => wrap(line, paint.prose))
+      .map(paint.dim),
+    ...ask.map(paint.dim),
   ];
 }

@@ -25,6 +25,8 @@ export interface MatrixOptions {
   readonly all?: boolean | undefined;
   /** Id of a rule set. */
   readonly rules?: string | undefined;
+  /** How `explain` is given this machine: `-m lspci.txt --kernel 5.15`. */
+  readonly given?: string | undefined;
 }
 
 export interface MatrixReport {
@@ -40,6 +42,7 @@ export interface MatrixReport {
   /** What that is. */
   readonly unknowns: readonly Doubt[];
   readonly notes: readonly string[];
+  readonly given: string;
 }
 
 /** Judges all pairs. */
@@ -51,7 +54,9 @@ export function matrixOf(machine: Machine, options: MatrixOptions = {}): MatrixR
   const { pairs, why } = uncertainPairs(rules, verdicts, shown, options.rules);
   const sharing = shown.filter((at) => sharesMemory(machine.functions[at]));
   const providers = all || sharing.length === 0 ? shown : sharing;
-  return { machine, rules, verdicts, shown, providers, uncertain: pairs, unknowns: why, notes };
+  const given = options.given ?? "-m FILE";
+  const doubts = { uncertain: pairs, unknowns: why };
+  return { machine, rules, verdicts, shown, providers, ...doubts, notes, given };
 }
 
 type Ending = (mapType: string, distance: number, reason: string, uncertain: boolean) => string;

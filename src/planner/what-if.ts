@@ -18,6 +18,7 @@ import {
   isUnknown,
   type Machine,
   MachineIndex,
+  type PciFunction,
   setAcsControl,
   setHost,
 } from "../machine/index.ts";
@@ -31,6 +32,7 @@ import {
 import { AcsBit } from "../spec/pcie/index.ts";
 import { formatAcsWord } from "./acs-text.ts";
 import { isFirstOfRootBus, withHostBridge } from "./host-bridge.ts";
+import { namedFunction } from "./interest.ts";
 import { moveDevice } from "./move.ts";
 
 /** The texts of the options, as they were typed. */
@@ -269,16 +271,8 @@ function bootedWith(machine: Machine, mode: IommuMode | null, notes: string[]): 
   return count === 0 ? machine : { ...machine, functions };
 }
 
-/** As {@link MachineIndex.requireIndex}, as an error of usage. */
-function requireFunction(machine: Machine, bdf: Bdf): void {
-  try {
-    new MachineIndex(machine).requireIndex(bdf);
-  } catch (error) {
-    if (!(error instanceof PeerlaneError) || error.code !== "no-such-function") throw error;
-    const { place, remedy, details } = error;
-    throw new UsageError(error.code, error.message, { place, remedy, details, cause: error });
-  }
-}
+const requireFunction = (machine: Machine, bdf: Bdf): PciFunction =>
+  namedFunction(new MachineIndex(machine), bdf);
 
 /** Sets the word, with a capability to hold it where the dump shows none. */
 function setAcs(machine: Machine, bdf: Bdf, control: number, notes: string[]): Machine {

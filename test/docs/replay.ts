@@ -40,6 +40,12 @@ export function commandsIn(page: string): Shown[] {
   });
 }
 
+/** Examples in the help of a command: each a line that begins with `peerlane`, two columns in. */
+export const examplesIn = (help: string): string[][] =>
+  [...help.matchAll(/^ {2}peerlane (.*?)(?: {2,}.*)?$/gm)].map(([, command]) =>
+    argsOf(command as string),
+  );
+
 /**
  * The page with what its commands print now; as it is where `run` answers null. Throws where a part
  * of a block is in no output.

@@ -4,6 +4,7 @@ import { ExitStatus } from "../../core/index.ts";
 import { captureMachine, serializeMachine } from "../../machine/index.ts";
 import type { CommandModule } from "../command.ts";
 import { printNotes, printText } from "../context.ts";
+import { helpTail } from "../help-text.ts";
 
 interface Options {
   readonly output?: string;
@@ -19,7 +20,20 @@ export const capture: CommandModule = {
       .option("-o, --output <file>", "where to; standard output when not given")
       .option("--name <name>", "what to call it; the product name otherwise")
       .option("--root <folder>", "another root file system, as of a container's host")
-      .addHelpText("after", "\nSerial numbers and MAC addresses are left out. Root sees the most.")
+      .addHelpText(
+        "after",
+        helpTail({
+          examples: [
+            ["capture -o machine.json", "this machine, for every other command"],
+            ["capture --root /host -o machine.json", "from inside a container that mounts it"],
+          ],
+          exit: "0 written; 1 this machine cannot be read",
+          notes: [
+            "Serial numbers and MAC addresses are left out.",
+            "Root sees the most: without it ACS stays unknown.",
+          ],
+        }),
+      )
       .action(({ output, name, root }: Options) =>
         run(async () => {
           const machine = await captureMachine(context.files, {

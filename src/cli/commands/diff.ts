@@ -4,6 +4,7 @@ import { ExitStatus, UsageError } from "../../core/index.ts";
 import { diffJson, diffMachines, isSame, renderDiff } from "../../planner/index.ts";
 import type { CommandModule } from "../command.ts";
 import { printChanges, printJson, printText, terminalColumns } from "../context.ts";
+import { helpTail } from "../help-text.ts";
 import { loadMachine } from "../machine-input.ts";
 import { makePaint } from "../paint.ts";
 import { addWhatIf, loadSubject, type WhatIfOptions } from "../what-if-options.ts";
@@ -22,7 +23,21 @@ export const diff: CommandModule = {
       .argument("[after]", "another one; without it, the first one with the what-ifs applied")
       .option("-a, --all", "verdicts of every function, not only of devices of interest")
       .option("--json", "as JSON")
-      .addHelpText("after", "\nExit status: 0 when nothing differs, 1 when something does.");
+      .addHelpText(
+        "after",
+        helpTail({
+          examples: [
+            ["diff lspci.txt --set-acs 17:00.0=0x1d", "what one ACS word does to all verdicts"],
+            ["diff lspci.txt --kernel 5.15", "what an older kernel does"],
+            [
+              "diff before.txt after.txt",
+              "two machines, or one before and after a change of slots",
+            ],
+          ],
+          exit: "0 nothing differs; 1 something does",
+          notes: ["Functions of two machines are matched by name and ids, then by ids in order."],
+        }),
+      );
     addWhatIf(command).action((first: string, second: string | undefined, options: Options) =>
       run(async () => {
         const before = await loadMachine(context, [first]);

@@ -4,6 +4,7 @@ import { ExitStatus, parseBdf, UsageError } from "../../core/index.ts";
 import { explainPair, explanationJson, renderExplanation } from "../../planner/index.ts";
 import type { CommandModule } from "../command.ts";
 import { printChanges, printJson, printText, terminalColumns } from "../context.ts";
+import { helpTail } from "../help-text.ts";
 import { makePaint } from "../paint.ts";
 import { addWhatIf, loadSubject, type WhatIfOptions } from "../what-if-options.ts";
 
@@ -13,10 +14,6 @@ interface Options extends WhatIfOptions {
   readonly bar?: string;
   readonly json?: boolean;
 }
-
-const EXIT_STATUS = `
-Exit status: 0 the kernel permits it, requests arrive, and it is not known to fail (\`usable\` of
---json); 1 one of the three is a no; 2 wrong usage. An uncertain answer is marked with ?.`;
 
 export const explain: CommandModule = {
   register(program, run, context) {
@@ -29,7 +26,29 @@ export const explain: CommandModule = {
       .option("--direction <way>", "write (A writes to B), read, or both (the default)")
       .option("--bar <number>", "which BAR of B; the largest when not given")
       .option("--json", "as JSON")
-      .addHelpText("after", EXIT_STATUS);
+      .addHelpText(
+        "after",
+        helpTail({
+          examples: [
+            [
+              "explain 1a:00.0 19:00.0 -m lspci.txt",
+              "may the NIC 1a:00.0 reach the memory of 19:00.0",
+            ],
+            [
+              "explain 1a:00.0 3b:00.0 -m lspci.txt --kernel 5.15",
+              "the same for another pair, had the machine Linux 5.15",
+            ],
+            [
+              "explain 1a:00.0 19:00.0 -m lspci.txt --set-acs 17:01.0=0x1d --json",
+              "as JSON, with ACS of a port set to SV RR CR UF",
+            ],
+          ],
+          exit:
+            "0 the kernel permits it, requests arrive, and it is not known to fail " +
+            "(`usable` of --json); 1 one of the three is a no",
+          notes: ["An answer that depends on what the dump does not tell is marked with ?."],
+        }),
+      );
     addWhatIf(command).action((a: string, b: string, options: Options) =>
       run(async () => {
         const [initiator, owner] = [parseBdf(a), parseBdf(b)];

@@ -4,6 +4,7 @@ import { type Bdf, ExitStatus, parseBdf, UsageError } from "../../core/index.ts"
 import { findJson, findProvider, renderFind } from "../../planner/index.ts";
 import type { CommandModule } from "../command.ts";
 import { printChanges, printJson, printText, terminalColumns } from "../context.ts";
+import { helpTail } from "../help-text.ts";
 import { makePaint } from "../paint.ts";
 import { addWhatIf, loadSubject, type WhatIfOptions } from "../what-if-options.ts";
 
@@ -26,7 +27,20 @@ export const find: CommandModule = {
       .option("--providers <functions>", "candidates; all that have memory when not given")
       .option("--like-linux", "choose as Linux does: by distance alone, ties at random")
       .option("--seed <number>", "which of the ties --like-linux draws (0)")
-      .option("--json", "as JSON");
+      .option("--json", "as JSON")
+      .addHelpText(
+        "after",
+        helpTail({
+          examples: [
+            [
+              "find --clients 1a:00.0,18:00.0 -m lspci.txt",
+              "the best memory for a NIC and an SSD together",
+            ],
+            ["find --clients 1a:00.0 --providers 19:00.0,3b:00.0 -m lspci.txt", "of these two"],
+          ],
+          exit: "0 there is one; 1 no candidate is reached by all of them",
+        }),
+      );
     addWhatIf(command).action((options: Options) =>
       run(async () => {
         const clients = functionsOf(options.clients);
@@ -51,11 +65,14 @@ export const find: CommandModule = {
 };
 
 function functionsOf(text: string): Bdf[] {
-  return text
+  const names = text
     .split(",")
     .map((part) => part.trim())
-    .filter((part) => part !== "")
-    .map(parseBdf);
+    .filter((part) => part !== "");
+  if (names.length > 0) return [...new Set(names.map(parseBdf))];
+  throw new UsageError("no-function", "no function was named", {
+    remedy: "write them with commas between, as 1a:00.0,18:00.0",
+  });
 }
 
 function seedOf({ likeLinux, seed }: Options): number | undefined {

@@ -6,13 +6,20 @@
 import type { CommandEntry } from "../command.ts";
 import { PLANNER_COMMANDS } from "./planner.ts";
 
+const SIMULATED = "On a fabric simulated from a dump:";
+const NETWORK = "On real networks, NVMe/TCP:";
+
 export const COMMANDS: readonly CommandEntry[] = [
-  { name: "demo", load: async () => (await import("./demo.ts")).demo },
-  { name: "run", load: async () => (await import("./run.ts")).run },
-  { name: "compare", load: async () => (await import("./compare.ts")).compare },
   ...PLANNER_COMMANDS,
-  { name: "target", load: async () => (await import("./target.ts")).target },
-  { name: "targetctl", load: async () => (await import("./targetctl.ts")).targetctl },
-  { name: "connect", load: async () => (await import("./connect.ts")).connect },
-  { name: "keygen", load: async () => (await import("./keygen.ts")).keygen },
+  { name: "demo", group: SIMULATED, load: async () => (await import("./demo.ts")).demo },
+  { name: "run", group: SIMULATED, load: async () => (await import("./run.ts")).run },
+  { name: "compare", group: SIMULATED, load: async () => (await import("./compare.ts")).compare },
+  { name: "target", group: NETWORK, load: async () => (await import("./target.ts")).target },
+  {
+    name: "targetctl",
+    group: NETWORK,
+    load: async () => (await import("./targetctl.ts")).targetctl,
+  },
+  { name: "connect", group: NETWORK, load: async () => (await import("./connect.ts")).connect },
+  { name: "keygen", group: NETWORK, load: async () => (await import("./keygen.ts")).keygen },
 ];

@@ -13,6 +13,7 @@ import {
 } from "../../planner/index.ts";
 import type { CommandModule } from "../command.ts";
 import { printChanges, printJson, printText, terminalColumns } from "../context.ts";
+import { helpTail } from "../help-text.ts";
 import { makePaint } from "../paint.ts";
 import { addWhatIf, loadSubject, type WhatIfOptions } from "../what-if-options.ts";
 
@@ -34,7 +35,17 @@ export const pages: CommandModule = {
       .option("--at <address>", "physical address of that BAR, as 0x58500000")
       .option("--ram <address>", "where that machine's RAM begins, as 0x80000000")
       .option("-a, --all", "every BAR of every device, not the largest of those with memory")
-      .option("--json", "as JSON");
+      .option("--json", "as JSON")
+      .addHelpText(
+        "after",
+        helpTail({
+          examples: [
+            ["pages lspci.txt", "every GPU, NVMe and accelerator with memory"],
+            ["pages --bar 64KiB --at 0x58500000 --ram 0x80000000", "a BAR without a machine"],
+          ],
+          exit: "0 answered, whatever the answer; 1 the dump cannot be read",
+        }),
+      );
     addWhatIf(command).action((files: string[], options: Options) =>
       run(async () => {
         const { report, changes } = await reportFor(files, options);

@@ -5,13 +5,16 @@
 
 import type { CommandEntry } from "../command.ts";
 
+/** They read a machine and change nothing. */
+const group = "About a machine, from its dump:";
+
 export const PLANNER_COMMANDS: readonly CommandEntry[] = [
-  { name: "topo", load: async () => (await import("./topo.ts")).topo },
-  { name: "matrix", load: async () => (await import("./matrix.ts")).matrix },
-  { name: "explain", load: async () => (await import("./explain.ts")).explain },
-  { name: "find", load: async () => (await import("./find.ts")).find },
-  { name: "doctor", load: async () => (await import("./doctor.ts")).doctor },
-  { name: "pages", load: async () => (await import("./pages.ts")).pages },
-  { name: "diff", load: async () => (await import("./diff.ts")).diff },
-  { name: "capture", load: async () => (await import("./capture.ts")).capture },
+  { name: "topo", group, load: async () => (await import("./topo.ts")).topo },
+  { name: "matrix", group, load: async () => (await import("./matrix.ts")).matrix },
+  { name: "explain", group, load: async () => (await import("./explain.ts")).explain },
+  { name: "find", group, load: async () => (await import("./find.ts")).find },
+  { name: "doctor", group, load: async () => (await import("./doctor.ts")).doctor },
+  { name: "pages", group, load: async () => (await import("./pages.ts")).pages },
+  { name: "diff", group, load: async () => (await import("./diff.ts")).diff },
+  { name: "capture", group, load: async () => (await import("./capture.ts")).capture },
 ];

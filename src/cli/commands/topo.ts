@@ -5,6 +5,7 @@ import { serializeMachine } from "../../machine/index.ts";
 import { renderTopo } from "../../planner/index.ts";
 import type { CommandModule } from "../command.ts";
 import { printChanges, printText, terminalColumns } from "../context.ts";
+import { helpTail } from "../help-text.ts";
 import { makePaint } from "../paint.ts";
 import { addWhatIf, loadSubject, type WhatIfOptions } from "../what-if-options.ts";
 
@@ -20,7 +21,20 @@ export const topo: CommandModule = {
       .description("show a machine as a tree: links, ACS, buses, memory BARs")
       .argument("<file...>", "dumps of one machine (lspci -vvv -xxxx and others); - is stdin")
       .option("-a, --all", "every function, not only devices of interest and their bridges")
-      .option("--json", "the whole machine as machine.json, which every command reads");
+      .option("--json", "the whole machine as machine.json, which every command reads")
+      .addHelpText(
+        "after",
+        helpTail({
+          examples: [
+            ["topo lspci.txt", "the tree of that machine"],
+            [
+              "topo nn.txt tree.txt host.txt --json",
+              "several files of one machine, as one machine.json",
+            ],
+          ],
+          exit: "0 shown; 1 the dump cannot be read",
+        }),
+      );
     addWhatIf(command).action((files: string[], options: Options) =>
       run(async () => {
         const { machine, changes } = await loadSubject(context, files, options);

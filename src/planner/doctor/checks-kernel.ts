@@ -19,18 +19,22 @@ interface VersionNeed {
   readonly since: KernelVersion;
   readonly why: string;
   readonly otherwise: string;
+  /** The same where the GPUs are NVIDIA's. */
+  readonly nvidia?: string;
 }
 
 const VERSION_NEEDS: Readonly<Record<Use, VersionNeed>> = {
   gds: {
     since: { major: 6, minor: 2 },
     why: "O_DIRECT into peer memory",
-    otherwise: "run 6.2 or later, or use the module nvidia-fs with its patched NVMe driver",
+    otherwise: "run 6.2 or later",
+    nvidia: "run 6.2 or later, or use the module nvidia-fs with its patched NVMe driver",
   },
   gdr: {
     since: { major: 5, minor: 12 },
     why: "RDMA registration of dma-buf",
-    otherwise: "run 5.12 or later, or load the peer-memory module nvidia-peermem",
+    otherwise: "run 5.12 or later",
+    nvidia: "run 5.12 or later, or load the peer-memory module nvidia-peermem",
   },
   "nvmeof-cmb": {
     since: { major: 6, minor: 0 },
@@ -39,24 +43,29 @@ const VERSION_NEEDS: Readonly<Record<Use, VersionNeed>> = {
   },
   vfio: {
     since: { major: 6, minor: 19 },
-    why: "BARs exported as dma-buf, which iommufd needs to map a peer's BAR",
-    otherwise: "run 6.19 or later, or use the legacy VFIO container, which maps BARs itself",
+    why:
+      "BARs exported as dma-buf; without it iommufd cannot map a peer's BAR (EFAULT, the guest " +
+      "does not boot)",
+    otherwise:
+      "run 6.19 or later, or use the legacy container (vfio_iommu_type1), which maps BARs itself",
   },
 };
 
-export function kernelVersion({ use, machine }: Subject): CheckResult[] {
+export function kernelVersion(subject: Subject): CheckResult[] {
+  const { use, machine } = subject;
   const [id, title] = ["kernel-version", "kernel version"];
-  const { since, why, otherwise } = VERSION_NEEDS[use];
+  const { since, why, otherwise, nvidia } = VERSION_NEEDS[use];
   const text = machine.host.kernelVersion;
   const version = parseKernelVersion(text);
-  const need = `Linux ${formatVersion(since)} has ${why}`;
+  const need = `Linux ${formatVersion(since)} (${why})`;
   if (version === null) {
-    return [unknown(id, title, `not in the dump; ${need}`, "Add `uname -a`, or give --kernel.")];
+    const evidence = `not in the dump; needed: ${need}`;
+    return [unknown(id, title, evidence, "Add `uname -a`, or give --kernel.")];
   }
-  const seen = `Linux ${text ?? formatVersion(version)}; ${need}`;
-  return compareVersions(version, since) >= 0
-    ? [ok(id, title, seen)]
-    : [fail(id, title, seen, sentence(otherwise))];
+  const seen = `Linux ${text ?? formatVersion(version)}; needed: ${need}`;
+  if (compareVersions(version, since) >= 0) return [ok(id, title, seen)];
+  const remedy = hasNvidiaGpu(subject) ? (nvidia ?? otherwise) : otherwise;
+  return [fail(id, title, seen, sentence(remedy))];
 }
 
 interface ConfigNeed {
@@ -137,8 +146,12 @@ interface ModuleNeed {
 
 const NVIDIA = 0x10de;
 
-function moduleNeeds({ use, owners, functionAt, machine }: Subject): ModuleNeed[] {
-  const hasNvidia = owners.some((owner) => functionAt(owner).vendorId === NVIDIA);
+const hasNvidiaGpu = ({ owners, functionAt }: Subject): boolean =>
+  owners.some((owner) => functionAt(owner).vendorId === NVIDIA);
+
+function moduleNeeds(subject: Subject): ModuleNeed[] {
+  const { use, machine } = subject;
+  const hasNvidia = hasNvidiaGpu(subject);
   const version = parseKernelVersion(machine.host.kernelVersion);
   const isOld = version !== null && compareVersions(version, { major: 6, minor: 2 }) < 0;
   const needs: ModuleNeed[] = [];

@@ -37,7 +37,10 @@ export function barSize(subject: Subject): CheckResult[] {
     const grows = fn.resizableBars.find(
       ({ currentBytes, supportedBytes }) => Math.max(0, ...supportedBytes) > currentBytes,
     );
-    if (bar === null) {
+    if (bar === null && isUnknown(fn, "bars")) {
+      const evidence = `${name}: its BARs are not in the dump`;
+      results.push(unknown(id, title, evidence, "Take the dump by lspci -vvv -xxxx."));
+    } else if (bar === null) {
       const evidence = `${name} has no memory BAR with an address: the firmware had no room for it`;
       results.push(fail(id, title, evidence, ABOVE_4G, "dmesg | grep -i 'BAR.*assign'"));
     } else if (bar.sizeBytes === null) {
@@ -59,12 +62,15 @@ export function barSize(subject: Subject): CheckResult[] {
       fine.push(`${name} ${formatBytes(bar.sizeBytes)}`);
     }
   }
+  results.sort((a, b) => Number(a.state === "unknown") - Number(b.state === "unknown"));
   if (results.length > 0) return results.slice(0, 1);
   return [ok(id, title, fine.slice(0, 3).join(", ") + (fine.length > 3 ? ", ..." : ""))];
 }
 
 const ABOVE_4G = "Turn on `Above 4G Decoding` in firmware setup.";
-const REBAR = "Turn on `Resizable BAR` and `Above 4G Decoding` in firmware setup, or resize it.";
+const REBAR =
+  "Turn on `Resizable BAR` and `Above 4G Decoding` in firmware setup, or resize it while no " +
+  "driver is bound.";
 
 /** A GPU with the capability whose BAR is as large as it goes. */
 const isTold = (fn: PciFunction): boolean => fn.resizableBars.length > 0;
@@ -117,8 +123,8 @@ export function linearMap(subject: Subject): CheckResult[] {
   }
   worst.sort((a, b) => Number(a.state === "unknown") - Number(b.state === "unknown"));
   if (worst.length > 0) return worst.slice(0, 1);
-  const inside = maps.map((map) => map.title).join(", ");
-  return [ok(id, title, `${bars.length} BARs fit (${inside})`)];
+  const inside = maps.map((map) => map.title).join("; ");
+  return [ok(id, title, `${bars.length} BARs fit: ${inside}`)];
 }
 
 export function alignment(subject: Subject): CheckResult[] {
@@ -137,7 +143,7 @@ export function alignment(subject: Subject): CheckResult[] {
       `${formatBdf(fn.bdf)} BAR${bar.index} has ${formatBytes(sizeBytes)}: page-backed ` +
         "memory comes in " +
         "2 MiB pieces, and since 2025 Linux skips what is not (a 512 KiB CMB is lost)",
-      "Use a page-less provider, which has no such rule.",
+      "Share it without pages (a dma-buf), where there is no such rule.",
     ),
   ];
 }
@@ -168,7 +174,9 @@ export function cmb(subject: Subject): CheckResult[] {
     ];
   }
   const room = disks.map((fn) => Math.max(0, ...fn.bars.map(({ sizeBytes }) => sizeBytes ?? 0)));
-  const isSized = disks.every((fn) => fn.bars.every(({ sizeBytes }) => sizeBytes !== null));
+  const isSized = disks.every(
+    (fn) => !isUnknown(fn, "bars") && fn.bars.every(({ sizeBytes }) => sizeBytes !== null),
+  );
   if (isSized && Math.max(...room) < 2 * MIB) {
     return [
       fail(

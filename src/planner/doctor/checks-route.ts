@@ -29,13 +29,20 @@ export function devices(subject: Subject): CheckResult[] {
     gdr: ["NIC", "GPU"],
     "nvmeof-cmb": ["NIC", "NVMe"],
   } as const;
-  const [from, to] = use === "vfio" ? ["device", "device"] : what[use];
+  if (use === "vfio") {
+    const evidence = `${owners.length} of interest`;
+    return owners.length > 0 ? [ok(id, title, evidence)] : [noDevice(id, title, "device")];
+  }
+  const [from, to] = what[use];
   if (initiators.length > 0 && owners.length > 0) {
     return [ok(id, title, `${initiators.length} ${from}, ${owners.length} ${to}`)];
   }
-  const missing = owners.length === 0 ? to : from;
+  return [noDevice(id, title, owners.length === 0 ? to : from)];
+}
+
+function noDevice(id: string, title: string, missing: string): CheckResult {
   const evidence = `there is no ${missing} in the dump`;
-  return [fail(id, title, evidence, "Check that the dump is of the whole machine, taken as root.")];
+  return fail(id, title, evidence, "Check that the dump is of the whole machine, taken as root.");
 }
 
 /** For every memory, its nearest initiator is permitted. */
@@ -46,9 +53,14 @@ export function routes(subject: Subject): CheckResult[] {
   const count = (type: MapType): number => pairs.filter(({ mapType }) => mapType === type).length;
   const [direct, host] = [count(MapType.busAddr), count(MapType.thruHostBridge)];
   const refused = pairs.length - direct - host;
-  const evidence =
-    `of ${pairs.length}: ${direct} direct, ${host} through the host bridge, ` +
-    `${refused} refused`;
+  const kind = kindName(subject.functionAt(pairs[0].owner));
+  const nearest = kindName(subject.functionAt(pairs[0].initiator));
+  const parts = [
+    direct === 0 ? "" : `${direct} direct`,
+    host === 0 ? "" : `${host} through the host bridge`,
+    refused === 0 ? "" : `${refused} refused`,
+  ].filter((part) => part !== "");
+  const evidence = `${pairs.length} ${kind}, each from its nearest ${nearest}: ${parts.join(", ")}`;
   const [worst] = pairs.filter(({ mapType }) => mapType === MapType.notSupported);
   if (worst === undefined) return [ok(id, title, evidence)];
   const pair = `${named(subject, worst.initiator)} to ${named(subject, worst.owner)}`;
@@ -65,7 +77,7 @@ export function routes(subject: Subject): CheckResult[] {
 
 const explainCommand = (subject: Subject, { initiator, owner }: NearestPair): string =>
   `peerlane explain ${formatBdf(subject.bdfOf(initiator))} ` +
-  `${formatBdf(subject.bdfOf(owner))} -m FILE`;
+  `${formatBdf(subject.bdfOf(owner))} ${subject.given}`;
 
 /**
  * Pairs below one switch that ACS sends up; for VFIO, whether every device can be given away alone.
@@ -166,7 +178,8 @@ export function provenRoutes(subject: Subject): CheckResult[] {
       return [fail(id, title, `${direction}s: ${text} (${fact?.source})`, remedy)];
     }
   }
-  return [ok(id, title, `${through.length} pairs pass it; known to carry both directions`)];
+  const pass = through.length === 1 ? "1 pair passes it" : `${through.length} pairs pass it`;
+  return [ok(id, title, `${pass}; known to carry both directions`)];
 }
 
 const MEMORY_SPACE = 0x2;

@@ -4,7 +4,6 @@
  */
 
 import { formatBdf } from "../../core/index.ts";
-import { compareVersions, parseKernelVersion } from "../../p2p/index.ts";
 import { deviceFacts, isQemu } from "../knowledge.ts";
 import { type CheckResult, fail, ok, type Subject, unknown } from "./subject.ts";
 
@@ -56,8 +55,7 @@ export function stacking({ use, machine }: Subject): CheckResult[] {
     "not inherited): " +
     "I/O on them falls back or fails";
   const { modules } = machine.host;
-  const remedy =
-    "Put the file system or namespace on the NVMe itself; one lease per leg has no such limit.";
+  const remedy = "Put the file system or namespace on the NVMe itself.";
   if (modules === null) {
     return [unknown(id, title, `loaded modules are not in the dump; ${why}`, remedy, "lsblk")];
   }
@@ -110,10 +108,8 @@ export function drivers({ use, owners, initiators, functionAt }: Subject): Check
   return [];
 }
 
-const DMABUF_SINCE = { major: 6, minor: 19 };
-
-/** A guest sees a tree that is not the host's; iommufd needs the dma-buf path for peers' BARs. */
-export function virtualMachine({ machine, use }: Subject): CheckResult[] {
+/** A guest sees a tree that is not the host's. */
+export function virtualMachine({ machine }: Subject): CheckResult[] {
   const [id, title] = ["virtual-machine", "virtual machine"];
   if (isQemu(machine)) {
     return [
@@ -128,17 +124,5 @@ export function virtualMachine({ machine, use }: Subject): CheckResult[] {
       ),
     ];
   }
-  if (use !== "vfio") return [];
-  const version = parseKernelVersion(machine.host.kernelVersion);
-  if (version === null || compareVersions(version, DMABUF_SINCE) >= 0) return [];
-  return [
-    fail(
-      id,
-      title,
-      "before Linux 6.19 iommufd cannot map the BARs of a peer (EFAULT, the guest does not " +
-        "boot): they " +
-        "have no pages, and the dma-buf that stands for them came with 6.19",
-      "Use the legacy container (vfio_iommu_type1), or run 6.19 or later.",
-    ),
-  ];
+  return [];
 }

@@ -165,7 +165,8 @@ describe("doctor", () => {
     };
     expect(check(grouped, "vfio").of("groups")?.evidence).toMatch(/shares group 7 with/);
     const old = check(setHost(machine, { kernelVersion: "6.12.0" }), "vfio");
-    expect(old.of("virtual-machine")?.evidence).toMatch(/before Linux 6.19 iommufd cannot map/);
+    expect(old.of("kernel-version")?.evidence).toMatch(/without it iommufd cannot map .*EFAULT/);
+    expect(off.of("devices")?.evidence).toBe("4 of interest");
   });
 
   it("sees links that run below what both ends can", () => {
@@ -173,6 +174,23 @@ describe("doctor", () => {
     const slow = { pcie: { ...pcie!, link: { generation: 3, width: 2 } } };
     const result = check(change(machine, plain.diskPort, slow), "gds").of("links");
     expect(result?.evidence).toMatch(/gen3 x2, could be gen4 x4/);
+  });
+
+  it("never takes what the dump does not tell for a fault", () => {
+    const noBars = { bars: [], unknown: [{ field: "bars", consequence: "" }] };
+    const blind = change(change(machine, plain.gpu, noBars), plain.disk, noBars);
+    expect(check(blind, "gds").of("bar-size")).toMatchObject({ state: "unknown" });
+    const disks = { ...blind, functions: blind.functions.map((fn) => ({ ...fn, ...noBars })) };
+    expect(check(disks, "nvmeof-cmb").of("cmb")).toMatchObject({ state: "unknown" });
+    expect(check(change(machine, plain.gpu, { bars: [] }), "gds").of("bar-size")).toMatchObject({
+      state: "fail",
+    });
+  });
+
+  it("gives lines to paste that name the machine as it was given", () => {
+    const [{ results }] = examine(machine, ["gdr"], undefined, "-m a.txt --kernel 6.12").uses;
+    const route = results.find(({ id }) => id === "route");
+    expect(route?.command).toMatch(/^peerlane explain \S+ \S+ -m a\.txt --kernel 6\.12$/);
   });
 
   it("is text and JSON", () => {

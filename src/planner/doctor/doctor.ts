@@ -9,7 +9,14 @@ import { acsParameters, iommuMode, kernelConfig, kernelVersion, modules } from "
 import { alignment, barSize, cmb, linearMap } from "./checks-memory.ts";
 import { acs, commandBits, devices, links, provenRoutes, routes } from "./checks-route.ts";
 import { drivers, mounts, multipath, stacking, virtualMachine } from "./checks-stack.ts";
-import { type Check, type CheckResult, type CheckState, subjectFor, type Use } from "./subject.ts";
+import {
+  type Check,
+  type CheckResult,
+  type CheckState,
+  type Subject,
+  subjectFor,
+  type Use,
+} from "./subject.ts";
 
 /** In the order in which they would stop a transfer. */
 const CHECKS: readonly Check[] = [
@@ -49,13 +56,18 @@ export interface DoctorReport {
 
 const ORDER: Readonly<Record<CheckState, number>> = { fail: 0, unknown: 1, ok: 2 };
 
-/** Runs the checks of these uses. */
-export function examine(machine: Machine, uses: readonly Use[], rules?: string): DoctorReport {
-  return { machine, uses: uses.map((use) => examineUse(machine, use, rules)) };
+/** Runs the checks of these uses; `given`: how `explain` is given this machine. */
+export function examine(
+  machine: Machine,
+  uses: readonly Use[],
+  rules?: string,
+  given?: string,
+): DoctorReport {
+  return { machine, uses: uses.map((use) => examineUse(subjectFor(machine, use, rules, given))) };
 }
 
-function examineUse(machine: Machine, use: Use, rules?: string): UseReport {
-  const subject = subjectFor(machine, use, rules);
+function examineUse(subject: Subject): UseReport {
+  const { use } = subject;
   const found = CHECKS.flatMap((check) => check(subject));
   // Without the devices nothing else says anything.
   const isEmpty = found[0]?.id === "devices" && found[0].state === "fail";

@@ -55,12 +55,22 @@ export interface Subject {
   readonly initiators: readonly number[];
   readonly owners: readonly number[];
   readonly pairs: readonly NearestPair[];
+  /** How `explain` is given this machine: `-m lspci.txt --kernel 5.15`. */
+  readonly given: string;
   functionAt(position: number): PciFunction;
   bdfOf(position: number): Bdf;
 }
 
+/** Where it is not known how the machine was given. */
+export const FILE_TO_BE_NAMED = "-m FILE";
+
 /** Makes the machine ready for the checks of one use. */
-export function subjectFor(machine: Machine, use: Use, rulesId?: string): Subject {
+export function subjectFor(
+  machine: Machine,
+  use: Use,
+  rulesId?: string,
+  given = FILE_TO_BE_NAMED,
+): Subject {
   const index = new MachineIndex(machine);
   const { rules } = rulesFor(machine, rulesId);
   const { initiators, owners } = rolesOf(machine, use);
@@ -71,6 +81,7 @@ export function subjectFor(machine: Machine, use: Use, rulesId?: string): Subjec
     rules,
     initiators,
     owners,
+    given,
     pairs: owners.flatMap((owner) => nearest(rules, owner, initiators)),
     functionAt: (position) => machine.functions[position],
     bdfOf: (position) => machine.functions[position].bdf,
