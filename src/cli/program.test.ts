@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { widthOf } from "../core/index.ts";
 import { MemoryFiles, MemoryHost, realClock, realFiles } from "../platform/index.ts";
 import { makeContext } from "./context.ts";
 import { runCli } from "./run-cli.ts";
@@ -110,6 +111,32 @@ describe("explain", () => {
     expect(answer.permitted.mapType).toBe("NOT_SUPPORTED");
     expect(answer.permitted.evidence.length).toBeGreaterThan(0);
     expect(answer.remedies.length).toBeGreaterThan(0);
+  });
+});
+
+describe("on a terminal of 80 columns", () => {
+  const SWITCH = `${ROOT}/scenarios/machines/01-same-switch`;
+  const ACS = ["--set-acs", "02:00.0=0x1d"];
+  /** Lines to paste are whole; so is the line below them that names the machine. */
+  const TO_PASTE = /(setpci|peerlane explain|grep -E|cat \/sys|options nvidia|pci=\w+=)/;
+
+  it.each([
+    ["topo", HGX],
+    ["matrix", SWITCH, ...ACS],
+    ["matrix", HGX],
+    ["explain", "04:00.0", "03:00.0", "-m", SWITCH, ...ACS],
+    ["explain", "3c:00.0", "19:00.0", "-m", HGX, "--iommu", "strict"],
+    ["find", "--clients", "1a:00.0,18:00.0", "-m", HGX],
+    ["doctor", HGX, "--kernel", "5.15", "--iommu", "strict"],
+    ["pages", HGX],
+    ["diff", HGX, "--set-acs", "17:00.0=0x1d"],
+    ["diff", SWITCH, `${ROOT}/scenarios/machines/02-two-root-ports`],
+  ])("%s %s fits, coloured", async (...args) => {
+    const host = new MemoryHost({ args, isTTY: true, columns: 80, env: { FORCE_COLOR: "1" } });
+    await runCli(makeContext(host, realFiles, realClock, ROOT));
+    expect(host.stdout.text).toContain("\u001b[");
+    const wide = host.stdout.text.split("\n").filter((line) => widthOf(line) > 80);
+    expect(wide.filter((line) => !TO_PASTE.test(line) && !line.includes(ROOT))).toEqual([]);
   });
 });
 

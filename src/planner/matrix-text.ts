@@ -56,7 +56,10 @@ function summary(report: MatrixReport, paint: Page): string[] {
   const total = direct + through + refused;
   const pairs = `${formatCount(total)} ${total === 1 ? "pair" : "pairs"}`;
   return [
-    `${total === 0 ? "no pair to judge" : `${pairs}: ${answer.join(", ")}`}${doubtful}`,
+    ...wrap(
+      total === 0 ? "no pair to judge" : `${pairs}: ${answer.join(", ")}${doubtful}`,
+      paint.prose,
+    ),
     ...wrap(`${machine.name}, ${count}, ${by}`, paint.prose).map(paint.dim),
   ];
 }

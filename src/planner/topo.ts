@@ -14,6 +14,7 @@ import {
   formatBytes,
   type Paint,
   PLAIN,
+  widthOf,
 } from "../core/index.ts";
 import {
   deviceKind,
@@ -31,7 +32,7 @@ export interface TopoOptions {
   /** Every function; left out: devices of interest and the bridges above them. */
   readonly all?: boolean;
   readonly paint?: Paint;
-  /** Columns of the terminal; lines are cut to it. Left out: none is cut. */
+  /** Columns of the terminal: names are cut to it. Left out: none is cut. */
   readonly columns?: number | undefined;
 }
 
@@ -63,10 +64,22 @@ export function renderTopo(machine: Machine, options: TopoOptions = {}): string 
     addRows(index, tops, shown, paint, rows);
   }
   const hidden = index.count - shown.reduce((sum, value) => sum + value, 0);
-  const columns = options.columns ?? Number.POSITIVE_INFINITY;
-  const lines = alignColumns(rows).map((line) => cutTo(line, columns));
+  const lines = linesOf(rows, options.columns ?? Number.POSITIVE_INFINITY);
   if (hidden > 0) lines.push("", paint.dim(`${hidden} other functions are not shown (--all)`));
   return `${lines.join("\n")}\n`;
+}
+
+/**
+ * Rows in columns where all but the names fit; else each row as short as it is, so that a narrow
+ * terminal cuts names and not facts.
+ */
+function linesOf(rows: readonly (readonly string[])[], columns: number): string[] {
+  const facts = alignColumns(rows.map((row) => row.slice(0, -1)));
+  const fits = facts.every((line) => widthOf(line) <= columns);
+  const lines = fits
+    ? alignColumns(rows)
+    : rows.map((row) => row.filter((cell) => cell !== "").join("  "));
+  return lines.map((line) => cutTo(line, columns));
 }
 
 /** 1 for each function to show: the interesting ones and all bridges above them. */
@@ -136,8 +149,8 @@ function cellsOf(fn: PciFunction, tree: string, paint: Paint): string[] {
     tree + named,
     INTERESTING.has(kind) ? paint.bold(kindLabel(fn)) : kindLabel(fn),
     linkText(fn, paint),
-    fn.bridge === null ? barText(fn) : paint.dim(busText(fn)),
     acsText(fn, paint),
+    fn.bridge === null ? barText(fn) : paint.dim(busText(fn)),
     paint.dim(nameOf(fn)),
   ];
 }
