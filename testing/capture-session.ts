@@ -3,7 +3,7 @@
  * capsules and data transfers, commands that are answered and commands that are refused.
  */
 
-import { Prng, physAddr } from "../src/core/index.ts";
+import { physAddr } from "../src/core/index.ts";
 import { cpuMemory } from "../src/memory/index.ts";
 import { HostCommand, NvmfHost, TcpHostTransport } from "../src/nvmet/index.ts";
 import { type Network, PollLoop, realClock, type StreamAddress } from "../src/platform/index.ts";
@@ -134,10 +134,10 @@ async function ioSweep(host: NvmfHost, sizes: readonly number[]): Promise<number
     const status = await done;
     if (status !== 0) throw new Error(`a command failed with status ${status.toString(16)}`);
   };
-  const prng = new Prng(sizes.length);
   const half = BUFFER_BYTES / 2;
   for (const blocks of sizes) {
-    prng.fill(bytes.subarray(0, blocks * BLOCK));
+    // Every block differs, and compresses well.
+    for (let i = 0; i < blocks * BLOCK; i++) bytes[i] = i * 31 + (i >> 9) * 7 + blocks;
     await good(io(NvmOpcode.write, 8, blocks, 0, blocks === 1));
     await good(io(NvmOpcode.read, 8, blocks, half));
     await good(io(NvmOpcode.compare, 8, blocks, 0));
