@@ -14,6 +14,8 @@
 import type { MappedRegion } from "../../../backing/interface.ts";
 import { CRC32C_START, crc32c, crc32cFinish, crc32cUpdate } from "../../../core/index.ts";
 import {
+  COMMAND_BYTES,
+  TCP_CAPSULE_AT,
   TCP_CH_BYTES,
   TCP_DIGEST_BYTES,
   TCP_HLEN,
@@ -67,11 +69,14 @@ const BARE =
   (1 << TcpPdu.C2H_TERM_REQ);
 const TERM = (1 << TcpPdu.H2C_TERM_REQ) | (1 << TcpPdu.C2H_TERM_REQ);
 const TYPES_MAX = 31;
+const WORD_BYTES = 4;
 const NO_BYTES = new Uint8Array(0);
 
 export class PduReader {
   readonly header = new Uint8Array(TCP_HLEN_MAX + TCP_DIGEST_BYTES);
   readonly view = new DataView(this.header.buffer);
+  /** The command or response of the capsule at hand. */
+  readonly entry = this.header.subarray(TCP_CAPSULE_AT, TCP_CAPSULE_AT + COMMAND_BYTES);
   /** Types that may come on this side at all, and those that may come now: bits. */
   readonly legal: number;
   allowed: number;
@@ -107,6 +112,8 @@ export class PduReader {
   private window: MappedRegion | null = null;
   private hasTarget = false;
   private crc = 0;
+  /** The piece that is being read, as words: headers are copied four bytes at a time. */
+  private piece: DataView | null = null;
 
   constructor(legal: number, allowed: number, handler: PduHandler) {
     this.legal = legal;
@@ -178,14 +185,25 @@ export class PduReader {
           if (this.have === this.need) this.digestDone();
       }
     }
+    this.piece = null;
     return at;
   }
 
   private collect(bytes: Uint8Array, at: number): number {
-    const { header } = this;
-    const step = Math.min(this.need - this.have, bytes.length - at);
-    for (let i = 0; i < step; i++) header[this.have + i] = bytes[at + i];
-    this.have += step;
+    const { header, view, have } = this;
+    const step = Math.min(this.need - have, bytes.length - at);
+    let i = 0;
+    if (step >= WORD_BYTES) {
+      if (this.piece === null) {
+        this.piece = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+      }
+      const { piece } = this;
+      for (const whole = step - WORD_BYTES; i <= whole; i += WORD_BYTES) {
+        view.setUint32(have + i, piece.getUint32(at + i, true), true);
+      }
+    }
+    for (; i < step; i++) header[have + i] = bytes[at + i];
+    this.have = have + step;
     return at + step;
   }
 

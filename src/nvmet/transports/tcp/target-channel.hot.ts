@@ -273,8 +273,7 @@ export class TcpTargetChannel implements Channel, StreamEvents, PduHandler {
     }
     const request = this.free[--this.freeCount];
     const { capsule, capsuleBase } = request;
-    const { header } = reader;
-    for (let i = 0; i < COMMAND_BYTES; i++) capsule[capsuleBase + i] = header[TCP_CAPSULE_AT + i];
+    capsule.set(reader.entry, capsuleBase);
     if (reader.dataBytes > 0) reader.setTarget(capsule, capsuleBase + COMMAND_BYTES);
     this.incoming = request;
     return 0;
