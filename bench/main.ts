@@ -14,7 +14,14 @@ import { memoryMap } from "./memory-map.ts";
 import { memoryRegister } from "./memory-register.ts";
 import { nvmeWriteDeep, nvmeWriteSingle } from "./nvme-io.ts";
 import { nvmeModelReadDeep, nvmeModelWriteDeep, nvmeModelWriteSingle } from "./nvme-model.ts";
-import { nvmetTcp, nvmetTcpLarge } from "./nvmet-tcp.ts";
+import {
+  nvmetTcp,
+  nvmetTcpDigests,
+  nvmetTcpLarge,
+  nvmetTcpTls,
+  nvmetTcpWrite,
+  nvmetTcpWriteLarge,
+} from "./nvmet-tcp.ts";
 import { nvmetHeap, nvmetLease, nvmetWrite } from "./nvmet-write.ts";
 import { parseLspciHex, parseLspciText } from "./parse-lspci.ts";
 import { explainStart, matrixJson1024 } from "./planner.ts";
@@ -51,6 +58,10 @@ const BENCHES: readonly Bench[] = [
   nvmetHeap,
   nvmetTcp,
   nvmetTcpLarge,
+  nvmetTcpWrite,
+  nvmetTcpWriteLarge,
+  nvmetTcpTls,
+  nvmetTcpDigests,
   rdmaSend64,
   rdmaSend64Single,
   rdmaRead4k,

@@ -1,9 +1,12 @@
 /** Closed loops against a peer: so many requests under way, each answer starts the next. */
 
+import { once } from "node:events";
+import { connect } from "node:net";
 import { assert, Prng, physAddr } from "../../src/core/index.ts";
 import { cpuMemory } from "../../src/memory/index.ts";
 import {
   type CommandOwner,
+  type HostBuffer,
   HostCommand,
   type HostQueue,
   NvmfHost,
@@ -11,12 +14,11 @@ import {
   TcpHostTransport,
 } from "../../src/nvmet/index.ts";
 import {
-  type ByteStream,
   type Clock,
   PollLoop,
   realNetwork,
   type StreamAddress,
-  type StreamEvents,
+  type TlsClient,
 } from "../../src/platform/index.ts";
 import { NvmOpcode } from "../../src/spec/nvme/index.ts";
 
@@ -30,20 +32,27 @@ export interface Shape {
   readonly depth: number;
   readonly ioBytes: number;
   readonly namespaceBytes: number;
+  readonly isWrite?: boolean;
+  /** Header and data digests. */
+  readonly digests?: boolean;
+  readonly tls?: TlsClient;
 }
 
+export const HOST_NQN = "nqn.2026-11.bench.peerlane:host";
 const LBA_BYTES = 512;
+/** Bytes of one command that fills the namespace. */
+const FILL_BYTES = 128 * 1024;
 
-/** Random reads; remembers how long each took. */
-class Reads implements CommandOwner {
+/** Commands in a closed loop; remembers how long each took. */
+class Commands implements CommandOwner {
   /** Nanoseconds from submission to completion, of the run at hand. */
   latencies = new Float64Array(0);
   private readonly queue: HostQueue;
   private readonly clock: Clock;
-  private readonly shape: Shape;
   private readonly commands: HostCommand[] = [];
-  private readonly starts = new Map<HostCommand, number>();
-  private readonly prng = new Prng(1);
+  private readonly nextLba: () => number;
+  private readonly blocks: number;
+  private readonly starts: Float64Array;
   private toSubmit = 0;
   private left = 0;
   private finish: () => void = () => undefined;
@@ -51,17 +60,21 @@ class Reads implements CommandOwner {
   constructor(
     queue: HostQueue,
     clock: Clock,
-    shape: Shape,
-    fill: (command: HostCommand, i: number) => void,
+    { depth, ioBytes, isWrite = false }: Pick<Shape, "depth" | "ioBytes" | "isWrite">,
+    buffer: HostBuffer,
+    nextLba: () => number,
   ) {
     this.queue = queue;
     this.clock = clock;
-    this.shape = shape;
-    for (let i = 0; i < shape.depth; i++) {
+    this.nextLba = nextLba;
+    this.blocks = ioBytes / LBA_BYTES;
+    this.starts = new Float64Array(depth);
+    for (let i = 0; i < depth; i++) {
       const command = new HostCommand(this);
-      command.opcode = NvmOpcode.read;
+      command.opcode = isWrite ? NvmOpcode.write : NvmOpcode.read;
       command.nsid = 1;
-      fill(command, i);
+      command.tag = i;
+      command.setData(buffer, i * ioBytes, ioBytes);
       this.commands.push(command);
     }
   }
@@ -72,51 +85,55 @@ class Reads implements CommandOwner {
       this.toSubmit = count;
       this.left = count;
       this.latencies = new Float64Array(count);
-      for (const command of this.commands) this.submit(command);
+      for (const command of this.commands) if (this.toSubmit > 0) this.submit(command);
       this.queue.kick();
     });
   }
 
   private submit(command: HostCommand): void {
-    const { ioBytes, namespaceBytes } = this.shape;
     this.toSubmit--;
-    const lba = this.prng.below(namespaceBytes / ioBytes) * (ioBytes / LBA_BYTES);
-    command.setRange(lba, ioBytes / LBA_BYTES, false);
-    this.starts.set(command, this.clock.nowNs());
+    command.setRange(this.nextLba(), this.blocks, false);
+    this.starts[command.tag] = this.clock.nowNs();
     assert(this.queue.submit(command) === SubmitStatus.ok, "a load has room for its commands");
   }
 
   commandDone(command: HostCommand): void {
     assert(command.status === 0, "a command of the load succeeds");
-    this.latencies[--this.left] = this.clock.nowNs() - (this.starts.get(command) ?? 0);
+    this.latencies[--this.left] = this.clock.nowNs() - (this.starts[command.tag] ?? 0);
     if (this.toSubmit > 0) this.submit(command);
     else if (this.left === 0) this.finish();
   }
 }
 
-export interface ReadLoad extends Load {
+export interface IoLoad extends Load {
   /** Latency below which so many of a hundred of the last run were, nanoseconds. */
   percentileNs(percent: number): number;
 }
 
-/** Our host, connected to a target. */
-export async function openReads(
+/**
+ * Our host, connected to a target whose namespace it has written once, all of it: reads of blocks
+ * that nobody wrote would be served from one page of zeros.
+ */
+export async function openIo(
   clock: Clock,
-  { address, port }: StreamAddress,
+  at: StreamAddress,
   nqn: string,
   shape: Shape,
-): Promise<ReadLoad> {
+): Promise<IoLoad> {
+  const { depth, ioBytes, namespaceBytes, digests = false, tls } = shape;
   const transport = new TcpHostTransport({
     network: realNetwork,
-    address,
-    port,
+    ...at,
+    headerDigest: digests,
+    dataDigest: digests,
+    ...(tls === undefined ? {} : { tls }),
     wake: () => loop.wake(),
   });
   const host = new NvmfHost({
     transport,
-    hostNqn: "nqn.2026-11.bench.peerlane:host",
+    hostNqn: HOST_NQN,
     subsystemNqn: nqn,
-    depth: 2 * shape.depth,
+    depth: 2 * depth,
     disableSqFlowControl: true,
     nowNs: () => clock.nowNs(),
   });
@@ -126,15 +143,30 @@ export async function openReads(
   const loop: PollLoop = new PollLoop({ poll: () => host.poll(), onError });
   loop.start();
   await host.connect();
-  const bytes = new Uint8Array(shape.depth * shape.ioBytes);
+  const prng = new Prng(1);
+  const bytes = new Uint8Array(depth * Math.max(ioBytes, FILL_BYTES));
+  prng.fill(bytes);
   const buffer = await host.register(cpuMemory({ phys: physAddr(0), bytes }), 0, bytes.length);
-  const reads = new Reads(host.queues[0], clock, shape, (command, i) =>
-    command.setData(buffer, i * shape.ioBytes, shape.ioBytes),
+  const [queue] = host.queues;
+  assert(queue !== undefined, "a host that is connected has an I/O queue");
+  let filled = 0;
+  const fill = { depth, ioBytes: FILL_BYTES, isWrite: true };
+  await new Commands(queue, clock, fill, buffer, () => {
+    filled += FILL_BYTES;
+    return (filled - FILL_BYTES) / LBA_BYTES;
+  }).run(namespaceBytes / FILL_BYTES);
+  const places = namespaceBytes / ioBytes;
+  const commands = new Commands(
+    queue,
+    clock,
+    shape,
+    buffer,
+    () => prng.below(places) * (ioBytes / LBA_BYTES),
   );
   return {
-    run: (count) => reads.run(count),
+    run: (count) => commands.run(count),
     percentileNs(percent) {
-      const sorted = reads.latencies.slice().sort();
+      const sorted = commands.latencies.slice().sort();
       return sorted[Math.min(sorted.length - 1, Math.floor((sorted.length * percent) / 100))] ?? 0;
     },
     async close() {
@@ -145,23 +177,19 @@ export async function openReads(
 }
 
 /** The echo's client: sends requests of no meaning and counts what comes back. */
-class Echo implements StreamEvents {
-  private readonly stream: ByteStream;
+class Echo {
+  private readonly write: (bytes: Uint8Array) => void;
   private readonly requests: Uint8Array;
-  private readonly requestBytes: number;
-  private readonly answerBytes: number;
-  private readonly depth: number;
+  private readonly sizes: EchoSizes;
   private got = 0;
   private toSend = 0;
   private left = 0;
   private finish: () => void = () => undefined;
 
-  constructor(stream: ByteStream, requestBytes: number, answerBytes: number, depth: number) {
-    this.stream = stream;
-    this.requestBytes = requestBytes;
-    this.answerBytes = answerBytes;
-    this.depth = depth;
-    this.requests = new Uint8Array(requestBytes * depth * 2);
+  constructor(write: (bytes: Uint8Array) => void, sizes: EchoSizes) {
+    this.write = write;
+    this.sizes = sizes;
+    this.requests = new Uint8Array(sizes.requestBytes * sizes.depth * 2);
   }
 
   run(count: number): Promise<void> {
@@ -169,48 +197,57 @@ class Echo implements StreamEvents {
       this.finish = resolve;
       this.toSend = count;
       this.left = count;
-      this.send(this.depth);
+      this.send(this.sizes.depth);
     });
   }
 
   private send(wanted: number): void {
     const count = Math.min(wanted, this.toSend);
     this.toSend -= count;
-    if (count > 0) this.stream.write(this.requests.subarray(0, count * this.requestBytes));
+    if (count > 0) this.write(this.requests.subarray(0, count * this.sizes.requestBytes));
   }
 
-  onData(bytes: Uint8Array): void {
-    this.got += bytes.length;
-    const count = Math.floor(this.got / this.answerBytes);
-    this.got -= count * this.answerBytes;
+  take(bytes: number): void {
+    const { answerBytes } = this.sizes;
+    this.got += bytes;
+    const count = Math.floor(this.got / answerBytes);
+    this.got -= count * answerBytes;
     this.left -= count;
     this.send(count);
     if (this.left === 0) this.finish();
   }
-
-  onDrain(): void {
-    // It never has more than the depth under way.
-  }
-
-  onEnd(): void {
-    // The server left.
-  }
 }
 
-export async function openEcho(
-  at: StreamAddress,
-  requestBytes: number,
-  answerBytes: number,
-  depth: number,
-): Promise<Load> {
-  const stream = await realNetwork.connect(at);
-  const echo = new Echo(stream, requestBytes, answerBytes, depth);
-  stream.start(echo);
+export interface EchoSizes {
+  readonly requestBytes: number;
+  readonly answerBytes: number;
+  readonly depth: number;
+}
+
+/** As anybody writes it: a socket of `node:net` and its `data` events. */
+export async function openEcho({ address, port }: StreamAddress, sizes: EchoSizes): Promise<Load> {
+  const socket = connect({ host: address, port, noDelay: true });
+  await once(socket, "connect");
+  const echo = new Echo((bytes) => void socket.write(bytes), sizes);
+  socket.on("data", (bytes) => echo.take(bytes.length));
   return {
     run: (count) => echo.run(count),
-    close() {
+    async close() {
+      socket.destroy();
+    },
+  };
+}
+
+/** Over a stream of our own, which reads into one buffer. */
+export async function openLentEcho(at: StreamAddress, sizes: EchoSizes): Promise<Load> {
+  const stream = await realNetwork.connect(at);
+  const echo = new Echo((bytes) => void stream.write(bytes), sizes);
+  const none = (): void => undefined;
+  stream.start({ onData: (bytes) => echo.take(bytes.length), onDrain: none, onEnd: none });
+  return {
+    run: (count) => echo.run(count),
+    async close() {
       stream.destroy();
-      return Promise.resolve();
     },
   };
 }

@@ -5,9 +5,9 @@
  */
 
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
-import { availableParallelism } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { fileURLToPath } from "node:url";
 import { type Clock, realNetwork, type StreamAddress } from "../../src/platform/index.ts";
 
@@ -57,10 +57,13 @@ function freePort(): Promise<number> {
   });
 }
 
-async function start(clock: Clock, script: string, args: readonly string[]): Promise<Peer> {
+async function start(
+  clock: Clock,
+  script: string,
+  argsFor: (port: number) => readonly string[],
+): Promise<Peer> {
   const port = await freePort();
-  const node = [process.execPath, "--import", "tsx", `${ROOT}${script}`];
-  const words = [...node, ...args.map((word) => word.replace("PORT", String(port)))];
+  const words = [process.execPath, "--import", "tsx", `${ROOT}${script}`, ...argsFor(port)];
   const [command = "", ...rest] = isPinned ? ["taskset", "-c", "1", ...words] : words;
   const child: ChildProcess = spawn(command, rest, { stdio: ["ignore", "ignore", "pipe"] });
   let said = "";
@@ -82,14 +85,55 @@ async function start(clock: Clock, script: string, args: readonly string[]): Pro
   throw new Error(`${script} does not listen: ${said}`);
 }
 
+export interface TargetSetup {
+  readonly nqn: string;
+  readonly namespaceBytes: number;
+  /** Its port takes TLS with this host's key, and plain connections too. */
+  readonly tls?: { readonly hostNqn: string; readonly key: string };
+}
+
+const MACHINE = `${ROOT}scenarios/machines/hgx-h100-gpud.vvv.txt`;
+
 /** `peerlane target` with one namespace in memory. */
-export const startTarget = (clock: Clock, nqn: string, size: string): Promise<Peer> =>
-  start(clock, "src/cli/main.ts", [
-    "target",
-    ...["--listen", "127.0.0.1:PORT", "--nqn", nqn, "--namespace", `size=${size}`],
-    ...["--machine", `${ROOT}scenarios/machines/hgx-h100-gpud.vvv.txt`],
-  ]);
+export async function startTarget(clock: Clock, setup: TargetSetup): Promise<Peer> {
+  const { nqn, namespaceBytes, tls } = setup;
+  if (tls === undefined) {
+    return start(clock, "src/cli/main.ts", (port) => [
+      "target",
+      ...["--listen", `127.0.0.1:${port}`, "--nqn", nqn, "--machine", MACHINE],
+      ...["--namespace", `size=${namespaceBytes}`],
+    ]);
+  }
+  const folder = mkdtempSync(`${tmpdir()}/peerlane-bench-`);
+  const file = `${folder}/target.json`;
+  const remove = (): void => rmSync(folder, { recursive: true, force: true });
+  try {
+    const peer = await start(clock, "src/cli/main.ts", (port) => {
+      const secure = { addr_tsas: "tls1.3", addr_treq: "not required" };
+      const config = {
+        machine: [MACHINE],
+        hosts: [{ nqn: tls.hostNqn, tls_key: tls.key }],
+        subsystems: [
+          { nqn, attr_allow_any_host: true, namespaces: [{ nsid: 1, size: namespaceBytes }] },
+        ],
+        ports: [{ portid: 1, addr_trsvcid: port, ...secure, subsystems: [nqn] }],
+      };
+      writeFileSync(file, JSON.stringify(config), { mode: 0o600 });
+      return ["target", "--config", file];
+    });
+    return {
+      ...peer,
+      stop() {
+        peer.stop();
+        remove();
+      },
+    };
+  } catch (error) {
+    remove();
+    throw error;
+  }
+}
 
 /** Answers every request of so many bytes with so many. */
 export const startEcho = (clock: Clock, requestBytes: number, answerBytes: number): Promise<Peer> =>
-  start(clock, "bench/tcp/echo-server.ts", ["PORT", String(requestBytes), String(answerBytes)]);
+  start(clock, "bench/tcp/echo-server.ts", (port) => [port, requestBytes, answerBytes].map(String));

@@ -21,3 +21,21 @@ it("does not depend on how the bytes are cut", () => {
     expect(crc32cFinish(crc32cUpdate(half, bytes, cut, bytes.length - cut))).toBe(whole);
   }
 });
+
+it("is the same for long runs, wherever they lie, as byte by byte", () => {
+  const bytes = new Uint8Array(3000);
+  new Prng(2).fill(bytes);
+  for (const [offset, length] of [
+    [0, 512],
+    [1, 513],
+    [3, 1024],
+    [7, 2990],
+    [6, 519],
+  ] as const) {
+    let slow = CRC32C_START;
+    for (let i = 0; i < length; i++) slow = crc32cUpdate(slow, bytes, offset + i, 1);
+    expect(crc32c(bytes, offset, length)).toBe(crc32cFinish(slow));
+    const inside = bytes.subarray(5);
+    expect(crc32c(inside, 0, length)).toBe(crc32c(bytes, 5, length));
+  }
+});
