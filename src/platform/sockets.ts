@@ -95,7 +95,7 @@ const BACKLOG = 128;
  * Bytes that a connecting socket reads at once. Larger saves calls; smaller stays in a core's cache
  * until the receiver has copied it.
  */
-const READ_BYTES = 128 * 1024;
+const READ_BYTES = 64 * 1024;
 
 /** The buffer that a socket reads into; hands what arrives to whom the stream tells. */
 class Lender {
