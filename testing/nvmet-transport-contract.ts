@@ -10,6 +10,7 @@ import {
   AdminOpcode,
   AnaState,
   Cns,
+  ErrorLog,
   Feature,
   LogPage,
   NvmeStatus,
@@ -283,8 +284,21 @@ function ioContract(make: () => Promise<TransportHarness>): void {
     expect(bench.run(huge) & 0x7ff).not.toBe(0);
     // And goes on working.
     expect(bench.io(NvmOpcode.read, 0, 8, data)).toBe(0);
-    const log = await bench.settle(bench.host.logPage(LogPage.errorInformation, 64 * 5));
-    expect(viewOf(log).getUint16(12, true) >> 1).toBeGreaterThan(0);
+    const log = viewOf(await bench.settle(bench.host.logPage(LogPage.errorInformation, 64 * 5)));
+    const entries = [1, 2, 3, 4].map((i) => ({
+      location: ErrorLog.LOCATION.get(log, i * 64),
+      trtype: ErrorLog.TRTYPE.get(log, i * 64),
+      lba: ErrorLog.LBA.get(log, i * 64),
+    }));
+    const trtype = bench.harness.port.transport;
+    expect(ErrorLog.STATUS.get(log, 0) >> 1).toBeGreaterThan(0);
+    // Newest first: length of the SGL, NSID, opcode, SLBA. Only some commands name blocks.
+    expect(entries).toEqual([
+      { location: 32, trtype, lba: 0 },
+      { location: 4, trtype, lba: 0 },
+      { location: 0, trtype, lba: 0 },
+      { location: 40, trtype, lba: blocks - 7 },
+    ]);
   });
 
   it("counts SQHD, or leaves it alone when flow control is off", async () => {

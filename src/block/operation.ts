@@ -46,10 +46,12 @@ export const BioFlag = {
   dmaDirect: 4,
   /** Shares the vectors of another bio; vectors cannot be added. */
   clone: 8,
+  /** Of a write-zeroes: the range may give its space back, if it reads as zeros all the same. */
+  unmap: 16,
 } as const;
 
 /** Flags that a merged request must agree on. */
-export const MERGE_FLAGS = BioFlag.fua | BioFlag.dmaDirect;
+export const MERGE_FLAGS = BioFlag.fua | BioFlag.dmaDirect | BioFlag.unmap;
 
 const DIRECTION = new Uint8Array(BIO_OP_NAMES.length);
 DIRECTION[BioOp.read] = Direction.toMemory;
@@ -77,6 +79,8 @@ export const QueueFeature = {
   discard: 16,
   compare: 32,
   verify: 64,
+  /** What was discarded reads as zeros, and a write-zeroes may discard (`BioFlag.unmap`). */
+  unmapZeroes: 128,
 } as const;
 
 export const QUEUE_FEATURE_NAMES: readonly string[] = [
@@ -87,6 +91,7 @@ export const QUEUE_FEATURE_NAMES: readonly string[] = [
   "discard",
   "compare",
   "verify",
+  "unmap-zeroes",
 ];
 
 const NEEDS = new Uint8Array(BIO_OP_NAMES.length);

@@ -8,6 +8,8 @@
 import type { IntegrityProfile } from "../block/index.ts";
 import { viewOf } from "../core/index.ts";
 import {
+  DLFEAT_READ_ZEROES,
+  DLFEAT_WRITE_ZEROES_DEALLOCATE,
   DPS_FIRST,
   DPS_TYPE,
   FLBAS_EXTENDED,
@@ -23,6 +25,8 @@ import {
   SGLS_SUPPORT,
   VWC_PRESENT,
 } from "../spec/nvme/index.ts";
+
+const UNMAPS_ZEROES = DLFEAT_READ_ZEROES | DLFEAT_WRITE_ZEROES_DEALLOCATE;
 
 /** A controller, as it says of itself. */
 export interface ControllerInfo {
@@ -114,6 +118,8 @@ export interface NamespaceInfo {
   readonly boundaryBytes: number;
   readonly nguid: Uint8Array;
   readonly eui64: Uint8Array;
+  /** Deallocated blocks read as zeros, and Write Zeroes may deallocate (DLFEAT). */
+  readonly unmapsZeroes: boolean;
   /** Why this driver cannot use the namespace, or null. */
   readonly unsupported: string | null;
 }
@@ -152,6 +158,8 @@ export function parseNamespace(nsid: number, bytes: Uint8Array): NamespaceInfo {
     boundaryBytes: IdNs.NOIOB.get(view) * lbaBytes,
     nguid: IdNs.NGUID.get(view).slice(),
     eui64: IdNs.EUI64.get(view).slice(),
+    // With protection information deallocated blocks read as ones there.
+    unmapsZeroes: piType === 0 && (IdNs.DLFEAT.get(view) & UNMAPS_ZEROES) === UNMAPS_ZEROES,
     unsupported: whyUnsupported(lbaShift, metadataBytes, piType, extendedLba),
   };
 }

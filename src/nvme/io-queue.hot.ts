@@ -19,6 +19,7 @@ import {
 import { assert, type Tree } from "../core/index.ts";
 import {
   DSM_AD,
+  IO_DEAC,
   IO_FUA,
   IO_PRINFO,
   NvmOpcode,
@@ -36,6 +37,7 @@ import { blockStatusOfNvme, isRetryable } from "./status.ts";
 const TWO_32 = 2 ** 32;
 const SECTOR_SHIFT = 9;
 const FUA_BIT = IO_FUA.bits;
+const DEAC_BIT = IO_DEAC.bits;
 const DSM_DEALLOCATE = DSM_AD.bits;
 
 /** What commands to one namespace need to know. */
@@ -159,7 +161,8 @@ export class IoQueue implements CommandSink {
         sq[at + SqeDword.cdw11] = lba / TWO_32;
         const blocks = request.sizeBytes * format.blocksPerByte;
         const fua = (request.flags & BioFlag.fua) !== 0 ? FUA_BIT : 0;
-        sq[at + SqeDword.cdw12] = (blocks - 1) | fua;
+        const deac = (request.flags & BioFlag.unmap) !== 0 ? DEAC_BIT : 0;
+        sq[at + SqeDword.cdw12] = (blocks - 1) | fua | deac;
         if (request.segments.count > 0) {
           psdt = this.encodeData(request, cid, sq, at);
           if (psdt < 0) return BlockStatus.invalid;

@@ -108,7 +108,8 @@ export function limitsOf(
       feature((oncs & ONCS_WRITE_ZEROES) !== 0, QueueFeature.writeZeroes) |
       feature((oncs & ONCS_DSM) !== 0, QueueFeature.discard) |
       feature((oncs & ONCS_COMPARE) !== 0, QueueFeature.compare) |
-      feature((oncs & ONCS_VERIFY) !== 0, QueueFeature.verify),
+      feature((oncs & ONCS_VERIFY) !== 0, QueueFeature.verify) |
+      feature(namespace.unmapsZeroes, QueueFeature.unmapZeroes),
   });
 }
 

@@ -375,7 +375,7 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
   }
 
   commandFailed(queue: TargetQueue, request: TargetRequest): void {
-    this.errors.record(queue.qid, request);
+    this.errors.record(queue.qid, request, this.port.transport);
   }
 
   /** A write of CC had an effect. */

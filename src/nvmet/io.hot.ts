@@ -26,6 +26,7 @@ import {
   DSM_NR,
   DSM_RANGE_BYTES,
   DsmRange,
+  IO_DEAC,
   IO_FUA,
   IO_NLB,
   NvmeStatus,
@@ -359,6 +360,9 @@ function fillRange(request: TargetRequest, namespace: Namespace, bio: Bio, op: n
   bio.op = op;
   bio.setRange(startLba(request) * namespace.sectorsPerBlock, blocks * namespace.blockBytes);
   if (isForced(request)) bio.flags |= BioFlag.fua;
+  if (op !== BioOp.writeZeroes || IO_DEAC.get(dword) === 0) return;
+  // A hint: where the disk cannot, zeros are written.
+  if ((namespace.queue.features & QueueFeature.unmapZeroes) !== 0) bio.flags |= BioFlag.unmap;
 }
 
 /** FUA, or a write while the host has the volatile write cache off. */

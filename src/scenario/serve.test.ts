@@ -1,13 +1,22 @@
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { sameSwitch } from "../../testing/machines.ts";
-import { Prng, physAddr } from "../core/index.ts";
+import { Prng, physAddr, viewOf } from "../core/index.ts";
 import { cpuMemory } from "../memory/index.ts";
 import { HostCommand, NvmfHost, TcpHostTransport } from "../nvmet/index.ts";
 import { PollLoop, realClock, realNetwork } from "../platform/index.ts";
-import { NvmeStatus, NvmOpcode, STATUS_DNR } from "../spec/nvme/index.ts";
+import {
+  Cns,
+  DLFEAT_READ_ZEROES,
+  DLFEAT_WRITE_ZEROES_DEALLOCATE,
+  IdNs,
+  IO_DEAC,
+  NvmeStatus,
+  NvmOpcode,
+  STATUS_DNR,
+} from "../spec/nvme/index.ts";
 import { DISCOVERY_NQN } from "../spec/nvmf/index.ts";
 import { TargetServer } from "./serve.ts";
 import {
@@ -277,4 +286,56 @@ it("refuses what it does not do, and a configuration that does not hold together
   await expect(open({ ports: [{ portid: 1, subsystems: [NQN] }] })).rejects.toThrow(/no subsystem/);
   const busy = { ports: [{ portid: 1, addr_traddr: "192.0.2.1" }] };
   await expect(open(busy)).rejects.toThrow(/cannot listen on 192.0.2.1/);
+});
+
+it("gives the space of zeroed blocks back where the host allows it", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "peerlane-deac-"));
+  const file = join(folder, "disk.img");
+  const server = await TargetServer.open({
+    machine: sameSwitch(),
+    config: simpleConfig({
+      listen: [{ address: "127.0.0.1", port: 0 }],
+      nqn: NQN,
+      allowedHosts: [],
+      namespaces: [{ sizeBytes: 4 * 2 ** 20, file }],
+    }),
+    network: realNetwork,
+    clock: realClock,
+    onEvent: () => undefined,
+    onError: (error) => expect.fail(String(error)),
+  });
+  const { host, loop } = hostFor(server, NQN);
+  await host.connect();
+  const length = 2 ** 20;
+  const bytes = new Uint8Array(length).fill(0x77);
+  const buffer = await host.register(cpuMemory({ phys: physAddr(0), bytes }), 0, length);
+  const io = (opcode: number, deac = 0) =>
+    run(host, (command) => {
+      command.opcode = opcode;
+      command.setRange(0, length / 512, false);
+      command.dwords[2] = (command.dwords[2] as number) | deac;
+      if (opcode !== NvmOpcode.writeZeroes) command.setData(buffer, 0, length);
+    });
+  const used = async (): Promise<number> => {
+    expect(await run(host, (command) => (command.opcode = NvmOpcode.flush))).toBe(0);
+    return (await stat(file)).blocks * 512;
+  };
+  const identify = viewOf(await host.identify(Cns.namespace, 1));
+  const { DLFEAT } = IdNs;
+  expect(DLFEAT.get(identify)).toBe(DLFEAT_READ_ZEROES | DLFEAT_WRITE_ZEROES_DEALLOCATE);
+  expect(await io(NvmOpcode.write)).toBe(0);
+  const full = await used();
+  expect(full).toBeGreaterThanOrEqual(length);
+  // Without DEAC the blocks keep their space.
+  expect(await io(NvmOpcode.writeZeroes)).toBe(0);
+  expect(await used()).toBe(full);
+  expect(await io(NvmOpcode.writeZeroes, IO_DEAC.bits)).toBe(0);
+  expect(await used()).toBeLessThanOrEqual(full - length + 8192);
+  bytes.fill(1);
+  expect(await io(NvmOpcode.read)).toBe(0);
+  expect(bytes.every((byte) => byte === 0)).toBe(true);
+  await host.disconnect();
+  loop.stop();
+  await server.close();
+  await rm(folder, { recursive: true });
 });

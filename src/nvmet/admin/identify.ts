@@ -22,6 +22,8 @@ import {
   Csi,
   CTRATT_HOST_ID_128,
   CTRATT_TRAFFIC_KEEP_ALIVE,
+  DLFEAT_READ_ZEROES,
+  DLFEAT_WRITE_ZEROES_DEALLOCATE,
   FUSES_COMPARE_AND_WRITE,
   IDENTIFY_BYTES,
   IdCtrl,
@@ -180,6 +182,8 @@ export function identifyNamespace(namespace: Namespace): Uint8Array {
   IdNs.NSATTR.set(view, namespace.isWriteProtected ? NSATTR_WRITE_PROTECTED : 0);
   IdNs.ANAGRPID.set(view, namespace.anaGroup);
   IdNs.NOIOB.set(view, Math.min(0xffff, limits.chunkBytes / namespace.blockBytes));
+  const unmaps = (namespace.queue.features & QueueFeature.unmapZeroes) !== 0;
+  IdNs.DLFEAT.set(view, unmaps ? DLFEAT_READ_ZEROES | DLFEAT_WRITE_ZEROES_DEALLOCATE : 0);
   IdNs.MSSRL.set(view, COPY_RANGE_BYTES_MAX / namespace.blockBytes);
   IdNs.MCL.set(view, COPY_BYTES_MAX / namespace.blockBytes);
   IdNs.MSRC.set(view, COPY_RANGES_MAX - 1);

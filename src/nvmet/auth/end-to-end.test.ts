@@ -72,6 +72,14 @@ it.each(VARIANTS)("both sides prove themselves: %s, %s", async (hash, group) => 
   expect(harness.target.security.counters.authenticated).toBe(5);
 });
 
+it("takes any of a host's keys while one is replaced, and no other", async () => {
+  const [old, other] = [newKey(3), newKey(4)];
+  const harness = await guarded({ dhchapKey: KEY, dhchapOtherKeys: [old] });
+  for (const key of [KEY, old]) await Bench.open(harness, { credentials: { key, random } });
+  expect(await refused(harness, { credentials: { key: other, random } })).toMatch(/authenticat/i);
+  expect(JSON.stringify(harness.target.security.inspect())).toContain('"dhchapOtherKeys":1');
+});
+
 it("one side is enough, and a host without keys is not asked", async () => {
   const harness = await guarded({ dhchapKey: KEY });
   await Bench.open(harness, { credentials: { key: KEY, random } });

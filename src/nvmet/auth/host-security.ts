@@ -17,6 +17,8 @@ import { checkTlsSecret, parseTlsIdentity, type TlsIdentity, tlsKeyFor } from ".
 export interface HostKeys {
   /** The host proves that it has this one. */
   readonly dhchapKey?: Secret;
+  /** Taken as well, while the key is replaced. */
+  readonly dhchapOtherKeys?: readonly Secret[];
   /** The controller proves that it has this one, when the host asks. */
   readonly dhchapCtrlKey?: Secret;
   /** Hashes that are taken, the preferred one first. Default: all, the strongest first. */
@@ -111,6 +113,7 @@ export class HostSecurity implements Inspectable {
     const hosts = [...this.byNqn].map(([nqn, keys]) => ({
       nqn,
       dhchapKey: keys.dhchapKey !== undefined,
+      dhchapOtherKeys: keys.dhchapOtherKeys?.length ?? 0,
       dhchapCtrlKey: keys.dhchapCtrlKey !== undefined,
       dhchapHashes: [...(keys.dhchapHashes ?? DHCHAP_HASHES)],
       dhchapGroups: (keys.dhchapGroups ?? DHCHAP_GROUPS).map((group) => group ?? "null"),

@@ -40,6 +40,7 @@ import {
 } from "../../spec/nvmf/index.ts";
 import { type DhGroup, dhchapResponse, groupId, HASH_IDS } from "./dhchap.ts";
 import { DHCHAP_GROUPS, DHCHAP_HASHES, type HostKeys, type HostSecurity } from "./host-security.ts";
+import type { Secret } from "./keys.ts";
 
 export interface AuthParties {
   readonly hostNqn: string;
@@ -181,24 +182,19 @@ export class AuthResponder {
       this.fail(AuthFailure.incorrectPayload);
       return;
     }
-    const { dhchapKey, dhchapCtrlKey } = this.keys();
+    const { dhchapKey, dhchapOtherKeys = [], dhchapCtrlKey } = this.keys();
     const common = {
       ...this.parties,
       hash: exchange.hash,
       transaction: this.transaction,
       dhSecret,
     };
-    const wanted =
-      dhchapKey === undefined
-        ? null
-        : dhchapResponse({
-            ...common,
-            secret: dhchapKey,
-            role: "HostHost",
-            challenge: exchange.challenge,
-            sequence: exchange.sequence,
-          });
-    if (wanted === null || !sameSecret(wanted, reply.response)) {
+    const { challenge: asked, sequence: number } = exchange;
+    const isRight = (secret: Secret): boolean => {
+      const input = { ...common, secret, challenge: asked, sequence: number };
+      return sameSecret(dhchapResponse({ ...input, role: "HostHost" }), reply.response);
+    };
+    if (dhchapKey === undefined || ![dhchapKey, ...dhchapOtherKeys].some(isRight)) {
       this.fail(AuthFailure.failed);
       return;
     }

@@ -197,9 +197,9 @@ describe("a running target", () => {
     const tls = "VRLbtnN9AQb2WXW3c9+wEf/DRLz0QuLdbYvEhwtdWwNf9LrZ";
     await ask("host.add", {
       nqn: HOST,
-      dhchap_key: `DHHC-1:00:${dhchap}:`,
+      dhchap_key: [`DHHC-1:00:${dhchap}:`, `DHHC-1:00:${dhchap}:`],
       dhchap_ctrl_key: `DHHC-1:00:${dhchap}:`,
-      tls_key: `NVMeTLSkey-1:01:${tls}:`,
+      tls_key: [`NVMeTLSkey-1:01:${tls}:`, `NVMeTLSkey-1:01:${tls}:`],
     });
     for (const method of ["inspect", "status", "show", "capture.status"]) {
       const text = JSON.stringify(await ask(method));

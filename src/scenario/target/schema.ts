@@ -116,9 +116,18 @@ const DHCHAP_GROUP_NAMES = [
 
 const dhchapKey = z.string().regex(/^DHHC-1:\d\d:[A-Za-z0-9+/=]+:$/, "write DHHC-1:00:...:");
 
+const tlsKey = z
+  .string()
+  .regex(/^NVMeTLSkey-1:0[012]:[A-Za-z0-9+/=]+:$/, "write NVMeTLSkey-1:01:...:");
+const KEYS_MAX = 8;
+const oneOrMore = <T extends z.ZodType>(key: T) =>
+  z.union([key, z.array(key).min(1).max(KEYS_MAX)]);
+
 export const hostSchema = z.strictObject({
   nqn: nqn.describe("name of the host"),
-  dhchap_key: dhchapKey.optional().describe("secret with which the host proves who it is"),
+  dhchap_key: oneOrMore(dhchapKey)
+    .optional()
+    .describe("secret with which the host proves who it is; a list while it is replaced"),
   dhchap_ctrl_key: dhchapKey
     .optional()
     .describe("secret with which the controller proves itself to the host"),
@@ -130,12 +139,11 @@ export const hostSchema = z.strictObject({
     .enum(DHCHAP_GROUP_NAMES)
     .default("null")
     .describe("the one Diffie-Hellman group that is taken"),
-  tls_key: z
-    .string()
-    .regex(/^NVMeTLSkey-1:0[012]:[A-Za-z0-9+/=]+:$/, "write NVMeTLSkey-1:01:...:")
+  tls_key: oneOrMore(tlsKey)
     .optional()
     .describe(
-      "pre-shared key for TLS in the interchange format; not in configfs (a keyring there)",
+      "pre-shared key for TLS in the interchange format, a list while it is replaced; not in " +
+        "configfs (a keyring there)",
     ),
 });
 

@@ -15,22 +15,28 @@ export function hasSecrets({ hosts }: TargetConfig): boolean {
   return hosts.some((host) => host.dhchap_key !== undefined || host.tls_key !== undefined);
 }
 
+const listOf = (one: string | readonly string[] | undefined): readonly string[] =>
+  typeof one === "string" ? [one] : (one ?? []);
+
 /**
  * A host's keys. The configured hash and group alone are taken, as in Linux. Throws `bad-key`,
  * `tls-key-unsupported`; the key itself is in no message.
  */
 export function hostKeysOf(host: HostConfig): HostKeys {
-  const { dhchap_key: key, dhchap_ctrl_key: ctrlKey, tls_key: tlsKey, nqn } = host;
+  const { dhchap_ctrl_key: ctrlKey, nqn } = host;
+  const [key, ...others] = listOf(host.dhchap_key);
+  const tlsKeys = listOf(host.tls_key);
   const hash = host.dhchap_hash.replace(/^hmac\((.*)\)$/, "$1") as HashName;
   const group = (host.dhchap_dhgroup === "null" ? null : host.dhchap_dhgroup) as DhGroup;
   return {
     ...(key === undefined ? {} : { dhchapKey: parseDhchapKey(key, `${nqn} dhchap_key`) }),
+    dhchapOtherKeys: others.map((one) => parseDhchapKey(one, `${nqn} dhchap_key`)),
     ...(ctrlKey === undefined
       ? {}
       : { dhchapCtrlKey: parseDhchapKey(ctrlKey, `${nqn} dhchap_ctrl_key`) }),
     dhchapHashes: [hash],
     dhchapGroups: [group],
-    ...(tlsKey === undefined ? {} : { tlsKeys: [parseTlsKey(tlsKey, `${nqn} tls_key`)] }),
+    tlsKeys: tlsKeys.map((one) => parseTlsKey(one, `${nqn} tls_key`)),
   };
 }
 
