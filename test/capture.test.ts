@@ -154,4 +154,4 @@ it("tshark finds nothing wrong in a capture, and counts what the target counted"
   expect(host.complaints).toEqual([]);
   expect([host.sent, host.received]).toEqual([target.received, target.sent]);
   expect(host.connections).toBe(target.connections);
-}, 60_000);
+}, 120_000);

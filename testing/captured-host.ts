@@ -27,15 +27,20 @@ export interface CapturedSession {
   readonly answers: readonly Uint8Array[];
 }
 
+/** Length of the whole PDU at `at`; 0: it is not all there. Throws when it cannot be one. */
+export function wholePduAt(stream: Uint8Array, at: number): number {
+  if (at + TCP_CH_BYTES > stream.length) return 0;
+  const length = viewOf(stream).getUint32(at + TcpChOffset.PLEN, true);
+  if (length < TCP_CH_BYTES) throw new Error(`a PDU of ${length} bytes`);
+  return at + length > stream.length ? 0 : length;
+}
+
 /** The whole PDUs of a stream; what is left over is an error. */
 export function splitPdus(stream: Uint8Array): Uint8Array[] {
   const pdus: Uint8Array[] = [];
   for (let at = 0; at < stream.length; ) {
-    const length =
-      at + TCP_CH_BYTES <= stream.length
-        ? viewOf(stream).getUint32(at + TcpChOffset.PLEN, true)
-        : 0;
-    if (length < TCP_CH_BYTES || at + length > stream.length) throw new Error("a PDU is cut");
+    const length = wholePduAt(stream, at);
+    if (length === 0) throw new Error("a PDU is cut");
     pdus.push(stream.subarray(at, at + length));
     at += length;
   }
@@ -54,8 +59,8 @@ function session(name: string): CapturedSession {
     const connection = names.get(from) as number;
     let bytes: Uint8Array = Buffer.concat([pending[connection] as Uint8Array, payload]);
     for (;;) {
-      const length = bytes.length < TCP_CH_BYTES ? 0 : viewOf(bytes).getUint32(4, true);
-      if (length === 0 || length > bytes.length) break;
+      const length = wholePduAt(bytes, 0);
+      if (length === 0) break;
       steps.push({ connection, pdu: bytes.slice(0, length) });
       bytes = bytes.subarray(length);
     }

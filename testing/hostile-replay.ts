@@ -29,7 +29,7 @@ import {
   TcpPdu,
   TcpTermOffset,
 } from "../src/spec/nvmf/index.ts";
-import { type CapturedSession, splitPdus } from "./captured-host.ts";
+import { type CapturedSession, wholePduAt } from "./captured-host.ts";
 import type { HostData } from "./nvmet-harness.ts";
 import { type TcpHarness, tcpHarness } from "./nvmet-tcp-harness.ts";
 import { Bench } from "./nvmet-transport-contract.ts";
@@ -53,13 +53,24 @@ function fail(what: string): never {
 /** One of the host's connections. */
 export class Played implements StreamEvents {
   readonly sent: Written[] = [];
-  readonly got: Uint8Array[] = [];
+  /** Whole PDUs that the target sent. */
+  readonly answers: Uint8Array[] = [];
+  readonly r2ts: SentR2t[] = [];
+  private rest: Uint8Array = new Uint8Array(0);
   ended: string | null = null;
   stream: ByteStream | null = null;
 
   onData(bytes: Uint8Array): void {
-    // Lent to who connected.
-    this.got.push(bytes.slice());
+    // Lent to who connected: copied.
+    const all = Uint8Array.from(Buffer.concat([this.rest, bytes]));
+    let at = 0;
+    for (;;) {
+      const length = wholePduAt(all, at);
+      if (length === 0) break;
+      this.take(all.subarray(at, at + length));
+      at += length;
+    }
+    this.rest = all.subarray(at);
   }
   onDrain(): void {
     // Writes go on: memory is bounded by the capture.
@@ -68,19 +79,20 @@ export class Played implements StreamEvents {
     this.ended = reason;
   }
 
-  get answers(): Uint8Array[] {
-    return splitPdus(Buffer.concat(this.got));
+  /** The target is in the middle of a PDU. */
+  get isInside(): boolean {
+    return this.rest.length > 0;
   }
 
-  get r2ts(): SentR2t[] {
-    return this.answers
-      .filter((pdu) => pdu[0] === TcpPdu.R2T)
-      .map((pdu) => viewOf(pdu))
-      .map((view) => ({
-        cid: view.getUint16(TcpDataOffset.CCCID, true),
-        tag: view.getUint16(TcpDataOffset.TTAG, true),
-        length: view.getUint32(TcpDataOffset.DATAL, true),
-      }));
+  private take(pdu: Uint8Array): void {
+    this.answers.push(pdu);
+    if (pdu[0] !== TcpPdu.R2T) return;
+    const view = viewOf(pdu);
+    this.r2ts.push({
+      cid: view.getUint16(TcpDataOffset.CCCID, true),
+      tag: view.getUint16(TcpDataOffset.TTAG, true),
+      length: view.getUint32(TcpDataOffset.DATAL, true),
+    });
   }
 }
 
@@ -258,7 +270,8 @@ function adapted(pdu: Uint8Array, played: Played, cntlid: { of: number }): Uint8
 /** What must hold for one connection. Returns the FES of its C2HTermReq, if there is one. */
 function check(played: Played): number[] {
   const judgement = judgeStream(played.sent, played.r2ts);
-  const answers = played.answers;
+  const { answers } = played;
+  if (played.isInside) fail("the target stopped in the middle of a PDU");
   for (const [i, pdu] of answers.entries()) checkAnswer(pdu, i === 0, judgement.digests);
   const terms = answers.filter((pdu) => pdu[0] === TcpPdu.C2H_TERM_REQ);
   const [term] = terms;

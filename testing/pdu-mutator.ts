@@ -98,8 +98,10 @@ function setField(pdu: Uint8Array, prng: Prng): void {
   if (at + bytes > pdu.length) return;
   const view = viewOf(pdu);
   const was = [pdu[at] as number, view.getUint16(at, true), view.getUint32(at, true)];
-  const near = (was[bytes >> 1] as number) + prng.below(9) - 4;
-  const value = (prng.below(2) === 0 ? near : prng.pick(NASTY_32)) >>> 0;
+  const old = was[bytes >> 1] as number;
+  const near = old + prng.below(9) - 4;
+  const flipped = old ^ (1 << prng.below(8 * bytes));
+  const value = prng.pick([near, flipped, prng.pick(NASTY_32)]) >>> 0;
   if (bytes === 1) pdu[at] = value;
   else if (bytes === 2) view.setUint16(at, value, true);
   else view.setUint32(at, value, true);
