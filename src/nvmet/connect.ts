@@ -148,18 +148,17 @@ export class ConnectHandler implements CommandHandler {
       return;
     }
     queue.qid = 0;
-    const controller = new Controller(
-      {
-        cntlid,
-        subsystem,
-        port,
-        hostNqn: data.hostNqn,
-        hostId: data.hostId,
-        keepAliveMs: request.dword(FabricsSqe.CONNECT_KATO),
-        adminQueue: queue,
-      },
-      this.services,
-    );
+    const options = {
+      cntlid,
+      subsystem,
+      port,
+      hostNqn: data.hostNqn,
+      hostId: data.hostId,
+      keepAliveMs: request.dword(FabricsSqe.CONNECT_KATO),
+      adminQueue: queue,
+    };
+    const controller = orNoMemory(queue, request, () => new Controller(options, this.services));
+    if (controller === null) return;
     this.services.controllerMade(controller);
     this.accept(queue, request, depth, controller);
   }
@@ -195,13 +194,12 @@ export class ConnectHandler implements CommandHandler {
     const depth = this.depthOf(queue, request);
     if (depth === 0) return;
     queue.qid = qid;
-    try {
+    const isAdopted = orNoMemory(queue, request, () => {
       controller.adopt(queue);
-    } catch (error) {
-      if (!(error instanceof PeerlaneError)) throw error;
-      // No memory for its buffers: another connection's end may change that.
+      return true;
+    });
+    if (isAdopted === null) {
       queue.qid = 0;
-      queue.complete(request, NvmeStatus.internalError);
       return;
     }
     this.accept(queue, request, depth, controller);
@@ -250,6 +248,20 @@ function invalid(queue: TargetQueue, request: TargetRequest, ipo: number): null 
   request.result0 = ipo;
   queue.complete(request, fabricsStatus(FabricsSc.CONNECT_INVALID_PARAMETERS));
   return null;
+}
+
+/**
+ * What `make` makes; null when there was no memory for its buffers, and the command is answered
+ * with an error that another connection's end may cure.
+ */
+function orNoMemory<T>(queue: TargetQueue, request: TargetRequest, make: () => T): T | null {
+  try {
+    return make();
+  } catch (error) {
+    if (!(error instanceof PeerlaneError)) throw error;
+    queue.complete(request, NvmeStatus.internalError);
+    return null;
+  }
 }
 
 function sameBytes(a: Uint8Array, b: Uint8Array): boolean {

@@ -93,6 +93,8 @@ export interface ControllerOptions {
 }
 
 const NS_PER_MS = 1e6;
+/** Identify, log pages, keys: what an Admin Queue moves at once when the pools are used up. */
+const ADMIN_RESERVE_BYTES = 64 * 1024;
 /**
  * A discovery controller without a Keep Alive Timer ends after two idle minutes (Base 2.0,
  * 3.1.2.3).
@@ -103,7 +105,7 @@ const reservationLogPage = LogPage.reservationNotification;
 /** What a controller knows of one queue besides the queue itself. */
 interface QueueResources {
   readonly capsules: Map<string, HostMemory>;
-  /** I/O queues over TCP have one. */
+  /** Queues over TCP have one. */
   readonly reserve: QueueReserve | null;
   /** Made when the queue must authenticate, or by the first command that does. */
   authentication: QueueAuthentication | null;
@@ -154,7 +156,12 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     for (const namespace of this.subsystem.namespaces()) {
       if (namespace.isVisibleTo(this.hostNqn)) this.attached.attach(namespace);
     }
-    this.adopt(this.adminQueue);
+    try {
+      this.adopt(this.adminQueue);
+    } catch (error) {
+      this.attached.release();
+      throw error;
+    }
   }
 
   get isEnding(): boolean {
@@ -190,8 +197,8 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
   adopt(queue: TargetQueue): void {
     const { cpu } = queue.origin;
     const { transferMax } = this.subsystem;
-    const hasReserve = queue.qid !== 0 && cpu !== undefined;
-    const reserve = hasReserve ? new QueueReserve(cpu, transferMax, queue.share) : null;
+    const bytes = queue.qid === 0 ? ADMIN_RESERVE_BYTES : transferMax;
+    const reserve = cpu === undefined ? null : new QueueReserve(cpu, bytes, queue.share);
     queue.handler = this;
     queue.stats = this.subsystem.stats;
     queue.namespaces = this.attached.namespaces;

@@ -388,6 +388,11 @@ export class Orchestrator implements Inspectable {
     return this.nicBuffers(mover).control.pool;
   }
 
+  /** Makes a mover's host buffers now, not at its first host's Connect. Throws `no-host-memory`. */
+  prepare(mover: DataMover): void {
+    this.nicBuffers(mover);
+  }
+
   private nicBuffers(nic: DataMover): NicBuffers {
     const known = this.nics.get(nic);
     if (known !== undefined) return known;

@@ -108,6 +108,7 @@ export class TargetServer {
     server = new TargetServer(options, shelf);
     server.loop.start();
     try {
+      server.assembly.orchestrator.prepare(shelf.context.machine);
       publishProviders(server.assembly, shelf, shelf.machine);
       for (const host of config.hosts) server.setHost(host);
       for (const subsystem of config.subsystems) await server.addSubsystem(subsystem);

@@ -141,7 +141,8 @@ export const CONNECT_REFUSED = "connect-refused";
 function refusal(error: unknown): unknown {
   if (!(error instanceof PeerlaneError) || error.code !== "nvme-command-failed") return error;
   const status = Number(error.details["status"]);
-  if ((status & STATUS_DNR) === 0) return error;
+  const isBusy = (status & 0xff) === FabricsSc.CONNECT_CONTROLLER_BUSY;
+  if ((status & STATUS_DNR) === 0 || isBusy) return error;
   const isHost = (status & 0xff) === FabricsSc.CONNECT_INVALID_HOST;
   return new PeerlaneError(CONNECT_REFUSED, error.message, {
     ...(error.place === undefined ? {} : { place: error.place }),

@@ -3,13 +3,14 @@
  * that works: what they pin, and that the other goes on as if it were alone. Counted in rounds.
  */
 
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { DeafNetwork } from "../../../../testing/deaf-network.ts";
 import { expectNothingHeld } from "../../../../testing/held-memory.ts";
 import type { HostData } from "../../../../testing/nvmet-harness.ts";
 import { type TcpHarness, tcpHarness } from "../../../../testing/nvmet-tcp-harness.ts";
 import { Bench, quiesce } from "../../../../testing/nvmet-transport-contract.ts";
-import { NvmOpcode } from "../../../spec/nvme/index.ts";
+import { PeerlaneError } from "../../../core/index.ts";
+import { Cns, NvmOpcode } from "../../../spec/nvme/index.ts";
 import { type Controller, SubmitStatus, type TcpEvent, TcpHostTransport } from "../../index.ts";
 
 const KIB = 1024;
@@ -214,4 +215,41 @@ describe("a host that does not do its part", () => {
     expect(events(harness).stalled).toBe(0);
     expect(harness.transport.connections).toBe(2);
   });
+});
+
+it("answers admin commands while others have all of the buffers for them", async () => {
+  const harness = await tcpHarness();
+  const bench = await Bench.open(harness);
+  const { orchestrator } = harness.rig.assembly;
+  const { pool } = orchestrator.controlPool(harness.rig.fabric);
+  for (let at = 0; at >= 0; ) at = pool.alloc(4 * KIB);
+  const controller = await bench.settle(bench.host.identify(Cns.controller, 0));
+  expect(controller.some((byte) => byte !== 0)).toBe(true);
+  // A list of ranges, on an I/O queue.
+  const data = await bench.data(4 * KIB);
+  const command = bench.command(NvmOpcode.datasetManagement, 0, 8, null);
+  command.dwords.fill(0);
+  command.setData(data.buffer, 0, 16);
+  expect(bench.run(command)).toBe(0);
+});
+
+it.each([
+  ["a receive ring", (bytes: number) => bytes > MIB, 1],
+  ["an Admin Queue's reserve", (bytes: number) => bytes === 64 * KIB, 0],
+  ["an I/O queue's reserve", (bytes: number) => bytes === MIB, 0],
+])("refuses what there is no memory for, %s, and goes on", async (_, isMissing, refused) => {
+  const harness = await tcpHarness();
+  const bench = await Bench.open(harness);
+  const { fabric } = harness.rig;
+  const allocate = fabric.allocateHost.bind(fabric);
+  const spy = vi.spyOn(fabric, "allocateHost").mockImplementation((bytes, alignment, purpose) => {
+    if (isMissing(bytes)) throw new PeerlaneError("no-host-memory", "no run is long enough");
+    return allocate(bytes, alignment, purpose);
+  });
+  await expect(Bench.open(harness)).rejects.toThrow();
+  await quiesce(harness);
+  expect(harness.transport.counters.refused).toBe(refused);
+  expect(await pace(harness, bench, 2)).toBeGreaterThan(0);
+  spy.mockRestore();
+  expect(await pace(harness, await Bench.open(harness), 2)).toBeGreaterThan(0);
 });

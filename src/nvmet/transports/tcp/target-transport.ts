@@ -22,6 +22,7 @@ import {
   type Inspectable,
   NVMET_QUEUE_DEPTH_MAX,
   PAGE_SIZE,
+  PeerlaneError,
   TCP_CONNECTIONS_MAX,
   TCP_H2C_DATA_BYTES_MAX,
   type Tree,
@@ -189,9 +190,7 @@ export class TcpTargetTransport implements TcpChannelOwner, Inspectable {
 
   private accept(stream: ByteStream): void {
     if (this.sessions.size >= this.connectionsMax) {
-      this.counters.refused++;
-      this.tell("refused", stream, `there are ${this.connectionsMax} connections already`);
-      stream.destroy();
+      this.refuse(stream, `there are ${this.connectionsMax} connections already`);
       return;
     }
     const { machine, target } = this.options;
@@ -199,7 +198,8 @@ export class TcpTargetTransport implements TcpChannelOwner, Inspectable {
     const stride = COMMAND_BYTES + TCP_ADMIN_IN_CAPSULE_BYTES;
     const responsesAt = slots * stride;
     const bytes = responsesAt + slots * RESPONSE_BYTES;
-    const region = machine.allocateHost(bytes, PAGE_SIZE, "capsules");
+    const region = this.ringOf(bytes, stream);
+    if (region === null) return;
     const requests = Array.from({ length: slots }, (_, tag) => {
       const at = responsesAt + tag * RESPONSE_BYTES;
       const request = new TargetRequest(tag, region.bytes, tag * stride, region.bytes, at);
@@ -233,6 +233,23 @@ export class TcpTargetTransport implements TcpChannelOwner, Inspectable {
     this.counters.accepted++;
     this.tell("connected", stream, "");
     stream.start(channel);
+  }
+
+  private refuse(stream: ByteStream, reason: string): void {
+    this.counters.refused++;
+    this.tell("refused", stream, reason);
+    stream.destroy();
+  }
+
+  /** Memory for a connection's receive ring; null: there is none, and it is refused. */
+  private ringOf(bytes: number, stream: ByteStream): HostRegion | null {
+    try {
+      return this.options.machine.allocateHost(bytes, PAGE_SIZE, "capsules");
+    } catch (error) {
+      if (!(error instanceof PeerlaneError)) throw error;
+      this.refuse(stream, error.message);
+      return null;
+    }
   }
 
   private tell(what: TcpEvent["what"], stream: ByteStream, reason: string): void {
