@@ -10,7 +10,7 @@ import type { Peer } from "./peer.ts";
 
 const ROUNDS = 7;
 /** The first rounds compile. */
-const WARM_UP = 2;
+const WARM_UP = 4;
 
 /** One side of a contest. */
 export interface Entry {

@@ -39,6 +39,8 @@ export interface Shape {
 }
 
 export const HOST_NQN = "nqn.2026-11.bench.peerlane:host";
+/** In-capsule data of an I/O queue, as the target offers it: larger writes wait for an R2T. */
+export const IN_CAPSULE_BYTES = 8192;
 const LBA_BYTES = 512;
 /** Bytes of one command that fills the namespace. */
 const FILL_BYTES = 128 * 1024;
@@ -134,6 +136,7 @@ export async function openIo(
     hostNqn: HOST_NQN,
     subsystemNqn: nqn,
     depth: 2 * depth,
+    inCapsuleBytes: IN_CAPSULE_BYTES,
     disableSqFlowControl: true,
     nowNs: () => clock.nowNs(),
   });
