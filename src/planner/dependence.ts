@@ -5,7 +5,13 @@
  */
 
 import { type Bdf, formatBdf } from "../core/index.ts";
-import { isUnknown, type Machine, type PciFunction, setHost } from "../machine/index.ts";
+import {
+  isUnknown,
+  type Machine,
+  type MachineIndex,
+  type PciFunction,
+  setHost,
+} from "../machine/index.ts";
 import {
   ACS_REDIRECT,
   findHostBridge,
@@ -130,13 +136,10 @@ export function dependencesOf(question: RemedyQuestion, acs: readonly AcsOnPath[
     const after = describe(kernel.rules.verdict(owner, initiator));
     found.push({ text: `${kernelText(kernel)}: ${after}`, remedy: NAME_KERNEL });
   }
-  const misplaced = [initiator, owner].filter((bdf) => isMisplaced(question, bdf));
+  const misplaced = [initiator, owner].filter((bdf) => isMisplaced(index, bdf));
   if (misplaced.length > 0) {
-    const names = misplaced.map(formatBdf).join(", ");
-    found.push({
-      text: `no bridge in the dump leads to ${names}: the place in the tree is not known`,
-      remedy: "give a dump of the whole machine: lspci -vvv -xxxx",
-    });
+    const names = namesOf(misplaced);
+    found.push({ text: misplacedText(names), remedy: NAME_PLACE });
   }
   return found;
 }
@@ -151,7 +154,11 @@ function kernelsUnlessKnown(topology: Topology, id: string | undefined): readonl
   return isKnown || id !== undefined ? [] : otherKernels(topology);
 }
 
-function isMisplaced({ index }: RemedyQuestion, bdf: RemedyQuestion["owner"]): boolean {
+const NAME_PLACE = "give a dump of the whole machine: lspci -vvv -xxxx";
+const misplacedText = (names: string): string =>
+  `no bridge in the dump leads to ${names}: their place in the tree is not known`;
+
+function isMisplaced(index: MachineIndex, bdf: Bdf): boolean {
   const top = index.functions[index.topOf(index.requireIndex(bdf))];
   return isUnknown(top, "parent");
 }
@@ -178,13 +185,35 @@ export function uncertainPairs(
     machine,
     bridgesWithUnknownAcs(machine),
   )) {
-    if (isElsewhere(rules.over(new Topology(other)))) why.push(doubt);
+    if (isElsewhere(rules.over(new Topology(other)))) why.push(otherwise(doubt));
   }
   // Every older kernel has its marks; the newest of them is the one to name.
   const kernels = kernelsUnlessKnown(topology, id).filter((other) => isElsewhere(other.rules));
-  if (kernels.length > 0) why.push({ text: kernelText(kernels[0]), remedy: NAME_KERNEL });
+  if (kernels.length > 0) {
+    why.push(otherwise({ text: kernelText(kernels[0]), remedy: NAME_KERNEL }));
+  }
+  const { index, functions } = topology;
+  const misplaced = shown.filter((at) => isMisplaced(index, functions[at].bdf));
+  if (misplaced.length > 0) {
+    why.push({
+      text: misplacedText(namesOf(misplaced.map((at) => functions[at].bdf))),
+      remedy: NAME_PLACE,
+    });
+  }
+  for (const one of misplaced) {
+    for (const other of shown) {
+      if (one === other) continue;
+      pairs[matrix.at(one, other)] = 1;
+      pairs[matrix.at(other, one)] = 1;
+    }
+  }
   return { pairs, why };
 }
+
+const otherwise = ({ text, remedy }: Doubt): Doubt => ({
+  text: `${text}, it would be otherwise`,
+  remedy,
+});
 
 /** Marks the pairs that `other` judges otherwise; true when there is one. */
 function markChanged(

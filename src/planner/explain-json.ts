@@ -4,7 +4,8 @@ import { type Bdf, formatBdf, hex } from "../core/index.ts";
 import type { Hop } from "../fabric/index.ts";
 import type { PciFunction } from "../machine/index.ts";
 import { formatVersion, type Verdict } from "../p2p/index.ts";
-import type { DirectionAnswer, PairExplanation } from "./explain.ts";
+import type { DirectionAnswer } from "./answer.ts";
+import type { PairExplanation } from "./explain.ts";
 import { kindName } from "./interest.ts";
 
 type Json = Record<string, unknown>;

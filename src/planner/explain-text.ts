@@ -15,8 +15,9 @@ import {
 } from "../core/index.ts";
 import { MachineIndex, type PciFunction } from "../machine/index.ts";
 import { formatVersion, type Verdict } from "../p2p/index.ts";
+import { type DirectionAnswer, reasonText } from "./answer.ts";
 import { formatRate } from "./bandwidth.ts";
-import { type DirectionAnswer, type PairExplanation, reasonText } from "./explain.ts";
+import type { PairExplanation } from "./explain.ts";
 import { addressLines, remedyLines } from "./explain-text-advice.ts";
 import { deviceName, kindName } from "./interest.ts";
 import type { Outcome, Strength } from "./knowledge.ts";
@@ -53,7 +54,7 @@ function headLines({ initiator, owner, bar, rules, iommu, machine }: PairExplana
   const memory = bar === null ? "memory" : `BAR${bar.index} (${hex(bar.address)}${size})`;
   const name = (fn: PciFunction): string =>
     `${paint.name(formatBdf(fn.bdf))} ${kindName(fn)} ${paint.dim(deviceName(fn))}`;
-  const mode = `IOMMU ${iommu.mode}${iommu.isKnown ? "" : " (not in the dump: taken as off)"}`;
+  const mode = `IOMMU ${iommu.mode}${iommu.grounds === null ? "" : ` (${iommu.grounds})`}`;
   return [
     ...wrap(name(initiator), paint.prose),
     ...indent(wrap(`to ${memory} of ${name(owner)}`, paint.prose - 2)),

@@ -174,6 +174,20 @@ describe("what the dump does not tell", () => {
     expect(explainPair(machine, gpu, disk).answer.certain).toBe(true);
   });
 
+  it("is the IOMMU's mode, but not that there is one: groups tell", () => {
+    const { machine, nic, gpu } = plannerMachine({
+      rootIds: [0x8086, 0x09a2],
+      host: { iommu: null },
+    });
+    expect(explainPair(machine, nic, gpu).iommu).toMatchObject({ mode: "off", isKnown: false });
+    const functions = machine.functions.map((fn) => ({ ...fn, iommuGroup: 4 }));
+    const grouped = explainPair({ ...machine, functions }, nic, gpu);
+    expect(grouped.iommu).toMatchObject({ mode: "strict", isKnown: false });
+    expect(grouped.iommu.grounds).toMatch(/^group 4 of 0000:00:00\.0 .*: taken as strict$/);
+    expect(grouped.address?.form).toBe("iova");
+    expect(grouped.answer.text).toMatch(/^yes, through the root complex by IOVA \(the IOMMU fau/);
+  });
+
   it("is the host bridge, with ids or without a function at all", () => {
     const { machine, nic, gpu } = plannerMachine();
     const [first] = machine.functions;

@@ -8,17 +8,10 @@
 
 import { type Bdf, formatBdf, UsageError } from "../core/index.ts";
 import type { RouteReport } from "../fabric/index.ts";
-import {
-  type IommuMode,
-  isUnknown,
-  type Machine,
-  MachineIndex,
-  type PciFunction,
-} from "../machine/index.ts";
+import { type IommuMode, type Machine, MachineIndex, type PciFunction } from "../machine/index.ts";
 import {
   cpuFacts,
   LATEST_KERNEL,
-  REASONS,
   type Rules,
   type TlpVerdict,
   Topology,
@@ -32,18 +25,12 @@ import {
   type ModeEffect,
   modeEffects,
 } from "./address.ts";
-import { type Bandwidth, bandwidthOf } from "./bandwidth.ts";
+import { type Answer, answerOf, type DirectionAnswer, lackOf } from "./answer.ts";
+import { bandwidthOf } from "./bandwidth.ts";
 import { type Dependence, dependencesOf } from "./dependence.ts";
 import { namedFunction } from "./interest.ts";
-import {
-  type DeviceFact,
-  deviceFacts,
-  isQemu,
-  type Outcome,
-  type Proven,
-  provenOf,
-  type RootComplex,
-} from "./knowledge.ts";
+import { type IommuState, iommuOf } from "./iommu.ts";
+import { type DeviceFact, deviceFacts, isQemu, provenOf, type RootComplex } from "./knowledge.ts";
 import { rulesFor } from "./machine-rules.ts";
 import { type Direction, PathProbe, type SharedBar, sharedBar } from "./probe.ts";
 import { remediesFor, type VerifiedRemedy } from "./remedies.ts";
@@ -58,41 +45,13 @@ export interface ExplainOptions {
   readonly bar?: number | undefined;
 }
 
-/** One direction: permitted, routable, proven, and how fast it can be. */
-export interface DirectionAnswer {
-  readonly direction: Direction;
-  readonly permitted: TlpVerdict;
-  /** Null where there is no address to send a request to. */
-  readonly route: RouteReport | null;
-  /** Requests or completions pass the root complex. */
-  readonly reachesRoot: boolean;
-  readonly proven: Proven;
-  readonly bandwidth: Bandwidth | null;
-}
-
-/** The three questions answered at once, for whoever wants one word. */
-export interface Answer {
-  /** The kernel's rules allow it. */
-  readonly permitted: boolean;
-  /** False where something that the dump does not tell would change that. */
-  readonly certain: boolean;
-  /** Requests and their completions arrive at the memory; null where no address is known. */
-  readonly routable: boolean | null;
-  /** The worst of the directions. */
-  readonly proven: Outcome;
-  /** Permitted, not known not to arrive, not known to fail: exit status 0 of the command. */
-  readonly usable: boolean;
-  /** One sentence. */
-  readonly text: string;
-}
-
 export interface PairExplanation {
   readonly answer: Answer;
   readonly machine: Machine;
   readonly initiator: PciFunction;
   readonly owner: PciFunction;
   readonly rules: Rules;
-  readonly iommu: { readonly mode: IommuMode; readonly isKnown: boolean };
+  readonly iommu: IommuState;
   readonly bar: SharedBar | null;
   /** The worst of the directions asked for. */
   readonly permitted: Verdict;
@@ -121,7 +80,8 @@ export function explainPair(
   const from = namedFunction(index, initiator);
   const to = namedFunction(index, owner);
   const { rules, notes } = rulesFor(machine, options.rules, new Topology(machine, index));
-  const mode = machine.host.iommu ?? "off";
+  const iommu = iommuOf(machine);
+  const { mode } = iommu;
   const bar = sharedBar(to, options.bar);
   if (bar === null && options.bar !== undefined) throw noSuchBar(to, options.bar);
   const probe = bar === null ? null : new PathProbe(index, initiator, owner, bar);
@@ -138,12 +98,18 @@ export function explainPair(
   const directions = verdicts.map((one) => answer(one, { index, probe, complexes, mode }));
   const depends = dependencesOf(question, acs);
   return {
-    answer: answerOf(permitted, directions, depends.length === 0, lackOf(to, bar)),
+    answer: answerOf({
+      verdict: permitted,
+      directions,
+      certain: depends.length === 0,
+      lack: lackOf(to, bar),
+      form: formFor(permitted, mode),
+    }),
     machine,
     initiator: from,
     owner: to,
     rules,
-    iommu: { mode, isKnown: machine.host.iommu !== null },
+    iommu,
     bar,
     permitted,
     directions,
@@ -171,88 +137,6 @@ const BADNESS: Readonly<Record<Verdict["route"], number>> = {
 /** The first of those that are worst. */
 function worstOf<V extends Verdict>(verdicts: readonly V[]): V {
   return verdicts.reduce((worst, one) => (BADNESS[one.route] > BADNESS[worst.route] ? one : worst));
-}
-
-const WORST_FIRST: readonly Outcome[] = ["corrupts", "drops", "fails", "unknown", "works"];
-
-/** True when what is routed ends in the memory that was meant. */
-export const arrives = (route: RouteReport): boolean =>
-  route.status === 0 && route.target?.kind === "bar";
-
-function answerOf(
-  verdict: Verdict,
-  directions: readonly DirectionAnswer[],
-  certain: boolean,
-  lack: string | null,
-): Answer {
-  const permitted = verdict.route !== "none";
-  const routes = directions.map(({ route }) => route);
-  const lost = directions.find(({ route }) => route !== null && !arrives(route)) ?? null;
-  const isOut = lost !== null || lack !== null;
-  const routable = isOut ? false : routes.includes(null) ? null : true;
-  const outcomes = directions.map(({ proven }) => proven.outcome);
-  const proven = WORST_FIRST.find((outcome) => outcomes.includes(outcome)) ?? "unknown";
-  const isKnownBad = proven !== "works" && proven !== "unknown";
-  const usable = permitted && routable !== false && !isKnownBad;
-  const facts = { permitted, certain, routable, proven, usable };
-  return { ...facts, text: answerText(facts, verdict, lost, lack, directions) };
-}
-
-/** What is known to happen, of `writes`, `reads` or both. */
-const KNOWN_BAD: Readonly<Record<Outcome, string>> = {
-  corrupts: "report success while the data is WRONG",
-  drops: "vanish and nobody is told",
-  fails: "end in an error",
-  unknown: "",
-  works: "",
-};
-
-function answerText(
-  { permitted, routable, proven, usable }: Omit<Answer, "text">,
-  verdict: Verdict,
-  lost: DirectionAnswer | null,
-  lack: string | null,
-  directions: readonly DirectionAnswer[],
-): string {
-  const bad = directions.filter((one) => one.proven.outcome === proven);
-  const known = KNOWN_BAD[proven];
-  const names = bad.map((one) => `${one.direction}s`).join(" and ");
-  const fate = `on ${bad[0]?.proven.fact?.title ?? "this machine"} ${names} ${known}`;
-  if (!permitted) {
-    const refused = `no: the kernel refuses this pair: ${reasonText(verdict)}`;
-    return known === "" ? refused : `${refused}; and ${fate}`;
-  }
-  if (lack !== null) return `no: the kernel permits it, but ${lack}`;
-  if (lost?.route != null) {
-    const end = endOf(lost.route);
-    return `no: the kernel permits it, but a ${lost.direction} does not arrive (${end})`;
-  }
-  if (!usable) return `no: the kernel permits it, but ${fate}`;
-  if (routable === null) return "permitted; whether it arrives cannot be told from this dump";
-  if (proven === "works") return "yes: permitted, routable, proven";
-  return (
-    "permitted, and routed as far as the root complex, of which nothing is known: " +
-    "check the data where it arrives"
-  );
-}
-
-/** Why there is no memory to reach, where the dump tells so; null where there is, or may be. */
-function lackOf(owner: PciFunction, bar: SharedBar | null): string | null {
-  if (bar !== null || isUnknown(owner, "bars")) return null;
-  const hasMemory = owner.bars.some(({ kind, index }) => kind !== "io" && index < 6);
-  const what = hasMemory ? "its memory BARs have no address" : "it has no memory BAR";
-  return `there is no memory to reach at ${formatBdf(owner.bdf)}: ${what}`;
-}
-
-/** The rule's reason in words, without what explains it. */
-export const reasonText = ({ reason, text }: Verdict): string =>
-  REASONS.find(({ code }) => code === reason)?.text ?? text;
-
-/** Where a request ended that did not arrive: `unsupported-request at 0000:02:00.0`. */
-function endOf({ status, statusName, target, hops }: RouteReport): string {
-  if (status === 0) return `it lands in ${target?.kind ?? "nothing"}`;
-  const at = hops.at(-1)?.bdf ?? null;
-  return at === null ? statusName : `${statusName} at ${formatBdf(at)}`;
 }
 
 interface Asked {

@@ -4,8 +4,8 @@
 
 import { alignWithin, formatBdf, formatBytes, type Paint, wrap } from "../core/index.ts";
 import { formatVersion } from "../p2p/index.ts";
+import { reasonText } from "./answer.ts";
 import { formatRate } from "./bandwidth.ts";
-import { reasonText } from "./explain.ts";
 import type { FindReport, FoundCandidate } from "./find.ts";
 import { deviceName, kindName } from "./interest.ts";
 import { pageOf } from "./page.ts";

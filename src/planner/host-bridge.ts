@@ -15,7 +15,7 @@ import {
   type PciFunction,
   setIds,
 } from "../machine/index.ts";
-import type { RootBus, Topology } from "../p2p/index.ts";
+import type { Topology } from "../p2p/index.ts";
 
 /** Class of a host bridge, PCI Code and ID Assignment: base class 06h, sub-class 00h. */
 const HOST_BRIDGE_CLASS = 0x060000;
@@ -27,20 +27,17 @@ export interface HostBridgeIds {
   readonly deviceId: number;
 }
 
-/** Device 00.0 of each root bus of which the dump does not tell which device it is. */
+/** The first device of each root bus of which the dump does not tell which device it is. */
 export function unknownHostBridges({ machine, rootBuses }: Topology): Bdf[] {
   const isPartial =
     machine.sources.length > 0 &&
     machine.sources.every(({ format }) => PARTIAL_FORMATS.has(format));
-  return rootBuses
-    .filter(({ first }) => first !== null && isUnknownBridge(first, isPartial))
-    .map(({ domain, bus }: RootBus) => makeBdf(domain, bus, 0, 0));
-}
-
-function isUnknownBridge(first: PciFunction, isPartial: boolean): boolean {
-  if (isUnknown(first, "parent")) return false;
-  if (bdfDevfn(first.bdf) !== 0) return isPartial;
-  return isUnknown(first, "vendorId") || isUnknown(first, "deviceId");
+  return rootBuses.flatMap(({ domain, bus, first }) => {
+    if (first === null || isUnknown(first, "parent")) return [];
+    if (isPartial && bdfDevfn(first.bdf) !== 0) return [makeBdf(domain, bus, 0, 0)];
+    const isNamed = !isUnknown(first, "vendorId") && !isUnknown(first, "deviceId");
+    return isNamed ? [] : [first.bdf];
+  });
 }
 
 /** True where a function of that name would be the first of a root bus that has others. */

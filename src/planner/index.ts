@@ -2,13 +2,13 @@
  * Planner: answers for people who have a machine: its tree, who reaches whom, why not, what helps.
  */
 
+export type { Answer, DirectionAnswer } from "./answer.ts";
 export { diffJson, diffMachines, isSame, type MachineDiff } from "./diff.ts";
 export { renderDiff } from "./diff-text.ts";
 export { type DoctorReport, examine, type UseReport } from "./doctor/doctor.ts";
 export { type CheckResult, type CheckState, USES, type Use } from "./doctor/subject.ts";
 export { doctorJson, renderDoctor } from "./doctor-text.ts";
 export {
-  type DirectionAnswer,
   type ExplainOptions,
   explainPair,
   type PairExplanation,

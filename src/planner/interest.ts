@@ -4,7 +4,13 @@
  */
 
 import { type Bdf, formatBdf, PeerlaneError, UsageError } from "../core/index.ts";
-import { deviceKind, type Machine, type MachineIndex, type PciFunction } from "../machine/index.ts";
+import {
+  deviceKind,
+  isUnknown,
+  type Machine,
+  type MachineIndex,
+  type PciFunction,
+} from "../machine/index.ts";
 
 const KINDS = new Set(["nvme", "nic", "gpu", "accelerator"]);
 
@@ -40,12 +46,14 @@ export function namedFunction(index: MachineIndex, bdf: Bdf): PciFunction {
 const MEMORY_BAR_BYTES = 2 ** 20;
 
 /**
- * True for what has memory that one would share: published peer memory, or a memory BAR of 1 MiB
- * and more, or one of unknown size. BARs of NICs are doorbells and registers, however large.
+ * True for what has memory that one would share, or may have as far as the dump tells: published
+ * peer memory, a memory BAR of 1 MiB and more or of unknown size, BARs that are not in the dump.
+ * BARs of NICs are doorbells and registers, however large.
  */
 export function sharesMemory(fn: PciFunction): boolean {
   if (fn.p2pmem !== null) return true;
   if (deviceKind(fn) === "nic") return false;
+  if (isUnknown(fn, "bars")) return true;
   return fn.bars.some(
     ({ kind, index, sizeBytes }) =>
       kind !== "io" && index < 6 && (sizeBytes === null || sizeBytes >= MEMORY_BAR_BYTES),

@@ -49,7 +49,7 @@ function summary(report: MatrixReport, paint: Page): string[] {
     through === 0 ? "" : paint.warn(`${formatCount(through)} through the host bridge`),
     refused === 0 ? "" : paint.bad(`${formatCount(refused)} refused`),
   ].filter((part) => part !== "");
-  const doubtful = report.uncertain.includes(1) ? " (?: the dump does not tell enough)" : "";
+  const doubtful = hasDoubt(report) ? " (?: the dump does not tell enough)" : "";
   const all = formatCount(machine.functions.length);
   const count = `${formatCount(shown.length)} of ${all} functions`;
   const by = `rules ${rules.ruleSet.id}, Linux ${formatVersion(rules.version)}`;
@@ -97,7 +97,11 @@ function namer({ functions }: MatrixReport["machine"]): (fn: PciFunction) => str
 }
 
 /** Width of a cell: `B4`, `H12`, and a space; one more where there are question marks. */
-const cellWidth = ({ uncertain }: MatrixReport): number => (uncertain.includes(1) ? 5 : 4);
+const cellWidth = (report: MatrixReport): number => (hasDoubt(report) ? 5 : 4);
+
+/** True where a pair of the grid has a question mark. */
+const hasDoubt = ({ verdicts, uncertain, shown, providers }: MatrixReport): boolean =>
+  providers.some((provider) => shown.some((at) => uncertain[verdicts.at(provider, at)] === 1));
 const TITLE = "provider (row), client (column)";
 
 function grid(report: MatrixReport, paint: Page, columns: number): string[] {
@@ -174,9 +178,9 @@ function hiddenLines({ machine, shown, providers }: MatrixReport): string[] {
 }
 
 /** What a question mark means here. */
-const unknownLines = ({ unknowns }: MatrixReport, paint: Page): string[] =>
-  unknowns.flatMap(({ text, remedy }) =>
-    wrap(`${paint.warn("?")} ${text}, it would be otherwise; ${remedy}`, paint.prose),
+const unknownLines = (report: MatrixReport, paint: Page): string[] =>
+  (hasDoubt(report) ? report.unknowns : []).flatMap(({ text, remedy }) =>
+    wrap(`${paint.warn("?")} ${text}; ${remedy}`, paint.prose),
   );
 
 /** The letters that occur in the grid. */

@@ -218,6 +218,17 @@ describe("a matrix of a dump that hides ACS", () => {
     expect(renderMatrix(matrixOf(listed, { rules: "linux-5.14" }))).not.toContain("?");
   });
 
+  it("marks what no bridge leads to: it may be below one switch with the other", () => {
+    const place = { field: "parent", consequence: "" };
+    const functions = machine.functions
+      .filter((fn) => fn.bridge === null)
+      .map((fn) => ({ ...fn, unknown: [...fn.unknown, place] }));
+    const { uncertain, unknowns, shown } = matrixOf({ ...machine, functions });
+    const marked = uncertain.reduce((sum, mark) => sum + mark, 0);
+    expect(marked).toBe(shown.length * (shown.length - 1));
+    expect(unknowns.map(({ text }) => text).join()).toMatch(/no bridge in the dump leads to/);
+  });
+
   it("has a legend of what occurs, within the terminal", () => {
     const text = renderMatrix(matrixOf(machine), PLAIN, 60);
     expect(text).toMatch(/^\d+ pairs: \d+ direct, \d+ refused$/m);

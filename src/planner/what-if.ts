@@ -33,6 +33,7 @@ import { AcsBit } from "../spec/pcie/index.ts";
 import { formatAcsWord } from "./acs-text.ts";
 import { isFirstOfRootBus, withHostBridge } from "./host-bridge.ts";
 import { namedFunction } from "./interest.ts";
+import { iommuOf } from "./iommu.ts";
 import { moveDevice } from "./move.ts";
 
 /** The texts of the options, as they were typed. */
@@ -240,7 +241,7 @@ const ACS_WITH_IOMMU =
  * an IOMMU does not tell. Linux drivers/pci/pci.c, pci_enable_acs and pci_std_enable_acs.
  */
 function bootedWith(machine: Machine, mode: IommuMode | null, notes: string[]): Machine {
-  const had = machine.host.iommu ?? "off";
+  const had = iommuOf(machine).mode;
   if (mode === null || (mode === "off") === (had === "off")) return machine;
   if (mode === "off") {
     notes.push(

@@ -164,9 +164,13 @@ function explainRoot(topology: Topology, host: HostFacts, index: number): Eviden
     const decoded = `root bus ${domain.toString(16)}:${bus.toString(16)} has no device in the dump`;
     return { bdf: null, register, offset: null, value: null, decoded };
   }
+  const kernel = `Linux ${formatVersion(host.version)}`;
+  if (isUnknown(first, "vendorId") || isUnknown(first, "deviceId")) {
+    const decoded = `not in the dump: taken as not in the host bridge list of ${kernel}`;
+    return { bdf: first.bdf, register, offset: 0, value: null, decoded };
+  }
   const id = `${hex4(first.vendorId)}:${hex4(first.deviceId)}`;
   const value = first.deviceId * 65536 + first.vendorId;
-  const kernel = `Linux ${formatVersion(host.version)}`;
   const entry = host.entries[index];
   let decoded = `${id} is not in the host bridge list of ${kernel}`;
   if (entry !== null) {

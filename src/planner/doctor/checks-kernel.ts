@@ -13,6 +13,7 @@ import {
   type KernelVersion,
   parseKernelVersion,
 } from "../../p2p/index.ts";
+import { iommuOf } from "../iommu.ts";
 import { type CheckResult, fail, ok, type Subject, type Use, unknown } from "./subject.ts";
 
 interface VersionNeed {
@@ -202,8 +203,11 @@ export function iommuMode({ use, machine }: Subject): CheckResult[] {
   // AMD's is on unless it was turned off; its parameter has no `on`.
   const isAmd = machine.host.cpuVendor === "AuthenticAMD";
   if (mode === null) {
+    const { mode: taken, grounds } = iommuOf(machine);
+    if (use === "vfio" && taken !== "off") return [ok(id, title, `on: ${grounds}`)];
     const how = "look at the boot log, or give --iommu";
-    return [unknown(id, title, "not in the dump", sentence(how), "dmesg | grep -i iommu")];
+    const evidence = taken === "off" ? "not in the dump" : `on: ${grounds}`;
+    return [unknown(id, title, evidence, sentence(how), "dmesg | grep -i iommu")];
   }
   if (use === "vfio") {
     return mode === "off"

@@ -11,6 +11,7 @@ import { acsOnPath } from "../acs-path.ts";
 import { lostSpeed } from "../bandwidth.ts";
 import { complexesOf, explainPair } from "../explain.ts";
 import { kindName } from "../interest.ts";
+import { iommuOf } from "../iommu.ts";
 import { provenOf } from "../knowledge.ts";
 import { formatLink } from "../topo.ts";
 import { type CheckResult, fail, type NearestPair, ok, type Subject, unknown } from "./subject.ts";
@@ -168,7 +169,7 @@ export function provenRoutes(subject: Subject): CheckResult[] {
   if (through.length === 0) return [];
   for (const { owner, initiator } of through) {
     const verdict = rules.verdict(subject.bdfOf(owner), subject.bdfOf(initiator));
-    const complexes = complexesOf(rules, verdict, machine.host.iommu ?? "off");
+    const complexes = complexesOf(rules, verdict, iommuOf(machine).mode);
     for (const direction of ["write", "read"] as const) {
       const { outcome, fact, text } = provenOf(complexes, direction, true);
       if (outcome === "works") continue;
