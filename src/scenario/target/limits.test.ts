@@ -61,8 +61,8 @@ beforeAll(async () => {
       limits: {
         max_connections: CONNECTIONS,
         max_in_flight_bytes: 8 * MIB,
-        icreq_timeout_ms: 300,
-        connect_timeout_ms: 600,
+        icreq_timeout_ms: 400,
+        connect_timeout_ms: 1200,
         stall_timeout_ms: 500,
         transfer_timeout_ms: 1500,
       },
@@ -219,9 +219,7 @@ describe("peers that never become hosts", () => {
     const begun = await dial(TLS_PORT);
     // The head of a record whose ClientHello never comes.
     begun.write(Buffer.from([0x16, 3, 1, 2, 0, 1]));
-    const ended = [mute, begun].map((socket) => new Promise((done) => socket.on("close", done)));
     await workUntil(() => mute.destroyed && begun.destroyed);
-    await Promise.all(ended);
     expect(transport(TLS_PORT).counters.refused).toBeGreaterThan(before);
   });
 
