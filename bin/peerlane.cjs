@@ -37,11 +37,12 @@ async function runPlanner() {
     filename: script,
     cachedData: read(cache) ?? undefined,
   });
+  if (process.env.PEERLANE_WRITE_CACHE === "1") {
+    process.once("exit", () => writeFileSync(cache, compiled.createCachedData()));
+  }
   const module = { exports: {} };
   compiled.runInThisContext()(module.exports, createRequire(script), module);
-  const isDone = await module.exports.runPlanner(shipped);
-  if (process.env.PEERLANE_WRITE_CACHE === "1") writeFileSync(cache, compiled.createCachedData());
-  return isDone;
+  return module.exports.runPlanner(shipped);
 }
 
 async function main() {

@@ -3,18 +3,16 @@
  * turn options into a call, and its report into text or JSON.
  */
 
-import pc from "picocolors";
-import { ExitStatus, PeerlaneError } from "../core/index.ts";
+import { ExitStatus, type Paint, PeerlaneError } from "../core/index.ts";
 import type { Clock, Files, Host } from "../platform/index.ts";
-
-type Colors = ReturnType<typeof pc.createColors>;
+import { makePaint } from "./paint.ts";
 
 export interface Context {
   readonly host: Host;
   readonly files: Files;
   readonly clock: Clock;
   /** Colours for standard output; plain when it is no terminal or NO_COLOR is set. */
-  readonly colors: Colors;
+  readonly paint: Paint;
   /** Folder of the files that ship with Peerlane: scenarios, machines. */
   readonly shipped: string;
 }
@@ -22,8 +20,8 @@ export interface Context {
 export function makeContext(host: Host, files: Files, clock: Clock, shipped: string): Context {
   const wanted = host.env("FORCE_COLOR") !== undefined;
   const refused = host.env("NO_COLOR") !== undefined || host.env("TERM") === "dumb";
-  const colors = pc.createColors(!refused && (wanted || host.stdout.isTTY));
-  return { host, files, clock, colors, shipped };
+  const paint = makePaint(!refused && (wanted || host.stdout.isTTY));
+  return { host, files, clock, paint, shipped };
 }
 
 /** Columns of the terminal that reads standard output; none for a pipe or a file. */
@@ -46,7 +44,7 @@ export function printPieces(context: Context, pieces: Iterable<string>): void {
 
 /** What was changed before the answer, above it; nothing when nothing was. */
 export function printChanges(context: Context, changes: readonly string[]): void {
-  for (const change of changes) printText(context, context.colors.yellow(`what if: ${change}`));
+  for (const change of changes) printText(context, context.paint.warn(`what if: ${change}`));
   if (changes.length > 0) printText(context, "");
 }
 

@@ -14,6 +14,6 @@ export async function runPlanner(shipped: string): Promise<boolean> {
   const host = realHost();
   if (!PLANNER_COMMANDS.some(({ name }) => name === host.args[0])) return false;
   const context = makeContext(host, realFiles, realClock, shipped);
-  host.setExitCode(await runProgram(context, PLANNER_COMMANDS));
+  host.end(await runProgram(context, PLANNER_COMMANDS));
   return true;
 }

@@ -1,5 +1,18 @@
-import { describe, expect, it } from "vitest";
-import { DEFAULT_COLUMNS, MemoryHost, realHost } from "./process.ts";
+import { execFileSync } from "node:child_process";
+import {
+  closeSync,
+  constants,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  readSync,
+  rmSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { PassThrough } from "node:stream";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { DEFAULT_COLUMNS, MemoryHost, realHost, StreamOutput } from "./process.ts";
 
 describe("MemoryHost", () => {
   it("keeps what was written and the exit code", () => {
@@ -46,5 +59,79 @@ describe("realHost", () => {
     expect(process.listenerCount("SIGINT")).toBe(before + 1);
     remove();
     expect(process.listenerCount("SIGINT")).toBe(before);
+  });
+});
+
+describe("output", () => {
+  let folder = "";
+  const opened: number[] = [];
+  const open = (name: string, flags: number): number => {
+    const descriptor = openSync(join(folder, name), flags);
+    opened.push(descriptor);
+    return descriptor;
+  };
+  /** Stands for Node's stream, and says whether it was asked for. */
+  const streamed = () => {
+    const stream = new PassThrough();
+    let count = 0;
+    const make = () => {
+      count++;
+      return stream as unknown as NodeJS.WriteStream;
+    };
+    return { make, stream, count: () => count };
+  };
+
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), "peerlane-output-"));
+  });
+  afterEach(() => {
+    for (const descriptor of opened.splice(0)) closeSync(descriptor);
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  it("goes to a file at once, without a stream", () => {
+    const { make, count } = streamed();
+    const output = new StreamOutput(open("file", constants.O_CREAT | constants.O_WRONLY), make);
+    output.write("µs: one\n");
+    output.write("two\n");
+    expect(readFileSync(join(folder, "file"), "utf8")).toBe("µs: one\ntwo\n");
+    expect([output.isTTY, output.columns, count()]).toEqual([false, DEFAULT_COLUMNS, 0]);
+  });
+
+  it("leaves to the stream what a full pipe does not take, in order", () => {
+    execFileSync("mkfifo", [join(folder, "pipe")]);
+    const { make, stream } = streamed();
+    const pipe = open("pipe", constants.O_RDWR | constants.O_NONBLOCK);
+    const output = new StreamOutput(pipe, make);
+    const text = Array.from({ length: 40_000 }, (_, i) => `line ${i}\n`).join("");
+    output.write(text);
+    output.write("end\n");
+    const room = Buffer.alloc(text.length);
+    const taken = room.subarray(0, readSync(pipe, room)).toString();
+    const rest = String(stream.read());
+    expect(taken.length).toBeGreaterThan(4095);
+    expect(taken + rest === `${text}end\n`).toBe(true);
+  });
+
+  it("ends without a word when the reader of a pipe has gone", () => {
+    execFileSync("mkfifo", [join(folder, "pipe")]);
+    const reader = openSync(join(folder, "pipe"), constants.O_RDONLY | constants.O_NONBLOCK);
+    const { make, count } = streamed();
+    const output = new StreamOutput(open("pipe", constants.O_WRONLY), make);
+    closeSync(reader);
+    const before = process.exitCode;
+    output.write("nobody reads this");
+    output.write("nor this");
+    expect([process.exitCode, count()]).toEqual([before, 0]);
+  });
+
+  it.skipIf(process.platform !== "linux")("fails the command when a disk is full", () => {
+    const script =
+      'import { realHost } from "./src/platform/index.ts"; const host = realHost();' +
+      'host.stdout.write("text"); host.setExitCode(0);';
+    const args = ["-c", '"$0" --import tsx --input-type=module -e "$1" > /dev/full; echo $?'];
+    const shell = [...args, process.execPath, script];
+    const options = { encoding: "utf8", stdio: "pipe" } as const;
+    expect(execFileSync("sh", shell, options)).toBe("1\n");
   });
 });

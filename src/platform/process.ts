@@ -3,6 +3,7 @@
  * what it has cost. A command takes a {@link Host}; a test gives it a {@link MemoryHost} and reads
  * what was written.
  */
+import { fstatSync, writeSync } from "node:fs";
 import process from "node:process";
 
 export interface Output {
@@ -32,50 +33,92 @@ export interface Host {
   residentBytes(): number;
   /** Status the process will end with, once its work is done. Never cuts off pending output. */
   setExitCode(code: number): void;
+  /**
+   * The same for a command that leaves nothing running: ends the process now, rather than after the
+   * engine has taken its heap apart, where no output is pending.
+   */
+  end(code: number): void;
   /** Calls `fn` when the user interrupts (Ctrl-C) or the system asks to stop. Returns a remover. */
   onInterrupt(fn: () => void): () => void;
 }
 
 export const DEFAULT_COLUMNS = 100;
 
-class StreamOutput implements Output {
+/**
+ * Standard output or error. Text is written at once: Node's stream for it takes some milliseconds
+ * to make, as long as the whole of a short command. The stream is for what a descriptor cannot
+ * tell (the width of a terminal), and for a reader that does not keep up with a pipe that does not
+ * block: then it waits.
+ */
+export class StreamOutput implements Output {
+  readonly #descriptor: number;
   readonly #open: () => NodeJS.WriteStream;
   #opened: NodeJS.WriteStream | undefined;
+  #isClosed = false;
 
-  /** `open`: called when the stream is first used, since opening one takes milliseconds. */
-  constructor(open: () => NodeJS.WriteStream) {
+  constructor(descriptor: number, open: () => NodeJS.WriteStream) {
+    this.#descriptor = descriptor;
     this.#open = open;
   }
 
   get #stream(): NodeJS.WriteStream {
-    if (this.#opened !== undefined) return this.#opened;
-    // `peerlane ... | head` closes the pipe early: that is the reader's choice, not an error.
-    this.#opened = this.#open().on("error", (error: NodeJS.ErrnoException) => {
-      if (error.code === "EPIPE") return;
-      process.stderr.write(`peerlane: cannot write the output: ${error.message}\n`);
-      process.exitCode = 1;
-    });
+    this.#opened ??= this.#open().on("error", (error) => this.#fail(error));
     return this.#opened;
   }
 
   write(text: string): void {
-    this.#stream.write(text);
+    if (this.#isClosed) return;
+    if (this.#opened !== undefined) {
+      this.#opened.write(text);
+      return;
+    }
+    const bytes = Buffer.from(text);
+    let done = 0;
+    try {
+      while (done < bytes.length) done += writeSync(this.#descriptor, bytes, done);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === "EAGAIN") this.#stream.write(bytes.subarray(done));
+      else this.#fail(error as NodeJS.ErrnoException);
+    }
+  }
+
+  /** True where the stream holds text that its reader has not taken. */
+  get isPending(): boolean {
+    return this.#opened !== undefined && this.#opened.writableLength > 0;
+  }
+
+  #fail(error: NodeJS.ErrnoException): void {
+    this.#isClosed = true;
+    // `peerlane ... | head` closes the pipe early: that is the reader's choice, not an error.
+    if (error.code === "EPIPE") return;
+    process.exitCode = 1;
+    // Were it standard error itself that fails, nobody would be left to tell.
+    if (this.#descriptor === 2) return;
+    process.stderr.write(`peerlane: cannot write the output: ${error.message}\n`);
   }
 
   get isTTY(): boolean {
-    return this.#stream.isTTY === true;
+    // Terminals are such devices; files and pipes are known without a stream.
+    return fstatSync(this.#descriptor).isCharacterDevice() && this.#stream.isTTY === true;
   }
 
   get columns(): number {
-    return this.#stream.columns ?? DEFAULT_COLUMNS;
+    return this.isTTY ? (this.#stream.columns ?? DEFAULT_COLUMNS) : DEFAULT_COLUMNS;
   }
 }
 
 /** The real process. A function, so that importing this file has no effect on the streams. */
 export function realHost(): Host {
+  const stdout = new StreamOutput(1, () => process.stdout);
+  const stderr = new StreamOutput(2, () => process.stderr);
+  // Output that could not be written has set a status already: success does not undo that.
+  const setExitCode = (code: number): void => {
+    process.exitCode ||= code;
+  };
   return {
-    stdout: new StreamOutput(() => process.stdout),
-    stderr: new StreamOutput(() => process.stderr),
+    stdout,
+    stderr,
     args: process.argv.slice(2),
     env: (name) => process.env[name] || undefined,
     cwd: () => process.cwd(),
@@ -84,8 +127,10 @@ export function realHost(): Host {
       return { userUs: user, systemUs: system };
     },
     residentBytes: () => process.memoryUsage.rss(),
-    setExitCode: (code) => {
-      process.exitCode = code;
+    setExitCode,
+    end: (code) => {
+      setExitCode(code);
+      if (!stdout.isPending && !stderr.isPending) process.exit();
     },
     onInterrupt: (fn) => {
       process.on("SIGINT", fn).on("SIGTERM", fn);
@@ -158,6 +203,10 @@ export class MemoryHost implements Host {
 
   setExitCode(code: number): void {
     this.exitCode = code;
+  }
+
+  end(code: number): void {
+    this.setExitCode(code);
   }
 
   onInterrupt(fn: () => void): () => void {

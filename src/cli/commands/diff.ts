@@ -6,7 +6,6 @@ import type { CommandModule } from "../command.ts";
 import { printChanges, printJson, printText, terminalColumns } from "../context.ts";
 import { helpTail } from "../help-text.ts";
 import { loadMachine } from "../machine-input.ts";
-import { makePaint } from "../paint.ts";
 import { addWhatIf, loadSubject, type WhatIfOptions } from "../what-if-options.ts";
 
 interface Options extends WhatIfOptions {
@@ -60,10 +59,7 @@ export const diff: CommandModule = {
         if (options.json === true) printJson(context, diffJson(report));
         else {
           printChanges(context, subject.changes);
-          printText(
-            context,
-            renderDiff(report, makePaint(context.colors), terminalColumns(context)),
-          );
+          printText(context, renderDiff(report, context.paint, terminalColumns(context)));
         }
         return isSame(report) ? ExitStatus.ok : ExitStatus.failure;
       }),

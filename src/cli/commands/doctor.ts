@@ -5,7 +5,6 @@ import { doctorJson, examine, renderDoctor, USES, type Use } from "../../planner
 import type { CommandModule } from "../command.ts";
 import { printChanges, printJson, printText, terminalColumns } from "../context.ts";
 import { helpTail } from "../help-text.ts";
-import { makePaint } from "../paint.ts";
 import { addWhatIf, givenText, loadSubject, type WhatIfOptions } from "../what-if-options.ts";
 
 interface Options extends WhatIfOptions {
@@ -47,8 +46,7 @@ export const doctor: CommandModule = {
         if (options.json === true) printJson(context, doctorJson(report));
         else {
           printChanges(context, changes);
-          const paint = makePaint(context.colors);
-          printText(context, renderDoctor(report, paint, terminalColumns(context)));
+          printText(context, renderDoctor(report, context.paint, terminalColumns(context)));
         }
         const hasFailed = report.uses.some(({ state }) => state === "fail");
         return hasFailed ? ExitStatus.failure : ExitStatus.ok;

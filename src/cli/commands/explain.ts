@@ -5,7 +5,6 @@ import { explainPair, explanationJson, renderExplanation } from "../../planner/i
 import type { CommandModule } from "../command.ts";
 import { printChanges, printJson, printText, terminalColumns } from "../context.ts";
 import { helpTail } from "../help-text.ts";
-import { makePaint } from "../paint.ts";
 import { addWhatIf, loadSubject, type WhatIfOptions } from "../what-if-options.ts";
 
 interface Options extends WhatIfOptions {
@@ -63,8 +62,10 @@ export const explain: CommandModule = {
         if (options.json === true) printJson(context, explanationJson(explanation));
         else {
           printChanges(context, changes);
-          const paint = makePaint(context.colors);
-          printText(context, renderExplanation(explanation, paint, terminalColumns(context)));
+          printText(
+            context,
+            renderExplanation(explanation, context.paint, terminalColumns(context)),
+          );
         }
         return explanation.answer.usable ? ExitStatus.ok : ExitStatus.failure;
       }),

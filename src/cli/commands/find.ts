@@ -5,7 +5,6 @@ import { findJson, findProvider, renderFind } from "../../planner/index.ts";
 import type { CommandModule } from "../command.ts";
 import { printChanges, printJson, printText, terminalColumns } from "../context.ts";
 import { helpTail } from "../help-text.ts";
-import { makePaint } from "../paint.ts";
 import { addWhatIf, loadSubject, type WhatIfOptions } from "../what-if-options.ts";
 
 interface Options extends WhatIfOptions {
@@ -55,8 +54,7 @@ export const find: CommandModule = {
         if (options.json === true) printJson(context, findJson(report));
         else {
           printChanges(context, changes);
-          const paint = makePaint(context.colors);
-          printText(context, renderFind(report, paint, terminalColumns(context)));
+          printText(context, renderFind(report, context.paint, terminalColumns(context)));
         }
         return report.chosen === null ? ExitStatus.failure : ExitStatus.ok;
       }),

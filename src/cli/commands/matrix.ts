@@ -8,7 +8,6 @@ import type { CommandModule } from "../command.ts";
 import { type Context, printChanges, printPieces, printText, terminalColumns } from "../context.ts";
 import { helpTail } from "../help-text.ts";
 import { withoutNvsmi } from "../nvsmi-input.ts";
-import { makePaint } from "../paint.ts";
 import { addWhatIf, givenText, loadSubject, type WhatIfOptions } from "../what-if-options.ts";
 
 interface Options extends WhatIfOptions {
@@ -50,7 +49,7 @@ export const matrix: CommandModule = {
         if (options.json === true) printPieces(context, matrixJson(report, comparison));
         else if (options.csv === true) printPieces(context, matrixCsv(report));
         else {
-          const paint = makePaint(context.colors);
+          const { paint } = context;
           printChanges(context, changes);
           const columns = terminalColumns(context);
           printText(context, renderMatrix(report, paint, columns));

@@ -14,7 +14,6 @@ import {
 import type { CommandModule } from "../command.ts";
 import { printChanges, printJson, printText, terminalColumns } from "../context.ts";
 import { helpTail } from "../help-text.ts";
-import { makePaint } from "../paint.ts";
 import { addWhatIf, loadSubject, type WhatIfOptions } from "../what-if-options.ts";
 
 interface Options extends WhatIfOptions {
@@ -52,10 +51,7 @@ export const pages: CommandModule = {
         if (options.json === true) printJson(context, pagesJson(report));
         else {
           printChanges(context, changes);
-          printText(
-            context,
-            renderPages(report, makePaint(context.colors), terminalColumns(context)),
-          );
+          printText(context, renderPages(report, context.paint, terminalColumns(context)));
         }
         return ExitStatus.ok;
       }),

@@ -11,7 +11,6 @@ import {
 import type { CommandModule } from "../command.ts";
 import { type Context, printJson, printText } from "../context.ts";
 import { loadMachine } from "../machine-input.ts";
-import { makePaint } from "../paint.ts";
 import { startProgress } from "../progress.ts";
 import { VERSION } from "../version.ts";
 
@@ -74,8 +73,8 @@ export function printReports(
   if (json) {
     printJson(context, { version: REPORT_VERSION, peerlane: VERSION, scenarios });
   } else {
-    const paint = makePaint(context.colors);
-    const { columns } = context.host.stdout;
+    const { paint, host } = context;
+    const { columns } = host.stdout;
     for (const report of scenarios) {
       printText(context, `${renderScenario(report, { paint, columns })}\n`);
     }

@@ -6,7 +6,6 @@ import { renderTopo } from "../../planner/index.ts";
 import type { CommandModule } from "../command.ts";
 import { printChanges, printText, terminalColumns } from "../context.ts";
 import { helpTail } from "../help-text.ts";
-import { makePaint } from "../paint.ts";
 import { addWhatIf, loadSubject, type WhatIfOptions } from "../what-if-options.ts";
 
 interface Options extends WhatIfOptions {
@@ -41,8 +40,8 @@ export const topo: CommandModule = {
         if (options.json === true) {
           printText(context, serializeMachine(machine));
         } else {
-          const paint = makePaint(context.colors);
           printChanges(context, changes);
+          const { paint } = context;
           const all = options.all === true;
           const columns = terminalColumns(context);
           printText(context, renderTopo(machine, { all, paint, columns }));
