@@ -209,7 +209,10 @@ export interface Machine {
 
 /** True when the input did not tell `field` of the function or host. */
 export function isUnknown(subject: PciFunction | Host, field: string): boolean {
-  return subject.unknown.some((entry) => entry.field === field);
+  // A loop, since this is asked of every function and a closure for each would be garbage.
+  for (let i = 0; i < subject.unknown.length; i++)
+    if (subject.unknown[i].field === field) return true;
+  return false;
 }
 
 /** A host of which nothing is known. */

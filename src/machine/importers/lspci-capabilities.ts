@@ -39,22 +39,27 @@ interface Block {
   readonly text: string;
 }
 
-const TOP_LINE = /^\t(?!\t).*$/gm;
+const BLOCK_START = "\n\tCapabilities: [";
 const CAPABILITY_LINE = /^\tCapabilities: \[([0-9a-f]{2,3})(?: v(\d{1,2}))?\] (.*)$/;
 
-function blocksOf(tail: string): Block[] {
+function blocksOf(lines: string): Block[] {
   const blocks: Block[] = [];
-  const tops = [...tail.matchAll(TOP_LINE)];
-  tops.forEach(({ 0: line, index }, i) => {
-    const match = line.startsWith("\tCapabilities: [") ? CAPABILITY_LINE.exec(line) : null;
-    if (match === null) return;
+  /** Where a line begins that stands under no other. */
+  const top = /\n\t(?!\t)/g;
+  for (let at = lines.indexOf(BLOCK_START); at >= 0; at = lines.indexOf(BLOCK_START, at)) {
+    const lineEnd = lines.indexOf("\n", at + 1);
+    top.lastIndex = lineEnd;
+    const end = top.exec(lines)?.index ?? lines.length - 1;
+    const match = CAPABILITY_LINE.exec(lines.slice(at + 1, lineEnd));
+    at = end;
+    if (match === null) continue;
     blocks.push({
       offset: Number.parseInt(match[1] as string, 16),
       version: Number(match[2] ?? 0),
       title: match[3] as string,
-      text: tail.slice(index + line.length, (tops[i + 1]?.index ?? tail.length) - 1),
+      text: lines.slice(lineEnd, end),
     });
-  });
+  }
   return blocks;
 }
 
@@ -128,7 +133,7 @@ function idOf(title: string, isExtended: boolean): number {
   const number = /^(?:#|(?:Extended )?Capability ID 0x)([0-9a-f]{2,4})\b/.exec(title);
   if (number !== null) return Number.parseInt(number[1] as string, 16);
   const table = isExtended ? EXTENDED_TITLES : TITLES;
-  return table.find(([start]) => title.startsWith(start))?.[1] ?? 0;
+  return table.find((entry) => title.startsWith(entry[0]))?.[1] ?? 0;
 }
 
 const hasFlag = (text: string, name: string): boolean => text.includes(`${name}+`);
@@ -309,7 +314,7 @@ export interface CapabilityFacts {
   readonly unknown: Unknown[];
 }
 
-/** Reads all capabilities among the lines of a record, each ended by a line feed. */
+/** Reads all capabilities among lines of a record, each between two line feeds. */
 export function parseCapabilities(lines: string): CapabilityFacts {
   const capabilities: CapabilityRef[] = [];
   const facts: CapabilityFacts = {

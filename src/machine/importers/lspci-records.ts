@@ -20,7 +20,10 @@ export interface LspciRecord {
   readonly line: number;
   /** What follows the function's name on the header line. */
   readonly header: string;
-  /** Lines of text under the header, indented by tabs, each ended by a line feed. */
+  /**
+   * Lines of text under the header, indented by tabs. Each stands between two line feeds, so that
+   * one search finds the line that begins in some way; empty without lines.
+   */
   readonly body: string;
   /** 64, 128, 256 or 4096 bytes; null without hex rows. */
   readonly config: Uint8Array | null;
@@ -187,7 +190,7 @@ class Splitter {
     this.detailsEnd.lastIndex = end;
     const last = this.detailsEnd.exec(this.text);
     const next = last === null ? this.text.length : last.index + 1;
-    if (next > end + 1) draft.body = this.text.slice(end + 1, next) + (last === null ? "\n" : "");
+    if (next > end + 1) draft.body = this.text.slice(end, next) + (last === null ? "\n" : "");
     return next;
   }
 
@@ -205,7 +208,7 @@ class Splitter {
     if (text.charCodeAt(0) === SPACE) {
       text = text.replace(/^(?: {8})+/, (spaces) => "\t".repeat(spaces.length / 8));
     }
-    if (text.charCodeAt(0) === TAB) draft.body += `${text}\n`;
+    if (text.charCodeAt(0) === TAB) draft.body += draft.body === "" ? `\n${text}\n` : `${text}\n`;
   }
 
   private takeRow(start: number, end: number, digits: number): void {

@@ -25,37 +25,97 @@ const SUBCLASS_CARDBUS = 0x0607;
 const SUBCLASS_NVM = 0x0108;
 const NVME_INTERFACE = 0x02;
 const TAB = 9;
-const TAIL_START = "\tCapabilities:";
 
-/** The lines of a record that belong to no capability. */
-interface TopLines {
-  /** Without their tab; those that name a capability are left out. */
-  readonly lines: string[];
-  /** What follows the first colon, by what is before it; the first line of a name counts. */
-  readonly values: Map<string, string>;
+/** How the lines that are looked for begin; what follows is their value. */
+const Line = {
+  capabilities: "\n\tCapabilities:",
+  control: "\n\tControl:",
+  flags: "\n\tFlags:",
+  bus: "\n\tBus:",
+  ioWindow: "\n\tI/O behind bridge:",
+  memoryWindow: "\n\tMemory behind bridge:",
+  prefetchableWindow: "\n\tPrefetchable memory behind bridge:",
+  bridgeControl: "\n\tBridgeCtl:",
+  numaNode: "\n\tNUMA node:",
+  iommuGroup: "\n\tIOMMU group:",
+  driver: "\n\tKernel driver in use:",
+  slot: "\n\tPhysical Slot:",
+  subsystem: "\n\tSubsystem:",
+} as const;
+type Line = (typeof Line)[keyof typeof Line];
+
+/** The value of the first such line, whose beginning stands for it. */
+function valueIn(text: string, line: Line): string | null {
+  const at = text.indexOf(line);
+  if (at < 0) return null;
+  const start = at + line.length;
+  return text.slice(start, text.indexOf("\n", start)).trim();
 }
 
-function topLinesOf(body: string): TopLines {
+/** Lines of registers that hold an address, without their tab; no line of a capability. */
+function addressLinesIn(text: string): string[] {
   const lines: string[] = [];
-  const values = new Map<string, string>();
-  for (let start = 0; start < body.length; ) {
-    const end = body.indexOf("\n", start);
-    if (body.charCodeAt(start + 1) !== TAB) {
-      const line = body.slice(start + 1, end);
-      const colon = line.indexOf(":");
-      const name = line.slice(0, Math.max(colon, 0));
-      if (name !== "Capabilities") lines.push(line);
-      if (colon > 0 && !values.has(name)) values.set(name, line.slice(colon + 1).trim());
-    }
-    start = end + 1;
+  let end = 0;
+  for (let at = text.indexOf(" at "); at >= 0; at = text.indexOf(" at ", end)) {
+    const start = text.lastIndexOf("\n", at) + 2;
+    end = text.indexOf("\n", at);
+    if (text.charCodeAt(start) === TAB || text.startsWith("Capabilities:", start)) continue;
+    lines.push(text.slice(start, end));
   }
-  return { lines, values };
+  return lines;
 }
 
-/** From the first capability to the record's end. */
-interface Tail {
-  readonly top: TopLines;
+/** From the first capability to the record's end. Shared by functions that print the same. */
+class Tail {
   readonly facts: CapabilityFacts;
+  readonly addressLines: readonly string[];
+  private readonly text: string;
+  private readonly values = new Map<Line, string | null>();
+
+  constructor(text: string) {
+    this.text = text;
+    this.facts = parseCapabilities(text);
+    this.addressLines = addressLinesIn(text);
+  }
+
+  value(line: Line): string | null {
+    let value = this.values.get(line);
+    if (value === undefined) {
+      value = valueIn(this.text, line);
+      this.values.set(line, value);
+    }
+    return value;
+  }
+}
+
+/**
+ * The lines of one record that belong to no capability. A line is found by its beginning when it is
+ * asked for: most lines of most functions never are.
+ */
+class TopLines {
+  private readonly head: string;
+  private readonly tail: Tail;
+
+  constructor(body: string, tails: Map<string, Tail>) {
+    const at = body.indexOf(Line.capabilities);
+    this.head = at < 0 ? body : body.slice(0, at + 1);
+    this.tail = remembered(tails, at < 0 ? "" : body.slice(at), readTail);
+  }
+
+  get facts(): CapabilityFacts {
+    return this.tail.facts;
+  }
+
+  /** What follows the first colon of the first line that begins so; null without one. */
+  value(line: Line): string | null {
+    return valueIn(this.head, line) ?? this.tail.value(line);
+  }
+
+  addressLines(): readonly string[] {
+    const lines = addressLinesIn(this.head);
+    const more = this.tail.addressLines;
+    return more.length === 0 ? lines : [...lines, ...more];
+  }
 }
 
 /**
@@ -78,16 +138,7 @@ function remembered<T>(known: Map<string, T>, text: string, read: (text: string)
   return meaning;
 }
 
-const readTail = (text: string): Tail => ({
-  top: topLinesOf(text),
-  facts: parseCapabilities(text),
-});
-
-/** Adds the tail's lines; the first line of a name counts. */
-function withTail(top: TopLines, tail: TopLines): void {
-  top.lines.push(...tail.lines);
-  for (const [name, value] of tail.values) if (!top.values.has(name)) top.values.set(name, value);
-}
+const readTail = (text: string): Tail => new Tail(text);
 
 /** `I/O+ Mem- BusMaster+` into bits. */
 function flagsToBits(text: string, names: Readonly<Record<string, number>>): number {
@@ -214,20 +265,25 @@ function parseRom(text: string): Bar | null {
   };
 }
 
+/** The later of two lines about one register counts. */
+function putBar(bars: Bar[], bar: Bar): void {
+  const at = bars.findIndex(({ index }) => index === bar.index);
+  if (at < 0) bars.push(bar);
+  else bars[at] = bar;
+}
+
 function parseBars(fn: FunctionDraft, top: TopLines, unknown: Unknown[]): void {
-  const bars = new Map<number, Bar>();
+  const bars: Bar[] = [];
   const count = fn.bridge === null && fn.headerType === 0 ? barCount(0) : barCount(fn.headerType);
   let next = 0;
-  for (const body of top.lines) {
-    // All of them name an address.
-    if (!body.includes(" at ")) continue;
+  for (const body of top.addressLines()) {
     const numbered = /^(?:\[virtual\] )?Region (\d): (.*)$/.exec(body);
     const isBare = /^(?:\[virtual\] )?(?:Memory|I\/O ports) at /.test(body);
     if (numbered !== null || isBare) {
       const index = numbered === null ? next : Number(numbered[1]);
       const bar = parseBarLine(numbered?.[2] ?? body, index);
       if (bar === null || index >= Math.max(count, 1)) continue;
-      bars.set(index, bar);
+      putBar(bars, bar);
       next = index + (bar.kind === "memory64" ? 2 : 1);
       if (isBare) {
         // At -v the registers are not numbered; holes between them do not show.
@@ -236,16 +292,16 @@ function parseBars(fn: FunctionDraft, top: TopLines, unknown: Unknown[]): void {
       continue;
     }
     const rom = body.includes("Expansion ROM at") ? parseRom(body) : null;
-    if (rom !== null) bars.set(ROM_BAR, rom);
+    if (rom !== null) putBar(bars, rom);
   }
-  fn.bars = [...bars.values()].sort((a, b) => a.index - b.index);
+  fn.bars = bars.sort((a, b) => a.index - b.index);
   for (const { index, sizeBytes } of fn.bars) {
     if (sizeBytes === null) unknown.push(unknownField(`bars[${index}].sizeBytes`));
   }
 }
 
 function parseBridge(top: TopLines): BridgeFacts | null {
-  const buses = top.values.get("Bus") ?? "";
+  const buses = top.value(Line.bus) ?? "";
   const match = /primary=([0-9a-f]{2}), secondary=([0-9a-f]{2}), subordinate=([0-9a-f]{2})/.exec(
     buses,
   );
@@ -253,18 +309,18 @@ function parseBridge(top: TopLines): BridgeFacts | null {
   const [primary, secondary, subordinate] = match
     .slice(1, 4)
     .map((bus) => Number.parseInt(bus, 16)) as [number, number, number];
-  const prefetchable = top.values.get("Prefetchable memory behind bridge") ?? null;
+  const prefetchable = top.value(Line.prefetchableWindow);
   // What a bridge without that window reads: zeros in both registers.
   const isAbsent = /^0+-0*fffff\b/.test(prefetchable ?? "");
   return {
     primary,
     secondary,
     subordinate,
-    io: parseWindow(top.values.get("I/O behind bridge") ?? null),
-    memory: parseWindow(top.values.get("Memory behind bridge") ?? null),
+    io: parseWindow(top.value(Line.ioWindow)),
+    memory: parseWindow(top.value(Line.memoryWindow)),
     prefetchable: isAbsent ? null : parseWindow(prefetchable),
     // Its second line has discard timers, which PCI Express does not use.
-    bridgeControl: flagsToBits(top.values.get("BridgeCtl") ?? "", BRIDGE_CONTROL_BITS),
+    bridgeControl: flagsToBits(top.value(Line.bridgeControl) ?? "", BRIDGE_CONTROL_BITS),
   };
 }
 
@@ -278,14 +334,14 @@ function parseCommand(
   memo: TextMemo,
 ): void {
   if (verbosity === "vv") {
-    fn.command = remembered(memo.commands, top.values.get("Control") ?? "", commandOf);
+    fn.command = remembered(memo.commands, top.value(Line.control) ?? "", commandOf);
     return;
   }
   if (verbosity === "plain") {
     unknown.push(unknownField("command", "printed without -vv"));
     return;
   }
-  const isMaster = /(?:^|, )bus master(?:,|$)/.test(top.values.get("Flags") ?? "");
+  const isMaster = /(?:^|, )bus master(?:,|$)/.test(top.value(Line.flags) ?? "");
   const isOpen = (kind: "io" | "memory"): boolean =>
     fn.bars.some((bar) => bar.enabled && (bar.kind === "io") === (kind === "io"));
   fn.command =
@@ -295,25 +351,28 @@ function parseCommand(
   unknown.push(unknownField("command", "printed with -v only, derived from flags and BARs"));
 }
 
-function verbosityOf({ values }: TopLines): Verbosity {
-  if (values.has("Control")) return "vv";
-  return values.has("Flags") ? "v" : "plain";
+function verbosityOf(top: TopLines): Verbosity {
+  if (top.value(Line.control) !== null) return "vv";
+  return top.value(Line.flags) === null ? "plain" : "v";
 }
 
+const NOT_PRINTED = "no such line in the dump";
+const NO_NODE = unknownField("numaNode", NOT_PRINTED);
+const NO_GROUP = unknownField("iommuGroup", NOT_PRINTED);
+
 /** Lines that say where the function is and who drives it. */
-function parsePlacement(fn: FunctionDraft, { values }: TopLines, unknown: Unknown[]): void {
-  const flags = values.get("Flags") ?? "";
-  const node = values.get("NUMA node") ?? /NUMA node (\d+)/.exec(flags)?.[1] ?? null;
-  const group = values.get("IOMMU group") ?? /IOMMU group (\d+)/.exec(flags)?.[1] ?? null;
-  const reason = "no such line in the dump";
+function parsePlacement(fn: FunctionDraft, top: TopLines, unknown: Unknown[]): void {
+  const flags = top.value(Line.flags) ?? "";
+  const node = top.value(Line.numaNode) ?? /NUMA node (\d+)/.exec(flags)?.[1] ?? null;
+  const group = top.value(Line.iommuGroup) ?? /IOMMU group (\d+)/.exec(flags)?.[1] ?? null;
   if (node !== null && /^\d{1,9}$/.test(node)) fn.numaNode = Number(node);
-  else unknown.push(unknownField("numaNode", reason));
+  else unknown.push(NO_NODE);
   if (group !== null && /^\d{1,9}$/.test(group)) fn.iommuGroup = Number(group);
-  else unknown.push(unknownField("iommuGroup", reason));
-  fn.driver = values.get("Kernel driver in use") ?? null;
-  fn.physicalSlot = values.get("Physical Slot") ?? null;
-  const subsystem = values.get("Subsystem") ?? null;
-  const ids = /\[?([0-9a-f]{4}):([0-9a-f]{4})\]?$/i.exec(subsystem ?? "");
+  else unknown.push(NO_GROUP);
+  fn.driver = top.value(Line.driver);
+  fn.physicalSlot = top.value(Line.slot);
+  const subsystem = top.value(Line.subsystem) ?? "";
+  const ids = /\[?([0-9a-f]{4}):([0-9a-f]{4})\]?$/i.exec(subsystem);
   if (ids !== null && fn.headerType === 0) {
     fn.subsystemVendorId = Number.parseInt(ids[1] as string, 16);
     fn.subsystemId = Number.parseInt(ids[2] as string, 16);
@@ -363,11 +422,7 @@ function putCapabilities(fn: FunctionDraft, facts: CapabilityFacts, unknown: Unk
 
 /** A function from its record's text alone; `config` stays null. */
 export function functionFromText({ bdf, header, body }: LspciRecord, memo: TextMemo): PciFunction {
-  const tailAt = body.startsWith(TAIL_START) ? 0 : body.indexOf(`\n${TAIL_START}`) + 1;
-  const hasTail = tailAt > 0 || body.startsWith(TAIL_START);
-  const top = topLinesOf(hasTail ? body.slice(0, tailAt) : body);
-  const tail = remembered(memo.tails, hasTail ? body.slice(tailAt) : "", readTail);
-  withTail(top, tail.top);
+  const top = new TopLines(body, memo.tails);
   const verbosity = verbosityOf(top);
   const isPlain = verbosity === "plain";
   const fn = blankFunction(bdf);
@@ -389,11 +444,11 @@ export function functionFromText({ bdf, header, body }: LspciRecord, memo: TextM
     // At -v capabilities are named without their registers; what has registers is unknown.
     const reason = "printed without -vv";
     for (const field of ALL_CAPABILITIES) unknown.push(unknownField(field, reason));
-  } else if (top.values.get("Capabilities") === "<access denied>") {
+  } else if (top.value(Line.capabilities) === "<access denied>") {
     const reason = "printed without root";
     for (const field of ALL_CAPABILITIES) unknown.push(unknownField(field, reason));
   } else {
-    putCapabilities(fn, tail.facts, unknown);
+    putCapabilities(fn, top.facts, unknown);
   }
   fn.unknown = unknown;
   return fn;
