@@ -65,11 +65,11 @@ export function buildFabric(machine: Machine, options: FabricOptions = {}): Fabr
 export class Fabric implements BackingMachine {
   readonly name: string;
   readonly clock: DriverClock;
-  readonly iommu: FabricIommu | null;
   readonly scheduler: Scheduler;
   readonly tracer: Tracer;
   private readonly timing: FabricTiming | null = null;
   private readonly core: FabricCore;
+  private control: FabricIommu | null = null;
   private readonly dram: Dram;
   private readonly functions = new Map<Bdf, FabricFunction>();
 
@@ -96,19 +96,33 @@ export class Fabric implements BackingMachine {
       nowNs: () => scheduler.nowNs(),
       sleep: async (ns) => scheduler.sleep(ns, () => core.interrupts.deliver()),
     };
-    const mode = options.iommu ?? "off";
-    this.iommu =
-      mode === "off"
-        ? null
-        : new FabricIommu(core.topology.nodes, mode, this.tracer, () => core.routingChanged());
-    core.iommu = this.iommu === null ? null : this.iommu.hot;
     if (options.mode === "timed") {
       const timing = new FabricTiming(core, options.timing ?? {});
       core.timing = timing;
       this.timing = timing;
-      if (this.iommu !== null) this.iommu.listenForMisses(timing);
     }
+    this.bootIommu(options.iommu ?? "off");
     core.powerOn();
+  }
+
+  /** Null in mode `off`. */
+  get iommu(): FabricIommu | null {
+    return this.control;
+  }
+
+  /**
+   * The IOMMU as after a boot with this mode: no domain and no mapping of before is left. For one
+   * who asks for routes under each mode, before any driver has the machine.
+   */
+  bootIommu(mode: IommuMode): void {
+    const { core, tracer, timing } = this;
+    const changed = (): void => core.routingChanged();
+    const iommu =
+      mode === "off" ? null : new FabricIommu(core.topology.nodes, mode, tracer, changed);
+    this.control = iommu;
+    core.iommu = iommu === null ? null : iommu.hot;
+    if (iommu !== null && timing !== null) iommu.listenForMisses(timing);
+    changed();
   }
 
   // --- the door to hardware

@@ -52,7 +52,9 @@ export class PathProbe {
   /** CPU address of the BAR. */
   readonly physical: number;
   private readonly part: Machine;
-  private readonly fabrics = new Map<IommuMode, Fabric>();
+  /** Made for the first question, and booted again for one about another mode. */
+  private fabric: Fabric | null = null;
+  private mode: IommuMode | null = null;
   private readonly iova: number;
 
   constructor(index: MachineIndex, initiator: Bdf, owner: Bdf, bar: SharedBar) {
@@ -75,14 +77,15 @@ export class PathProbe {
 
   /** The way of a request; IOVAs exist where the IOMMU translates only. */
   route(mode: IommuMode, form: AddressForm, direction: Direction): RouteReport {
-    return this.fabric(mode).route(this.initiator, this.addressOf(form), direction);
+    return this.booted(mode).route(this.initiator, this.addressOf(form), direction);
   }
 
-  private fabric(mode: IommuMode): Fabric {
-    let fabric = this.fabrics.get(mode);
-    if (fabric !== undefined) return fabric;
-    fabric = buildFabric(this.part, { iommu: mode });
-    this.fabrics.set(mode, fabric);
+  private booted(mode: IommuMode): Fabric {
+    this.fabric ??= buildFabric(this.part);
+    const { fabric } = this;
+    if (this.mode === mode) return fabric;
+    this.mode = mode;
+    fabric.bootIommu(mode);
     const { iommu } = fabric;
     if (mode === "strict" && iommu !== null) {
       const domain = iommu.createDomain("translated");
@@ -110,22 +113,29 @@ const IOVA_CANDIDATES = [0xffff_f000, 0xffff_0000, 0x7fff_f000, 0x1000_0000, 2 *
 
 /** A page that is no function's bus address: an IOVA must not be one that a switch would claim. */
 function freePage({ functions }: Machine): number {
-  const isFree = (page: number): boolean => !functions.some((fn) => claims(fn, page));
+  const isFree = (page: number): boolean => !functions.some((fn) => claims(fn, [page]));
   return IOVA_CANDIDATES.find(isFree) ?? (IOVA_CANDIDATES.at(-1) as number);
 }
 
-function claims(fn: PciFunction, address: number): boolean {
-  const { bridge } = fn;
-  if (bridge !== null && contains(bridge.memory, address)) return true;
-  if (bridge !== null && contains(bridge.prefetchable, address)) return true;
-  return fn.bars.some(
-    (bar) =>
-      bar.kind !== "io" &&
-      bar.address !== 0 &&
-      address >= bar.address &&
+/** True where one of the addresses is in a window or BAR. Asked of every function. */
+function claims({ bridge, bars }: PciFunction, addresses: readonly number[]): boolean {
+  for (const address of addresses) {
+    if (bridge !== null && contains(bridge.memory, address)) return true;
+    if (bridge !== null && contains(bridge.prefetchable, address)) return true;
+    for (const bar of bars) {
+      if (bar.kind === "io" || bar.address === 0 || address < bar.address) continue;
       // A BAR whose size the dump does not tell may reach far.
-      (bar.sizeBytes === null || address < bar.address + bar.sizeBytes),
-  );
+      if (bar.sizeBytes === null || address < bar.address + bar.sizeBytes) return true;
+    }
+  }
+  return false;
+}
+
+/** True for a bridge above one of the buses. */
+function leadsTo({ bridge }: PciFunction, buses: ReadonlySet<number>): boolean {
+  if (bridge === null) return false;
+  for (const bus of buses) if (bus >= bridge.secondary && bus <= bridge.subordinate) return true;
+  return false;
 }
 
 /** The functions that can have a say in the way of these addresses, and the bridges above them. */
@@ -154,13 +164,10 @@ function partFor(
     buses.add(bdfBus(machine.functions[at].bdf));
     buses.add(machine.functions[at].bridge?.secondary ?? 0);
   }
-  machine.functions.forEach((fn, at) => {
-    const { bridge } = fn;
-    const leadsBack =
-      bridge !== null &&
-      [...buses].some((bus) => bus >= bridge.secondary && bus <= bridge.subordinate);
-    if (leadsBack || addresses.some((address) => claims(fn, address))) keep(at);
-  });
+  for (let at = 0; at < index.count; at++) {
+    const fn = machine.functions[at];
+    if (leadsTo(fn, buses) || claims(fn, addresses)) keep(at);
+  }
   const functions = machine.functions.filter((_, at) => kept[at] === 1);
   return functions.length === machine.functions.length ? machine : { ...machine, functions };
 }
