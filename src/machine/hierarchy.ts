@@ -128,7 +128,8 @@ export function buildHierarchy(functions: readonly PciFunction[]): Hierarchy {
     busEnd: ends.get(key) as number,
   }));
   const position = new Map(keys.map((key, index) => [key, index]));
-  const rootOf = Int32Array.from(rootKeyOf, (key) => position.get(key) as number);
+  const rootOf = new Int32Array(count);
+  for (let i = 0; i < count; i++) rootOf[i] = position.get(rootKeyOf[i] as number) as number;
   return { parent, depth, rootOf, rootBuses, byRange, problems };
 }
 

@@ -46,7 +46,7 @@ function wantedBy(functions: readonly PciFunction[]): Wanted {
   const vendorNames = new Set<string>();
   const names = new Set<string>();
   for (const fn of functions) {
-    if (fn.vendorId !== UNKNOWN_ID && (fn.vendorName === null || fn.deviceName === null)) {
+    if (fn.vendorId !== UNKNOWN_ID && lacksName(fn)) {
       vendors.add(fn.vendorId);
       devices.add(deviceKey(fn.vendorId, fn.deviceId));
     }
@@ -57,6 +57,9 @@ function wantedBy(functions: readonly PciFunction[]): Wanted {
   }
   return { vendors, devices, vendorNames, names };
 }
+
+const lacksName = ({ vendorName, deviceName }: PciFunction): boolean =>
+  vendorName === null || deviceName === null;
 
 const needsNumber = (fn: PciFunction): boolean =>
   fn.vendorName !== null &&
@@ -124,6 +127,7 @@ export async function readSystemPciIds(
 }
 
 function named(fn: PciFunction, ids: PciIds): PciFunction {
+  if (!lacksName(fn) && !needsNumber(fn)) return fn;
   const found = needsNumber(fn)
     ? ids.numbers.get(nameKey(fn.vendorName as string, fn.deviceName as string))
     : undefined;

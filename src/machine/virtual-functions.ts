@@ -74,11 +74,13 @@ export function attachVirtualFunctions(
   functions: readonly PciFunction[],
   warnings: string[],
 ): PciFunction[] {
-  const position = new Map(functions.map((fn, i) => [fn.bdf, i]));
   const result = [...functions];
-  for (const [at, physical] of functions.entries()) {
-    const sriov = physical.sriov;
-    if (sriov === null || !sriov.vfEnable || sriov.numVfs === 0) continue;
+  const owners = functions.filter(({ sriov }) => sriov?.vfEnable === true && sriov.numVfs > 0);
+  const position = new Map<Bdf, number>();
+  if (owners.length > 0) for (let i = 0; i < result.length; i++) position.set(result[i].bdf, i);
+  for (const physical of owners) {
+    const at = position.get(physical.bdf) as number;
+    const sriov = physical.sriov as SriovFacts;
     const found: [number, number][] = [];
     for (let n = 0; n < sriov.numVfs; n++) {
       const bdf = virtualFunctionBdf(physical.bdf, sriov, n);

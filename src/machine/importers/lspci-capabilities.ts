@@ -31,39 +31,49 @@ import type {
 import { parseBarLine, parseSizeText } from "./lspci-values.ts";
 
 /** One `Capabilities:` line and what stands under it. */
-interface Block {
+class Block {
   readonly offset: number;
   readonly version: number;
   readonly title: string;
-  /** Lines with their tabs; empty, or begins with a line feed. */
-  readonly text: string;
+  private readonly lines: string;
+  private readonly start: number;
+  private under: string | null = null;
+
+  /** `start`: the end of the capability's line in `lines`. */
+  constructor(match: RegExpExecArray, lines: string, start: number) {
+    this.offset = Number.parseInt(match[1] as string, 16);
+    this.version = Number(match[2] ?? 0);
+    this.title = match[3] as string;
+    this.lines = lines;
+    this.start = start;
+  }
+
+  /** Lines with their tabs; empty, or begins with a line feed. Most capabilities never need it. */
+  get text(): string {
+    if (this.under === null) {
+      TOP_LINE.lastIndex = this.start;
+      const end = TOP_LINE.exec(this.lines)?.index ?? this.lines.length - 1;
+      this.under = this.lines.slice(this.start, end);
+    }
+    return this.under;
+  }
 }
 
-const BLOCK_START = "\n\tCapabilities: [";
-const CAPABILITY_LINE = /^\tCapabilities: \[([0-9a-f]{2,3})(?: v(\d{1,2}))?\] (.*)$/;
+/** Where a line begins that stands under no other. */
+const TOP_LINE = /\n\t(?!\t)/g;
+const CAPABILITY_LINE = /\n\tCapabilities: \[([0-9a-f]{2,3})(?: v(\d{1,2}))?\] ([^\n]*)/g;
 
 function blocksOf(lines: string): Block[] {
   const blocks: Block[] = [];
-  /** Where a line begins that stands under no other. */
-  const top = /\n\t(?!\t)/g;
-  for (let at = lines.indexOf(BLOCK_START); at >= 0; at = lines.indexOf(BLOCK_START, at)) {
-    const lineEnd = lines.indexOf("\n", at + 1);
-    top.lastIndex = lineEnd;
-    const end = top.exec(lines)?.index ?? lines.length - 1;
-    const match = CAPABILITY_LINE.exec(lines.slice(at + 1, lineEnd));
-    at = end;
-    if (match === null) continue;
-    blocks.push({
-      offset: Number.parseInt(match[1] as string, 16),
-      version: Number(match[2] ?? 0),
-      title: match[3] as string,
-      text: lines.slice(lineEnd, end),
-    });
+  CAPABILITY_LINE.lastIndex = 0;
+  for (let match = CAPABILITY_LINE.exec(lines); match !== null; ) {
+    blocks.push(new Block(match, lines, CAPABILITY_LINE.lastIndex));
+    match = CAPABILITY_LINE.exec(lines);
   }
   return blocks;
 }
 
-/** The lines under a capability, without their first two tabs. Most capabilities never need it. */
+/** The lines under a capability, without their first two tabs. */
 const linesOf = ({ text }: Block): string[] =>
   text
     .split("\n")
@@ -128,6 +138,23 @@ const EXTENDED_TITLES: readonly (readonly [string, number])[] = [
   ["Integrity & Data Encryption", ExtendedId.ide],
   ["Physical Layer 64.0 GT/s", ExtendedId.physicalLayer64],
 ];
+
+/** What titles mean. They are few in a dump that has thousands of them. */
+export class TitleIds {
+  private readonly basic = new Map<string, number>();
+  private readonly extended = new Map<string, number>();
+
+  /** Id of the capability with this title; 0 where it is in no table. */
+  of(title: string, isExtended: boolean): number {
+    const known = isExtended ? this.extended : this.basic;
+    let id = known.get(title);
+    if (id === undefined) {
+      id = idOf(title, isExtended);
+      known.set(title, id);
+    }
+    return id;
+  }
+}
 
 function idOf(title: string, isExtended: boolean): number {
   const number = /^(?:#|(?:Extended )?Capability ID 0x)([0-9a-f]{2,4})\b/.exec(title);
@@ -314,8 +341,11 @@ export interface CapabilityFacts {
   readonly unknown: Unknown[];
 }
 
-/** Reads all capabilities among lines of a record, each between two line feeds. */
-export function parseCapabilities(lines: string): CapabilityFacts {
+/**
+ * Reads all capabilities among lines of a record, each between two line feeds. `ids` is one for the
+ * whole dump.
+ */
+export function parseCapabilities(lines: string, ids: TitleIds): CapabilityFacts {
   const capabilities: CapabilityRef[] = [];
   const facts: CapabilityFacts = {
     pcie: null,
@@ -331,7 +361,7 @@ export function parseCapabilities(lines: string): CapabilityFacts {
   let vfBars: ResizableBar[] = [];
   for (const block of blocksOf(lines)) {
     const extended = block.offset >= CONFIG_PCI_BYTES;
-    const id = idOf(block.title, extended);
+    const id = ids.of(block.title, extended);
     if (id === 0) continue;
     const version = extended ? block.version : 0;
     capabilities.push({ id, offset: block.offset, extended, version });

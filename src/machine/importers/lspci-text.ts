@@ -11,7 +11,7 @@ import { BridgeControl, barCount, Command, ROM_BAR } from "../../spec/pcie/index
 import { blankFunction, type FunctionDraft, UNKNOWN_ID, unknownField } from "../blank.ts";
 import { classCodeOf, classNameOf } from "../classes.ts";
 import type { Bar, BridgeFacts, PciFunction, Unknown } from "../snapshot.ts";
-import { type CapabilityFacts, parseCapabilities } from "./lspci-capabilities.ts";
+import { type CapabilityFacts, parseCapabilities, TitleIds } from "./lspci-capabilities.ts";
 import type { LspciRecord } from "./lspci-records.ts";
 import { parseAddress, parseBarLine, parseSizeText, parseWindow } from "./lspci-values.ts";
 import { splitName } from "./names.ts";
@@ -72,9 +72,9 @@ class Tail {
   private readonly text: string;
   private readonly values = new Map<Line, string | null>();
 
-  constructor(text: string) {
+  constructor(text: string, ids: TitleIds) {
     this.text = text;
-    this.facts = parseCapabilities(text);
+    this.facts = parseCapabilities(text, ids);
     this.addressLines = addressLinesIn(text);
   }
 
@@ -96,9 +96,10 @@ class TopLines {
   private readonly head: string;
   private readonly tail: Tail;
 
-  constructor(body: string, tails: Map<string, Tail>) {
+  constructor(body: string, { tails, ids }: TextMemo) {
     const at = body.indexOf(Line.capabilities);
     this.head = at < 0 ? body : body.slice(0, at + 1);
+    const readTail = (text: string): Tail => new Tail(text, ids);
     this.tail = remembered(tails, at < 0 ? "" : body.slice(at), readTail);
   }
 
@@ -127,6 +128,7 @@ export class TextMemo {
   readonly plainHeaders = new Map<string, HeaderFacts>();
   readonly tails = new Map<string, Tail>();
   readonly commands = new Map<string, number>();
+  readonly ids = new TitleIds();
 }
 
 function remembered<T>(known: Map<string, T>, text: string, read: (text: string) => T): T {
@@ -137,8 +139,6 @@ function remembered<T>(known: Map<string, T>, text: string, read: (text: string)
   }
   return meaning;
 }
-
-const readTail = (text: string): Tail => new Tail(text);
 
 /** `I/O+ Mem- BusMaster+` into bits. */
 function flagsToBits(text: string, names: Readonly<Record<string, number>>): number {
@@ -422,7 +422,7 @@ function putCapabilities(fn: FunctionDraft, facts: CapabilityFacts, unknown: Unk
 
 /** A function from its record's text alone; `config` stays null. */
 export function functionFromText({ bdf, header, body }: LspciRecord, memo: TextMemo): PciFunction {
-  const top = new TopLines(body, memo.tails);
+  const top = new TopLines(body, memo);
   const verbosity = verbosityOf(top);
   const isPlain = verbosity === "plain";
   const fn = blankFunction(bdf);
