@@ -6,8 +6,7 @@
  *
  * CommonJS, because Node loads its loader of modules only for those: a tenth of a start.
  */
-const { readFileSync, writeFileSync } = require("node:fs");
-const { createRequire } = require("node:module");
+const fs = require("node:fs");
 const { dirname, join } = require("node:path");
 const vm = require("node:vm");
 
@@ -16,13 +15,27 @@ const bundle = join(shipped, "dist", "peerlane.mjs");
 const script = join(shipped, "dist", "planner.script.js");
 const cache = join(shipped, "dist", "planner.cache");
 
-/** Null where there is no such file. */
-function read(path, encoding) {
+/**
+ * What files are read into, one after another: touching new memory is most of what it costs to read
+ * one. The dump of most machines fits too.
+ */
+let memory = Buffer.allocUnsafeSlow(1 << 20);
+
+/** The file, until the next one is read; null where there is no such file. */
+function read(path) {
+  let handle;
   try {
-    return readFileSync(path, encoding);
+    handle = fs.openSync(path, "r");
   } catch (error) {
     if (error.code === "ENOENT") return null;
     throw error;
+  }
+  try {
+    const { size } = fs.fstatSync(handle);
+    if (size > memory.length) memory = Buffer.allocUnsafeSlow(size);
+    return memory.subarray(0, fs.readSync(handle, memory, 0, size, 0));
+  } finally {
+    fs.closeSync(handle);
   }
 }
 
@@ -31,23 +44,23 @@ function read(path, encoding) {
  * it, or of another script, without a word; then the script is compiled as ever.
  */
 async function runPlanner() {
-  const source = read(script, "latin1");
-  if (source === null) return false;
+  const source = read(script)?.latin1Slice();
+  if (source === undefined) return false;
   const compiled = new vm.Script(source, {
     filename: script,
     cachedData: read(cache) ?? undefined,
   });
   if (process.env.PEERLANE_WRITE_CACHE === "1") {
-    process.once("exit", () => writeFileSync(cache, compiled.createCachedData()));
+    process.once("exit", () => fs.writeFileSync(cache, compiled.createCachedData()));
   }
   const module = { exports: {} };
-  compiled.runInThisContext()(module.exports, createRequire(script), module);
-  return module.exports.runPlanner(shipped);
+  compiled.runInThisContext()(module.exports, require, module);
+  return module.exports.runPlanner(shipped, memory);
 }
 
 async function main() {
   if (await runPlanner()) return;
-  if (read(bundle) !== null) {
+  if (fs.existsSync(bundle)) {
     await import(bundle);
     return;
   }

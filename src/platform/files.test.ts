@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { PeerlaneError } from "../core/index.ts";
-import { realFiles } from "./files.ts";
+import { realFiles, realFilesInto } from "./files.ts";
 
 let folder = "";
 const at = (name: string) => join(folder, name);
@@ -44,6 +44,23 @@ describe("reading", () => {
   it("reads files whose size is not known beforehand, with the same limit", async () => {
     expect(await realFiles.readText("/proc/self/stat", 65_536)).toMatch(/^\d+ \(/);
     expect((await failure(realFiles.readBytes("/dev/zero", 300_000))).code).toBe("file-too-large");
+  });
+
+  it("uses memory that is given for the first file that fits, and for no other", async () => {
+    const spare = new Uint8Array(64);
+    const files = realFilesInto(spare.subarray(8));
+    await writeFile(at("long"), "x".repeat(56));
+    await writeFile(at("first"), "one");
+    await writeFile(at("second"), "two");
+    const read = [];
+    for (const name of ["long", "first", "second"]) read.push(await files.readBytes(at(name), 99));
+    expect(read.map((bytes) => Buffer.from(bytes).toString())).toEqual([
+      "x".repeat(56),
+      "one",
+      "two",
+    ]);
+    expect(read.map(({ buffer }) => buffer === spare.buffer)).toEqual([false, true, false]);
+    expect((await failure(files.readBytes(at("first"), 2))).code).toBe("file-too-large");
   });
 
   it("drops a byte order mark", async () => {

@@ -38,9 +38,18 @@ export interface Files {
 /** Read in pieces: `stat` says 0 for files of /proc and /sys, and files grow. */
 const CHUNK_BYTES = 64 * 1024;
 
-async function readWithLimit(path: string, limit: number): Promise<Uint8Array> {
+/** Memory for so many bytes, which whoever reads the file then owns. */
+type Allocate = (sizeBytes: number) => Uint8Array;
+
+const newMemory: Allocate = (sizeBytes) => Buffer.allocUnsafeSlow(sizeBytes);
+
+async function readWithLimit(
+  path: string,
+  limit: number,
+  allocate = newMemory,
+): Promise<Uint8Array> {
   try {
-    return readRegular(path, limit) ?? (await readStream(path, limit));
+    return readRegular(path, limit, allocate) ?? (await readStream(path, limit));
   } catch (cause) {
     throw explain("read", path, cause);
   }
@@ -50,19 +59,19 @@ async function readWithLimit(path: string, limit: number): Promise<Uint8Array> {
  * A regular file, at once: a dump is in memory before a thread would have been woken for it. Null
  * for what is none, says no size, or grows meanwhile.
  */
-function readRegular(path: string, limit: number): Uint8Array | null {
+function readRegular(path: string, limit: number, allocate: Allocate): Uint8Array | null {
   const stat = statSync(path);
   if (!stat.isFile() || stat.size === 0) return null;
   if (stat.size > limit) throw tooLarge(path, limit);
   const handle = openSync(path, "r");
   try {
-    const bytes = Buffer.allocUnsafeSlow(stat.size + 1);
+    const bytes = allocate(stat.size + 1);
     let length = 0;
     for (;;) {
       const count = readSync(handle, bytes, length, bytes.length - length, null);
       length += count;
       if (length === bytes.length) return null;
-      if (count === 0) return new Uint8Array(bytes.buffer, 0, length);
+      if (count === 0) return new Uint8Array(bytes.buffer, bytes.byteOffset, length);
     }
   } finally {
     closeSync(handle);
@@ -147,7 +156,7 @@ function kindOf(entry: Dirent): EntryKind {
 }
 
 export const realFiles: Files = {
-  readBytes: readWithLimit,
+  readBytes: (path, limit) => readWithLimit(path, limit),
   readText: async (path, limit) => new TextDecoder().decode(await readWithLimit(path, limit)),
   list: listEntries,
   readLink: async (path) => {
@@ -160,6 +169,21 @@ export const realFiles: Files = {
   write: writeWhole,
   replace: replaceDurably,
 };
+
+/**
+ * The same files, of which the first that fits is read into `spare`, memory that nobody else uses
+ * any more: where pages are dear, those of a dump cost more than what is read into them.
+ */
+export function realFilesInto(spare: Uint8Array): Files {
+  let free: Uint8Array | null = spare;
+  const allocate: Allocate = (sizeBytes) => {
+    const bytes = free;
+    if (bytes === null || bytes.length < sizeBytes) return newMemory(sizeBytes);
+    free = null;
+    return bytes.subarray(0, sizeBytes);
+  };
+  return { ...realFiles, readBytes: (path, limit) => readWithLimit(path, limit, allocate) };
+}
 
 function tooLarge(path: string, limit: number): PeerlaneError {
   return new PeerlaneError("file-too-large", `${path} holds more than ${limit} bytes`, {

@@ -32,7 +32,13 @@ export {
   toBase64,
 } from "./crypto.ts";
 export { type Digest, sha256 } from "./digest.ts";
-export { type DirectoryEntry, type EntryKind, type Files, realFiles } from "./files.ts";
+export {
+  type DirectoryEntry,
+  type EntryKind,
+  type Files,
+  realFiles,
+  realFilesInto,
+} from "./files.ts";
 export { type HttpAnswer, listenHttp } from "./http.ts";
 export { type LocalListener, type LocalSockets, realLocalSockets } from "./local-sockets.ts";
 export { MemoryFiles } from "./memory-files.ts";
