@@ -56,39 +56,42 @@ export function unknownField(field: string, reason = ""): Unknown {
 /** Value of {@link PciFunction.vendorId} and deviceId when unknown: no vendor has this id. */
 export const UNKNOWN_ID = 0xffff;
 
-/** Nothing known but the name; `unknown` is empty, the importer adds to it. */
+/** What is nothing at all; copied, since the engine copies an object faster than it makes one. */
+const NOTHING: PciFunction = {
+  bdf: 0 as Bdf,
+  vendorId: UNKNOWN_ID,
+  deviceId: UNKNOWN_ID,
+  subsystemVendorId: null,
+  subsystemId: null,
+  classCode: 0,
+  revision: 0,
+  headerType: 0,
+  multiFunction: false,
+  command: null,
+  bars: [],
+  bridge: null,
+  pcie: null,
+  acs: null,
+  sriov: null,
+  physicalFunction: null,
+  resizableBars: [],
+  msix: null,
+  ats: null,
+  aerOffset: null,
+  capabilities: [],
+  numaNode: null,
+  iommuGroup: null,
+  driver: null,
+  vendorName: null,
+  deviceName: null,
+  className: null,
+  physicalSlot: null,
+  p2pmem: null,
+  config: null,
+  unknown: [],
+};
+
+/** Nothing known but the name; `unknown` is empty, the importer sets its own. */
 export function blankFunction(bdf: Bdf): FunctionDraft {
-  return {
-    bdf,
-    vendorId: UNKNOWN_ID,
-    deviceId: UNKNOWN_ID,
-    subsystemVendorId: null,
-    subsystemId: null,
-    classCode: 0,
-    revision: 0,
-    headerType: 0,
-    multiFunction: false,
-    command: null,
-    bars: [],
-    bridge: null,
-    pcie: null,
-    acs: null,
-    sriov: null,
-    physicalFunction: null,
-    resizableBars: [],
-    msix: null,
-    ats: null,
-    aerOffset: null,
-    capabilities: [],
-    numaNode: null,
-    iommuGroup: null,
-    driver: null,
-    vendorName: null,
-    deviceName: null,
-    className: null,
-    physicalSlot: null,
-    p2pmem: null,
-    config: null,
-    unknown: [],
-  };
+  return { ...NOTHING, bdf };
 }

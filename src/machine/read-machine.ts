@@ -23,6 +23,7 @@ import {
   gunzip,
   MemoryFiles,
   packingOf,
+  textFrom,
   untar,
   unxz,
   unzstd,
@@ -163,7 +164,7 @@ function withWarning(found: Found, warning: string): Found {
 /** PowerShell writes UTF-16; everything else that is text is UTF-8. */
 function decodeText(bytes: Uint8Array, name: string): string {
   const isUtf16 = bytes[0] === 0xff && bytes[1] === 0xfe;
-  const text = new TextDecoder(isUtf16 ? "utf-16le" : "utf-8").decode(bytes);
+  const text = isUtf16 ? new TextDecoder("utf-16le").decode(bytes) : textFrom(bytes);
   // A log cut off by a crash may end in zeros; a binary begins with them.
   if (text.slice(0, 4096).includes("\0")) {
     throw new PeerlaneError("not-text", "it is a binary file of no format that is known", {

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { PeerlaneError } from "../core/index.ts";
-import { realFiles, realFilesInto } from "./files.ts";
+import { realFiles, realFilesInto, textFrom } from "./files.ts";
 
 let folder = "";
 const at = (name: string) => join(folder, name);
@@ -61,6 +61,14 @@ describe("reading", () => {
     ]);
     expect(read.map(({ buffer }) => buffer === spare.buffer)).toEqual([false, true, false]);
     expect((await failure(files.readBytes(at("first"), 2))).code).toBe("file-too-large");
+  });
+
+  it("reads UTF-8 and plain ASCII, also from the middle of a buffer", () => {
+    const bytes = Buffer.from("..plain\n..µs\n\uFEFFx");
+    expect(textFrom(bytes.subarray(2, 8))).toBe("plain\n");
+    expect(textFrom(bytes.subarray(10, 14))).toBe("µs\n");
+    expect(textFrom(bytes.subarray(14))).toBe("x");
+    expect(textFrom(Uint8Array.of(0x41, 0xff))).toBe("A\uFFFD");
   });
 
   it("drops a byte order mark", async () => {

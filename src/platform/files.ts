@@ -4,6 +4,7 @@
  *
  * Leaves out: streaming. Inputs are dumps of a few MiB; whoever needs more adds it here.
  */
+import { isAscii } from "node:buffer";
 import { closeSync, type Dirent, openSync, promises, readSync, statSync } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
@@ -155,9 +156,15 @@ function kindOf(entry: Dirent): EntryKind {
   return entry.isSymbolicLink() ? "symlink" : "other";
 }
 
+/** UTF-8 as text, without a BOM; what is none becomes U+FFFD. Dumps are plain ASCII: only copied. */
+export function textFrom(bytes: Uint8Array): string {
+  if (!isAscii(bytes)) return new TextDecoder().decode(bytes);
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1");
+}
+
 export const realFiles: Files = {
   readBytes: (path, limit) => readWithLimit(path, limit),
-  readText: async (path, limit) => new TextDecoder().decode(await readWithLimit(path, limit)),
+  readText: async (path, limit) => textFrom(await readWithLimit(path, limit)),
   list: listEntries,
   readLink: async (path) => {
     try {

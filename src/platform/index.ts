@@ -38,6 +38,7 @@ export {
   type Files,
   realFiles,
   realFilesInto,
+  textFrom,
 } from "./files.ts";
 export { type HttpAnswer, listenHttp } from "./http.ts";
 export { type LocalListener, type LocalSockets, realLocalSockets } from "./local-sockets.ts";

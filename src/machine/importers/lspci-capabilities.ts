@@ -28,7 +28,7 @@ import type {
   SriovFacts,
   Unknown,
 } from "../snapshot.ts";
-import { parseBarLine, parseSizeText } from "./lspci-values.ts";
+import { numberAfter, parseBarLine, parseSizeText } from "./lspci-values.ts";
 
 /** One `Capabilities:` line and what stands under it. */
 class Block {
@@ -165,11 +165,6 @@ function idOf(title: string, isExtended: boolean): number {
 
 const hasFlag = (text: string, name: string): boolean => text.includes(`${name}+`);
 
-function numberAfter(text: string, pattern: RegExp, radix = 10): number | null {
-  const match = pattern.exec(text);
-  return match === null ? null : Number.parseInt(match[1] as string, radix);
-}
-
 /** Speeds in GT/s as printed, to generations. */
 const GENERATIONS: Readonly<Record<string, number>> = {
   "2.5": 1,
@@ -180,30 +175,27 @@ const GENERATIONS: Readonly<Record<string, number>> = {
   "64": 6,
 };
 
+/** Widest link that the specification knows is 32. */
+const WIDTH_MAX = 99;
+
 function linkFrom(text: string): LinkFacts {
   const speed = /Speed (\d+(?:\.\d+)?)GT\/s/.exec(text)?.[1];
+  const width = numberAfter(text, "Width x") ?? 0;
   const generation = speed === undefined ? 0 : (GENERATIONS[speed.replace(/\.0$/, "")] ?? 0);
-  return { generation, width: numberAfter(text, /Width x(\d{1,2})\b/) ?? 0 };
+  return { generation, width: width > WIDTH_MAX ? 0 : width };
 }
 
-/** A register's line and those that continue it: `DevCap:` to what stands before `DevCtl:`. */
-const registerPattern = (name: string): RegExp =>
-  new RegExp(`\\n\\t\\t${name}:([^\\n]*(?:\\n(?!\\t\\t[A-Za-z]\\w*:)[^\\n]*)*)`);
+/** Where the line of another register begins. */
+const NEXT_REGISTER = /\n\t\t[A-Za-z]\w*:/g;
 
-const REGISTERS = {
-  DevCap: registerPattern("DevCap"),
-  DevCtl: registerPattern("DevCtl"),
-  DevCtl2: registerPattern("DevCtl2"),
-  LnkCap: registerPattern("LnkCap"),
-  LnkSta: registerPattern("LnkSta"),
-  LnkCtl: registerPattern("LnkCtl"),
-  SltCap: registerPattern("SltCap"),
-  ACSCap: registerPattern("ACSCap"),
-  ACSCtl: registerPattern("ACSCtl"),
-} as const;
-
-const registerOf = ({ text }: Block, name: keyof typeof REGISTERS): string | null =>
-  REGISTERS[name].exec(text)?.[1] ?? null;
+/** What a register's line says, and those that continue it: up to the next register's. */
+function registerOf({ text }: Block, name: string): string | null {
+  const line = `\n\t\t${name}:`;
+  const at = text.indexOf(line);
+  if (at < 0) return null;
+  NEXT_REGISTER.lastIndex = at + line.length;
+  return text.slice(at + line.length, NEXT_REGISTER.exec(text)?.index);
+}
 
 const PORT_TYPES = Object.entries(PORT_TYPE_NAMES)
   .map(([code, name]) => [name, Number(code)] as const)
@@ -219,26 +211,27 @@ function portTypeFrom(title: string): PortType | null {
 function expressFrom(block: Block): PcieFacts | null {
   const portType = portTypeFrom(block.title);
   if (portType === null) return null;
-  const text = (name: keyof typeof REGISTERS): string => registerOf(block, name) ?? "";
+  const text = (name: string): string => registerOf(block, name) ?? "";
   const capability = text("DevCap");
   const control = text("DevCtl");
   const isLinked =
     portType !== PortType.rootComplexEndpoint && portType !== PortType.rootComplexEventCollector;
-  const slot = numberAfter(text("SltCap"), /Slot #\s*(\d+)/);
+  // Old versions pad the number.
+  const slot = /Slot #\s*(\d+)/.exec(text("SltCap"))?.[1] ?? "0";
   return {
     portType,
     offset: block.offset,
     link: isLinked ? linkFrom(text("LnkSta")) : null,
     linkCapability: isLinked ? linkFrom(text("LnkCap")) : null,
-    maxPayloadSupported: payload(numberAfter(capability, /MaxPayload (\d+) bytes/)),
-    maxPayload: payload(numberAfter(control, /MaxPayload (\d+) bytes/)),
-    maxReadRequest: payload(numberAfter(control, /MaxReadReq (\d+) bytes/)),
-    readCompletionBoundary: numberAfter(text("LnkCtl"), /RCB (\d+) bytes/) === 128 ? 128 : 64,
+    maxPayloadSupported: payload(numberAfter(capability, "MaxPayload ", " bytes")),
+    maxPayload: payload(numberAfter(control, "MaxPayload ", " bytes")),
+    maxReadRequest: payload(numberAfter(control, "MaxReadReq ", " bytes")),
+    readCompletionBoundary: numberAfter(text("LnkCtl"), "RCB ", " bytes") === 128 ? 128 : 64,
     relaxedOrdering: hasFlag(control, "RlxdOrd"),
     extendedTags: hasFlag(control, "ExtTag"),
     functionLevelReset: hasFlag(capability, "FLReset"),
     ariForwarding: hasFlag(text("DevCtl2"), "ARIFwd"),
-    slot: block.title.includes("(Slot+)") ? (slot ?? 0) : null,
+    slot: block.title.includes("(Slot+)") ? Number(slot) : null,
   };
 }
 
@@ -286,11 +279,11 @@ function sriovFrom(block: Block, unknown: Unknown[]): SriovFacts {
   const vfEnable = /IOVCtl:\s*Enable\+/.test(text);
   return {
     offset: block.offset,
-    totalVfs: numberAfter(text, /Total VFs: (\d+)/) ?? 0,
-    numVfs: numberAfter(text, /Number of VFs: (\d+)/) ?? 0,
-    firstVfOffset: numberAfter(text, /VF offset: (\d+)/) ?? 0,
-    vfStride: numberAfter(text, /stride: (\d+)/) ?? 0,
-    vfDeviceId: numberAfter(text, /Device ID: ([0-9a-f]{4})/, 16) ?? 0xffff,
+    totalVfs: numberAfter(text, "Total VFs: ") ?? 0,
+    numVfs: numberAfter(text, "Number of VFs: ") ?? 0,
+    firstVfOffset: numberAfter(text, "VF offset: ") ?? 0,
+    vfStride: numberAfter(text, "stride: ") ?? 0,
+    vfDeviceId: Number.parseInt(/Device ID: ([0-9a-f]{4})/.exec(text)?.[1] ?? "ffff", 16),
     vfEnable,
     bars: bars.map((bar) => ({ ...bar, enabled: vfEnable && bar.address !== 0 })),
   };
@@ -316,11 +309,12 @@ function msixFrom(block: Block): MsixFacts {
   const { text } = block;
   const table = /Vector table: BAR=(\d) offset=([0-9a-f]+)/.exec(text);
   const pba = /PBA: BAR=(\d) offset=([0-9a-f]+)/.exec(text);
-  const vectors = numberAfter(block.title, /(?:Count|TabSize)=(\d{1,4})/) ?? 1;
+  const { title } = block;
+  const vectors = numberAfter(title, "Count=") ?? numberAfter(title, "TabSize=") ?? 1;
   return {
     offset: block.offset,
     vectors: Math.min(Math.max(vectors, 1), 2048),
-    enabled: hasFlag(block.title, "Enable"),
+    enabled: hasFlag(title, "Enable"),
     tableBar: table === null ? 0 : Number(table[1]) & 7,
     tableOffset: table === null ? 0 : Number.parseInt(table[2] as string, 16),
     pbaBar: pba === null ? 0 : Number(pba[1]) & 7,

@@ -32,6 +32,22 @@ export function parseAddress(text: string): number | null {
   return isAddress(value) ? value : null;
 }
 
+const isDigit = (code: number): boolean => code >= 48 && code <= 57;
+
+/**
+ * The first decimal number that stands between these two texts; null without one. No pattern: each
+ * would be compiled for the few texts of a dump.
+ */
+export function numberAfter(text: string, before: string, after = ""): number | null {
+  for (let at = text.indexOf(before); at >= 0; at = text.indexOf(before, at + 1)) {
+    const start = at + before.length;
+    let end = start;
+    while (end < text.length && isDigit(text.charCodeAt(end))) end++;
+    if (end > start && text.startsWith(after, end)) return Number(text.slice(start, end));
+  }
+  return null;
+}
+
 /** `[disabled]` and addresses that are none. */
 const NO_ADDRESS = /<(?:ignored|unassigned|broken-64-bit-slot|invalid[^>]*|access denied)>/;
 const MEMORY_BAR = /Memory at (\S+) \((32-bit|64-bit|low-1M), (non-prefetchable|prefetchable)\)/;
