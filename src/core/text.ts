@@ -61,8 +61,19 @@ const ESCAPES = /\u001b\[[0-9;]*m/g;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: matches terminal escape sequences.
 const ESCAPE = /(\u001b\[[0-9;]*m)/;
 
-/** Columns that a text takes on a terminal. */
-export const widthOf = (text: string): number => [...text.replace(ESCAPES, "")].length;
+/** Columns that a text takes on a terminal: its characters, of which some are two code units. */
+export function widthOf(text: string): number {
+  const plain = text.includes("\u001b") ? text.replace(ESCAPES, "") : text;
+  let width = plain.length;
+  for (let i = 0; i < plain.length - 1; i++) {
+    const isPair = isHighSurrogate(plain.charCodeAt(i)) && isLowSurrogate(plain.charCodeAt(i + 1));
+    if (isPair) width--;
+  }
+  return width;
+}
+
+const isHighSurrogate = (code: number): boolean => code >= 0xd800 && code < 0xdc00;
+const isLowSurrogate = (code: number): boolean => code >= 0xdc00 && code < 0xe000;
 
 export const padEnd = (text: string, width: number): string =>
   text + " ".repeat(Math.max(0, width - widthOf(text)));

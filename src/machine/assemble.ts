@@ -129,6 +129,8 @@ function isMisplaced(
   return needsBridge || holes.has(bdfDomain(fn.bdf));
 }
 
+const NONE: ReadonlySet<number> = new Set();
+
 /** Marks functions whose place in the tree the input does not tell. */
 function markMisplaced(
   functions: PciFunction[],
@@ -148,8 +150,7 @@ function markMisplaced(
   let count = 0;
   const marked = functions.map((fn, i) => {
     const isLowest = lowest.get(bdfDomain(fn.bdf)) === bdfBus(fn.bdf);
-    const noHoles = isLowest ? new Set<number>() : holes;
-    if (!isMisplaced(fn, parent[i] as number, noHoles, rootBuses)) return fn;
+    if (!isMisplaced(fn, parent[i] as number, isLowest ? NONE : holes, rootBuses)) return fn;
     count++;
     return { ...fn, unknown: [...fn.unknown, unknownField("parent")] };
   });

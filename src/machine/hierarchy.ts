@@ -62,15 +62,17 @@ function claimsOf(functions: readonly PciFunction[], problems: string[]): Map<nu
     }
     const bridge = fn.bridge;
     if (bridge === null || bridge.secondary === 0) return;
-    const name = formatBdf(fn.bdf);
     if (bridge.secondary <= bdfBus(fn.bdf) || bridge.subordinate < bridge.secondary) {
-      problems.push(`${name} claims buses ${busRange(bridge)} from its own bus: not followed`);
+      problems.push(
+        `${formatBdf(fn.bdf)} claims buses ${busRange(bridge)} from its own bus: not followed`,
+      );
       return;
     }
     const taken = claims.exact[bridge.secondary] as number;
     if (taken >= 0) {
       const other = formatBdf((functions[taken] as PciFunction).bdf);
-      problems.push(`${name} and ${other} both claim bus ${hex2(bridge.secondary)}: first wins`);
+      const both = `${formatBdf(fn.bdf)} and ${other} both`;
+      problems.push(`${both} claim bus ${hex2(bridge.secondary)}: first wins`);
       return;
     }
     claims.exact[bridge.secondary] = index;

@@ -7,9 +7,10 @@
 
 import { type Bdf, formatBdf, PeerlaneError } from "../../core/index.ts";
 import type { MachinePart } from "../assemble.ts";
+import type { FunctionDraft } from "../blank.ts";
 import { completeFunction } from "../complete.ts";
 import { factsFromConfig } from "../config-facts.ts";
-import type { PciFunction } from "../snapshot.ts";
+import { isUnknown, type PciFunction } from "../snapshot.ts";
 import { type LspciRecord, splitLspci } from "./lspci-records.ts";
 import { functionFromText, TextMemo } from "./lspci-text.ts";
 
@@ -32,16 +33,19 @@ function functionFromRecord(record: LspciRecord, memo: TextMemo, file: string): 
 /** Fields that lspci prints for every function that has them, once it prints them at all. */
 const PRINTED_IF_ANY = ["numaNode", "iommuGroup"] as const;
 
-/** A function without the line has none of it, if any other function of the dump has the line. */
-function settlePrinted(functions: PciFunction[]): PciFunction[] {
+/**
+ * A function without the line has none of it, if any other function of the dump has the line.
+ * Changes the functions, which nobody else has yet.
+ */
+function settlePrinted(functions: readonly FunctionDraft[]): void {
   const settled = new Set<string>(
     PRINTED_IF_ANY.filter((field) => functions.some((fn) => fn[field] !== null)),
   );
-  if (settled.size === 0) return functions;
-  return functions.map((fn) => {
-    const unknown = fn.unknown.filter(({ field }) => !settled.has(field));
-    return unknown.length === fn.unknown.length ? fn : { ...fn, unknown };
-  });
+  if (settled.size === 0) return;
+  for (const fn of functions) {
+    if (!PRINTED_IF_ANY.some((field) => isUnknown(fn, field))) continue;
+    fn.unknown = fn.unknown.filter(({ field }) => !settled.has(field));
+  }
 }
 
 function formatOf(records: readonly LspciRecord[]): string {
@@ -113,7 +117,8 @@ export function parseLspciPart(text: string, file: string): MachinePart {
         `first in line ${noise.line}: ${noise.text}`,
     );
   }
-  const functions = settlePrinted(joinRepeated(records, file));
+  const functions = joinRepeated(records, file);
+  settlePrinted(functions);
   for (const fn of functions) {
     if (fn.config === null || fn.headerType <= 2) continue;
     warnings.push(`${formatBdf(fn.bdf)}: header type ${fn.headerType} is none that exists`);
