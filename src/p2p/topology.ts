@@ -67,9 +67,9 @@ export class Topology {
     this.index = index;
     this.functions = functions;
     this.count = count;
-    this.parent = Int32Array.from(functions, (_, node) => upstreamBridge(index, node));
-    this.acsControl = Uint16Array.from(functions, ({ acs }) => acs?.control ?? 0);
-    this.linkAbove = Float64Array.from(functions, linkBytesPerSecond);
+    this.parent = new Int32Array(functions.map((_, node) => upstreamBridge(index, node)));
+    this.acsControl = new Uint16Array(functions.map(({ acs }) => acs?.control ?? 0));
+    this.linkAbove = new Float64Array(functions.map(linkBytesPerSecond));
     this.chain = new Uint8Array(count);
     this.redirects = new Uint8Array(count);
     for (let node = 0; node < count; node++) {
@@ -149,7 +149,7 @@ function upstreamBridge(index: MachineIndex, node: number): number {
 function findRootBuses(index: MachineIndex): { of: Int32Array; buses: RootBus[] } {
   const buses: RootBus[] = [];
   const known = new Map<number, number>();
-  const of = Int32Array.from(index.functions, (_, node) => {
+  const of = index.functions.map((_, node) => {
     const place = standsFor(index, node);
     const { domain, bus } = index.hostBridgeOf(place) ?? index.rootBusOf(place);
     const key = busKey(domain, bus);
@@ -160,7 +160,7 @@ function findRootBuses(index: MachineIndex): { of: Int32Array; buses: RootBus[] 
     }
     return at;
   });
-  return { of, buses };
+  return { of: new Int32Array(of), buses };
 }
 
 function describeRoot(index: MachineIndex, domain: number, bus: number): RootBus {

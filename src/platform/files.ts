@@ -156,7 +156,7 @@ function kindOf(entry: Dirent): EntryKind {
   return entry.isSymbolicLink() ? "symlink" : "other";
 }
 
-/** UTF-8 as text, without a BOM; what is none becomes U+FFFD. Dumps are plain ASCII: only copied. */
+/** UTF-8 as text, without a BOM; what is none becomes U+FFFD. Plain ASCII is only copied. */
 export function textFrom(bytes: Uint8Array): string {
   if (!isAscii(bytes)) return new TextDecoder().decode(bytes);
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1");

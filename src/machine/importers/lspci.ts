@@ -10,7 +10,7 @@ import type { MachinePart } from "../assemble.ts";
 import type { FunctionDraft } from "../blank.ts";
 import { completeFunction } from "../complete.ts";
 import { factsFromConfig } from "../config-facts.ts";
-import { isUnknown, type PciFunction } from "../snapshot.ts";
+import type { PciFunction, Unknown } from "../snapshot.ts";
 import { type LspciRecord, splitLspci } from "./lspci-records.ts";
 import { functionFromText, TextMemo } from "./lspci-text.ts";
 
@@ -42,9 +42,9 @@ function settlePrinted(functions: readonly FunctionDraft[]): void {
     PRINTED_IF_ANY.filter((field) => functions.some((fn) => fn[field] !== null)),
   );
   if (settled.size === 0) return;
+  const isOpen = ({ field }: Unknown): boolean => !settled.has(field);
   for (const fn of functions) {
-    if (!PRINTED_IF_ANY.some((field) => isUnknown(fn, field))) continue;
-    fn.unknown = fn.unknown.filter(({ field }) => !settled.has(field));
+    if (!fn.unknown.every(isOpen)) fn.unknown = fn.unknown.filter(isOpen);
   }
 }
 
