@@ -2,8 +2,8 @@
  * What a person waits for: `peerlane explain` from the shell on a dump that is in the page cache,
  * Node's own start included; and the table of all pairs of a big server as JSON, with reasons.
  *
- * Node's start differs several times between machines, so the first is measured beside a Node that
- * does nothing: the target of 150 ms is meant for a machine on which Node starts in 40 ms.
+ * What a person waits for is a time, so the first is one: 150 ms, beside a Node that does nothing,
+ * whose start is most of it and differs several times between machines.
  */
 
 import { spawnSync } from "node:child_process";
@@ -17,9 +17,7 @@ import { type Bench, formatNs, interleave, median } from "./lib.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const HGX = `${ROOT}scenarios/machines/hgx-h100-gpud.vvv.txt`;
-const TARGET_RATIO = 150 / 40;
-/** What the issue asks for, on whatever machine it meant. */
-const ISSUE_NS = 150e6;
+const TARGET_NS = 150e6;
 const ROUNDS = 9;
 
 const ms = (ns: number): string => `${(ns / 1e6).toFixed(0)} ms`;
@@ -34,7 +32,7 @@ function run(args: readonly string[]): void {
 
 export const explainStart: Bench = {
   name: "explain-start",
-  claim: "wall time of explain on a 517-function dump, in times of Node's own start",
+  claim: "wall time of explain on a 517-function dump, Node's start included, in times of 150 ms",
   run(clock: Clock) {
     if (!existsSync(`${ROOT}dist/planner.script.js`)) throw new Error("run `npm run build` first");
     const explain = ["bin/peerlane.cjs", "explain", "1a:00.0", "19:00.0", "-m", HGX];
@@ -47,14 +45,14 @@ export const explainStart: Bench = {
     time(explain);
     const rounds = Array.from({ length: ROUNDS }, () => [time(explain), time(["-e", "0"])]);
     const [subjectNs, nodeNs] = [0, 1].map((at) => median(rounds.map((round) => round[at])));
+    const times = median(rounds.map(([subject, node]) => subject / node));
     return {
-      ratio: median(rounds.map(([subject, node]) => subject / node)),
-      limit: TARGET_RATIO,
+      ratio: subjectNs / TARGET_NS,
+      limit: 1,
       bound: "at-most",
       figures:
-        `${ms(subjectNs)} (the issue asks for 150 ms: ${subjectNs <= ISSUE_NS ? "met" : "not met"} ` +
-        `here; fastest ${ms(Math.min(...rounds.map((round) => round[0])))}); ` +
-        `Node that does nothing ${ms(nodeNs)}`,
+        `${ms(subjectNs)}, fastest ${ms(Math.min(...rounds.map((round) => round[0])))}; ` +
+        `Node that does nothing ${ms(nodeNs)}, ${times.toFixed(2)} times that`,
     };
   },
 };
