@@ -62,19 +62,25 @@ describe.each(sessions)("$name", (session) => {
   it("does no harm when it is damaged", LONG, async () => {
     const seen = new Set<number>();
     const pdus = session.steps.map(({ pdu }) => pdu);
-    const replay = await HostileReplay.open(SEED);
+    const targets = [
+      await HostileReplay.open(SEED),
+      await HostileReplay.open(SEED, { provider: true }),
+    ] as const;
     for (let round = 0; round < ROUNDS; round++) {
       const damage = damager(pdus, everyPdu, new Prng(SEED + 1000 * round));
       try {
-        const { terminations } = await replay.play(session, damage);
+        const { terminations } = await (targets[round % 2] as HostileReplay).play(session, damage);
         for (const fes of terminations) seen.add(fes);
       } catch (error) {
         (error as Error).message += ` (${session.name}, seed ${SEED}, round ${round})`;
         throw error;
       }
     }
-    // It did hurt.
+    // It did hurt, and payload went through the provider.
     expect(seen.size).toBeGreaterThan(1);
+    await targets[1].play(session);
+    const { counters } = targets[1].harness.rig.assembly.orchestrator;
+    expect((counters.inspect() as { netBytes: { cpu: number } }).netBytes.cpu).toBeGreaterThan(0);
   });
 });
 

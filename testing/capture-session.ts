@@ -3,9 +3,9 @@
  * capsules and data transfers, commands that are answered and commands that are refused.
  */
 
-import { physAddr } from "../src/core/index.ts";
+import { physAddr, viewOf } from "../src/core/index.ts";
 import { cpuMemory } from "../src/memory/index.ts";
-import { HostCommand, NvmfHost, TcpHostTransport } from "../src/nvmet/index.ts";
+import { type HostBuffer, HostCommand, NvmfHost, TcpHostTransport } from "../src/nvmet/index.ts";
 import { type Network, PollLoop, realClock, type StreamAddress } from "../src/platform/index.ts";
 import { AdminOpcode, NvmOpcode, OAES_NAMESPACE_ATTRIBUTE } from "../src/spec/nvme/index.ts";
 import { DISCOVERY_NQN } from "../src/spec/nvmf/index.ts";
@@ -111,12 +111,51 @@ async function adminSweep(host: NvmfHost): Promise<number[]> {
   return statuses;
 }
 
+type Run = (fill: (command: HostCommand) => void) => Promise<number>;
+
+/** Commands whose data is a list or a key: ranges, reservations. Statuses that are not 0. */
+async function listSweep(run: Run, bytes: Uint8Array, buffer: HostBuffer): Promise<number[]> {
+  const view = viewOf(bytes);
+  const ask = (opcode: number, dataBytes: number, dwords: readonly number[]): Promise<number> =>
+    run((command) => {
+      command.opcode = opcode;
+      for (const [i, dword] of dwords.entries()) command.dwords[i] = dword;
+      command.setData(buffer, 0, dataBytes);
+    });
+  const statuses: number[] = [];
+  const keys = (current: number, next: number): void => {
+    bytes.fill(0, 0, 64);
+    view.setUint32(0, current, true);
+    view.setUint32(8, next, true);
+  };
+  // One range: 8 blocks from block 64 on; then the same as the source of a copy to block 128.
+  bytes.fill(0, 0, 64);
+  view.setUint32(4, 8, true);
+  view.setUint32(8, 64, true);
+  statuses.push(await ask(NvmOpcode.datasetManagement, 16, [0, 4]));
+  bytes.fill(0, 0, 64);
+  view.setUint32(8, 64, true);
+  view.setUint16(16, 7, true);
+  statuses.push(await ask(NvmOpcode.copy, 32, [128, 0, 0]));
+  keys(0, 0x11);
+  statuses.push(await ask(NvmOpcode.reservationRegister, 16, [0]));
+  keys(0x11, 0);
+  statuses.push(await ask(NvmOpcode.reservationAcquire, 16, [0x100]));
+  statuses.push(await ask(NvmOpcode.reservationReport, 4096, [1023, 1]));
+  keys(0x22, 0);
+  statuses.push(await ask(NvmOpcode.reservationRelease, 8, [0x100]));
+  keys(0x11, 0);
+  statuses.push(await ask(NvmOpcode.reservationRelease, 8, [0x100]));
+  statuses.push(await ask(NvmOpcode.reservationRegister, 16, [1]));
+  return statuses.filter((status) => status !== 0);
+}
+
 async function ioSweep(host: NvmfHost, sizes: readonly number[]): Promise<number[]> {
   const bytes = new Uint8Array(BUFFER_BYTES);
   const buffer = await host.register(cpuMemory({ phys: physAddr(0), bytes }), 0, BUFFER_BYTES);
   const [queue] = host.queues;
   const statuses: number[] = [];
-  const run = (fill: (command: HostCommand) => void): Promise<number> =>
+  const run: Run = (fill) =>
     new Promise((resolve, reject) => {
       const command = new HostCommand({ commandDone: ({ status }) => resolve(status) });
       command.nsid = 1;
@@ -153,6 +192,7 @@ async function ioSweep(host: NvmfHost, sizes: readonly number[]): Promise<number
       return [io(NvmOpcode.write, 4000 * i, blocks, at), io(NvmOpcode.read, 4000 * i, blocks, at)];
     }),
   );
+  statuses.push(...(await listSweep(run, bytes, buffer)));
   await good(io(NvmOpcode.flush, 0, 1, null));
   await good(io(NvmOpcode.writeZeroes, 0, 8, null));
   await good(io(NvmOpcode.verify, 0, 8, null));

@@ -142,12 +142,25 @@ export class HostileReplay {
     this.baseline = this.residue();
   }
 
-  static async open(seed: number, network: MemoryNetworkOptions = {}): Promise<HostileReplay> {
+  /** `provider`: the hostile host's payload is staged in the SSD's CMB. */
+  static async open(
+    seed: number,
+    { provider = false, ...network }: MemoryNetworkOptions & { provider?: boolean } = {},
+  ): Promise<HostileReplay> {
     const namespaces = [{ sizeBytes: 2 ** 20 }, { sizeBytes: DISK_BYTES }];
-    const harness = await tcpHarness({ network, rig: { disk: { namespaces } } });
+    const harness = await tcpHarness({
+      network,
+      rig: {
+        disk: { namespaces },
+        ...(provider ? { description: "lease", provider: "cmb", p2pmem: { kind: "off" } } : {}),
+      },
+    });
     const { assembly, disk } = harness.rig;
     const subsystem = assembly.addSubsystem({ nqn: NQN, allowAnyHost: true });
-    assembly.addDisk(subsystem, disk, { index: 1 });
+    assembly.addDisk(subsystem, disk, {
+      index: 1,
+      ...(provider ? { p2pmem: { kind: "auto" } } : {}),
+    });
     assembly.target.link(harness.port, subsystem);
     const neighbour = await Bench.open(harness, { depth: 8, inCapsuleBytes: 8192 });
     const data = await neighbour.data(2 * NEIGHBOUR_BYTES);
@@ -217,6 +230,10 @@ export class HostileReplay {
       busy,
       pools: assembly.orchestrator.hostPools,
       memory,
+      providers: assembly.registry
+        .providers()
+        .map(({ pool, references }) => [pool.available, references]),
+      leases: [...assembly.orchestrator.choices()].length,
     });
   }
 

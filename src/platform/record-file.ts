@@ -51,7 +51,7 @@ function makeRoom(path: string, overwrite: boolean): void {
   if (found === undefined) return;
   if (!found.isFile()) throw exists(path, "is no regular file", "choose another path");
   if (!overwrite) {
-    throw exists(path, "exists already", "choose another path, remove it, or ask to overwrite it");
+    throw exists(path, "exists already", "choose another path, or remove it");
   }
   unlinkSync(path);
 }
