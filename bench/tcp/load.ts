@@ -33,6 +33,8 @@ export interface Shape {
   readonly ioBytes: number;
   readonly namespaceBytes: number;
   readonly isWrite?: boolean;
+  /** Of a namespace that nobody writes: served from one page of zeros. Default: written before. */
+  readonly isUnwritten?: boolean;
   /** Header and data digests. */
   readonly digests?: boolean;
   readonly tls?: TlsClient;
@@ -42,6 +44,7 @@ export const HOST_NQN = "nqn.2026-11.bench.peerlane:host";
 /** In-capsule data of an I/O queue, as the target offers it: larger writes wait for an R2T. */
 export const IN_CAPSULE_BYTES = 8192;
 const LBA_BYTES = 512;
+const UNWRITTEN_NSID = 2;
 /** Bytes of one command that fills the namespace. */
 const FILL_BYTES = 128 * 1024;
 
@@ -62,10 +65,11 @@ class Commands implements CommandOwner {
   constructor(
     queue: HostQueue,
     clock: Clock,
-    { depth, ioBytes, isWrite = false }: Pick<Shape, "depth" | "ioBytes" | "isWrite">,
+    shape: Pick<Shape, "depth" | "ioBytes" | "isWrite" | "isUnwritten">,
     buffer: HostBuffer,
     nextLba: () => number,
   ) {
+    const { depth, ioBytes, isWrite = false, isUnwritten = false } = shape;
     this.queue = queue;
     this.clock = clock;
     this.nextLba = nextLba;
@@ -74,7 +78,7 @@ class Commands implements CommandOwner {
     for (let i = 0; i < depth; i++) {
       const command = new HostCommand(this);
       command.opcode = isWrite ? NvmOpcode.write : NvmOpcode.read;
-      command.nsid = 1;
+      command.nsid = isUnwritten ? UNWRITTEN_NSID : 1;
       command.tag = i;
       command.setData(buffer, i * ioBytes, ioBytes);
       this.commands.push(command);
@@ -112,10 +116,7 @@ export interface IoLoad extends Load {
   percentileNs(percent: number): number;
 }
 
-/**
- * Our host, connected to a target whose namespace it has written once, all of it: reads of blocks
- * that nobody wrote would be served from one page of zeros.
- */
+/** Our host, connected to a target, one of whose namespaces it has written, all of it. */
 export async function openIo(
   clock: Clock,
   at: StreamAddress,

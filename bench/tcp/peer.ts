@@ -94,28 +94,23 @@ export interface TargetSetup {
 
 const MACHINE = `${ROOT}scenarios/machines/hgx-h100-gpud.vvv.txt`;
 
-/** `peerlane target` with one namespace in memory. */
+/** `peerlane target` with two namespaces in memory. */
 export async function startTarget(clock: Clock, setup: TargetSetup): Promise<Peer> {
-  const { nqn, namespaceBytes, tls } = setup;
-  if (tls === undefined) {
-    return start(clock, "src/cli/main.ts", (port) => [
-      "target",
-      ...["--listen", `127.0.0.1:${port}`, "--nqn", nqn, "--machine", MACHINE],
-      ...["--namespace", `size=${namespaceBytes}`],
-    ]);
-  }
+  const { nqn, namespaceBytes: size, tls } = setup;
+  const secure = tls === undefined ? {} : { addr_tsas: "tls1.3", addr_treq: "not required" };
+  const namespaces = [
+    { nsid: 1, size },
+    { nsid: 2, size },
+  ];
   const folder = mkdtempSync(`${tmpdir()}/peerlane-bench-`);
   const file = `${folder}/target.json`;
   const remove = (): void => rmSync(folder, { recursive: true, force: true });
   try {
     const peer = await start(clock, "src/cli/main.ts", (port) => {
-      const secure = { addr_tsas: "tls1.3", addr_treq: "not required" };
       const config = {
         machine: [MACHINE],
-        hosts: [{ nqn: tls.hostNqn, tls_key: tls.key }],
-        subsystems: [
-          { nqn, attr_allow_any_host: true, namespaces: [{ nsid: 1, size: namespaceBytes }] },
-        ],
+        hosts: tls === undefined ? [] : [{ nqn: tls.hostNqn, tls_key: tls.key }],
+        subsystems: [{ nqn, attr_allow_any_host: true, namespaces }],
         ports: [{ portid: 1, addr_trsvcid: port, ...secure, subsystems: [nqn] }],
       };
       writeFileSync(file, JSON.stringify(config), { mode: 0o600 });
