@@ -19,6 +19,15 @@ describe("find", () => {
     expect(others.candidates[0].memoryBytes).toBe(16 * 2 ** 20);
   });
 
+  it("says what the dump does not tell and would change a route", () => {
+    const rootIds = [0x8086, 0x09a2] as const;
+    const unknown = plannerMachine({ rootIds, host: { kernelVersion: null } });
+    const notes = findProvider(unknown.machine, [unknown.nic]).notes.join();
+    expect(notes).toMatch(/uncertain: the kernel version .*; before Linux 5\.18/);
+    const direct = { providers: [unknown.disk] };
+    expect(findProvider(unknown.machine, [unknown.gpu], direct).notes.join()).not.toMatch(/uncer/);
+  });
+
   it("prefers what the kernel publishes", () => {
     const functions = machine.functions.map((fn) =>
       fn.bdf === farDisk ? { ...fn, p2pmem: { sizeBytes: 4096, published: true } } : fn,

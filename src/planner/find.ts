@@ -11,6 +11,7 @@
 import { type Bdf, busAddr, PAGE_SIZE, Prng, physAddr } from "../core/index.ts";
 import { deviceKind, type Machine, type PciFunction } from "../machine/index.ts";
 import { Provider, ProviderRegistry, type Rules, type Verdict } from "../p2p/index.ts";
+import { uncertainPairs } from "./dependence.ts";
 import { namedFunction } from "./interest.ts";
 import { rulesFor } from "./machine-rules.ts";
 import { sharedBar } from "./probe.ts";
@@ -85,8 +86,28 @@ export function findProvider(
     chosen,
     source,
     ties: linux?.ties ?? null,
-    notes: [...notes, ...sourceNotes(source, linux !== null)],
+    notes: [
+      ...notes,
+      ...doubtNotes(rules, clientFunctions, functions, options.rules),
+      ...sourceNotes(source, linux !== null),
+    ],
   };
+}
+
+/** What the dump does not tell and would change the route of a client to a candidate. */
+function doubtNotes(
+  rules: Rules,
+  clients: readonly PciFunction[],
+  candidates: readonly PciFunction[],
+  id: string | undefined,
+): string[] {
+  const { topology } = rules;
+  const placesOf = (of: readonly PciFunction[]): number[] => of.map(({ bdf }) => topology.at(bdf));
+  const [from, to] = [placesOf(clients), placesOf(candidates)];
+  const matrix = rules.matrix();
+  const { pairs, why } = uncertainPairs(rules, matrix, [...new Set([...from, ...to])], id);
+  const isDoubtful = to.some((one) => from.some((other) => pairs[matrix.at(one, other)] === 1));
+  return isDoubtful ? why.map(({ text, remedy }) => `uncertain: ${text}; ${remedy}`) : [];
 }
 
 interface LinuxChoice {
