@@ -43,7 +43,8 @@ export class ErrorInformation {
     Entry.CID.set(view, request.cid, at);
     Entry.STATUS.set(view, request.status << 1, at);
     Entry.LOCATION.set(view, locationOf(request), at);
-    Entry.TRTYPE.set(view, trtype, at);
+    // 0 for errors that are not the transport's.
+    if (isOfTransport(request.status)) Entry.TRTYPE.set(view, trtype, at);
     if (request.isIo && namesBlocks(request.opcode)) {
       for (let i = 0; i < LBA_BYTES; i += 4) {
         const dword = request.dword(SqeOffset.cdw10 + i);
@@ -73,6 +74,12 @@ const AT_FLAGS_PSDT = SqeOffset.flags | (6 << 8);
 const AT_SGL_LENGTH = SqeOffset.sgl1 + SglOffset.LENGTH;
 const AT_SGL_ID = SqeOffset.sgl1 + SglOffset.ID;
 const FUSE_RESERVED = 3;
+
+/** Data that was damaged on its way, or did not come. */
+function isOfTransport(status: number): boolean {
+  const code = status & ~STATUS_DNR;
+  return code === NvmeStatus.transientTransportError || code === NvmeStatus.dataTransferError;
+}
 
 /** Read, write and their like: SLBA in CDW10 and 11, NLB in CDW12. */
 function namesBlocks(opcode: number): boolean {
