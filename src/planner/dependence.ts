@@ -50,11 +50,12 @@ const AMD = { cpuVendor: "AuthenticAMD", cpuFamily: 0x17 };
 const AS_ROOT = "take the dump as root: lspci -vvv -xxxx";
 
 /**
- * The machines that `machine` could be, as far as the rules would tell them from it. `redirecting`:
+ * The machines that this one could be, as far as the rules would tell them from it. `redirecting`:
  * the functions whose ACS is not known and matters.
  */
-export function alternativesOf(machine: Machine, redirecting: readonly PciFunction[]) {
+export function alternativesOf(topology: Topology, redirecting: readonly PciFunction[]) {
   const found: Alternative[] = [];
+  const { machine } = topology;
   const { cpuVendor, cpuFamily, architecture } = machine.host;
   const isUnknownCpu =
     (cpuVendor === null && !hasIntelChipset(machine)) ||
@@ -74,7 +75,7 @@ export function alternativesOf(machine: Machine, redirecting: readonly PciFuncti
       remedy: AS_ROOT,
     });
   }
-  const bridges = unknownHostBridges(new Topology(machine));
+  const bridges = unknownHostBridges(topology);
   const ids = listedIds(machine);
   if (bridges.length > 0 && ids !== null) {
     const [first] = bridges.map(formatBdf);
@@ -125,11 +126,12 @@ export function dependencesOf(question: RemedyQuestion, acs: readonly AcsOnPath[
   const unknown = acs
     .filter(({ control }) => control === null)
     .map(({ bdf }) => machine.functions[index.requireIndex(bdf)]);
-  const found = alternativesOf(machine, unknown).flatMap(({ machine: other, text, remedy }) => {
+  const topology = new Topology(machine, index);
+  const found = alternativesOf(topology, unknown).flatMap(({ machine: other, text, remedy }) => {
     const after = judge(other);
     return after.route === verdict.route ? [] : [{ text: `${text}: ${describe(after)}`, remedy }];
   });
-  const kernel = kernelsUnlessKnown(new Topology(machine, index), question.rules).find(
+  const kernel = kernelsUnlessKnown(topology, question.rules).find(
     ({ rules }) => rules.verdict(owner, initiator).route !== verdict.route,
   );
   if (kernel !== undefined) {
@@ -182,7 +184,7 @@ export function uncertainPairs(
   const why: Doubt[] = [];
   const isElsewhere = (other: Rules): boolean => markChanged(pairs, matrix, shown, rules, other);
   for (const { machine: other, ...doubt } of alternativesOf(
-    machine,
+    topology,
     bridgesWithUnknownAcs(machine),
   )) {
     if (isElsewhere(rules.over(new Topology(other)))) why.push(otherwise(doubt));

@@ -91,7 +91,11 @@ export function explainPair(
   const complexes = complexesOf(rules, permitted, mode);
   const acs = acsOnPath(index, initiator, owner);
   const judge = (now: Machine, client = initiator, provider = owner): Verdict => {
-    const changed = rulesFor(now, options.rules).rules;
+    // Other facts of the host leave the tree, and so its index, as they were.
+    const isSameTree =
+      now.functions === machine.functions && now.hostBridges === machine.hostBridges;
+    const topology = new Topology(now, isSameTree ? index : undefined);
+    const changed = rulesFor(now, options.rules, topology).rules;
     return worstOf(asked.map((direction) => changed.tlpVerdict(provider, client, direction)));
   };
   const question = { index, initiator, owner, verdict: permitted, rules: options.rules, judge };
