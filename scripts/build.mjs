@@ -2,12 +2,11 @@
  * Bundles the command line into dist/. Runs from `npm ci` (prepare) and `npm run build`.
  *
  * - dist/peerlane.mjs: every command, each a piece of its own in dist/chunks, loaded when asked
- *   for.
- *   Packages stay outside: they are installed beside it, and native ones cannot be bundled.
- * - dist/planner.script.js: the planner's commands alone, as one script with the small packages inside,
- *   and
- *   dist/planner.cache: the engine's compiled form of it, made by running it once. bin/peerlane.cjs
- *   runs it first. Node starts in a tenth of a second; this is what keeps `explain` near that.
+ *   for. Packages stay outside: they are installed beside it, and native ones cannot be bundled.
+ * - dist/planner.script.js: the planner's commands alone, as one script with the small packages
+ *   inside, and dist/planner.cache: the engine's compiled form of it, made by running it once.
+ *   bin/peerlane.cjs runs it first. Node starts in a tenth of a second; this is what keeps
+ *   `explain` near that.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
