@@ -3,11 +3,10 @@
  * (sockets, target, SSD driver and SSD model) in a process on one processor, our host on the other.
  *
  * Reads and writes are measured against a bare TCP echo between two processes placed alike, with
- * messages of the same sizes: `node:net` and its `data` events, as anybody writes it. The echo
- * answers from memory that is never touched, which is one page of zeros; so the reads that are
- * compared with it are of blocks that nobody wrote, which is the same. Printed beside them: reads of
- * blocks that were written, which come from memory that is in no cache, and the echo over our
- * streams, which read into one buffer.
+ * messages of the same sizes, whose client reads into one buffer as our host does. The echo answers
+ * from memory that is never touched, which is one page of zeros; so the reads that are compared with
+ * it are of blocks that nobody wrote, which is the same. Printed beside them: reads of blocks that
+ * were written, which come from memory that is in no cache.
  *
  * TLS and digests are measured against plain connections to the same target, all blocks written.
  * Wall clock, in turn, since what is measured waits for the kernel.
@@ -17,14 +16,7 @@ import { deriveTlsPsk, generateTlsKey, parseTlsKey } from "../src/nvmet/index.ts
 import { type Clock, realRandom } from "../src/platform/index.ts";
 import type { Bench, BenchResult } from "./lib.ts";
 import { contest, type Score } from "./tcp/contest.ts";
-import {
-  HOST_NQN,
-  IN_CAPSULE_BYTES,
-  openEcho,
-  openIo,
-  openLentEcho,
-  type Shape,
-} from "./tcp/load.ts";
+import { HOST_NQN, IN_CAPSULE_BYTES, openEcho, openIo, type Shape } from "./tcp/load.ts";
 import { isPinned, pinSelf, startEcho, startTarget, type TargetSetup } from "./tcp/peer.ts";
 
 const NQN = "nqn.2026-11.bench.peerlane:tcp";
@@ -80,19 +72,17 @@ async function againstEcho(
     const { ratio, scores } = await contest(clock, ios, [
       { load: await openIo(clock, target.at, NQN, { ...shape, isUnwritten }), peer: target },
       { load: await openEcho(server.at, sizes), peer: server },
-      { load: await openLentEcho(server.at, sizes), peer: server },
       ...(isUnwritten ? [{ load: await openIo(clock, target.at, NQN, shape), peer: target }] : []),
     ]);
-    const [ours, echo, lent, written] = scores as [Score, Score, Score, Score | undefined];
+    const [ours, echo, written] = scores as [Score, Score, Score | undefined];
     const blocks =
       written === undefined
         ? ""
         : `; written blocks ${rate(written, shape.ioBytes)} with ${cpu(written)}`;
     const { ioBytes } = shape;
     const figures =
-      `${rate(ours, ioBytes)} (echo ${rate(echo, ioBytes)}; into one buffer ` +
-      `${rate(lent, ioBytes)}${blocks}), ${latency(ours)}; CPU of host + target ${cpu(ours)} each ` +
-      `(echo ${cpu(echo)}; ${cpu(lent)}); ${place}`;
+      `${rate(ours, ioBytes)} (echo ${rate(echo, ioBytes)}${blocks}), ${latency(ours)}; ` +
+      `CPU of host + target ${cpu(ours)} each (echo ${cpu(echo)}); ${place}`;
     return { ratio, limit, bound: "at-least", figures };
   } finally {
     target.stop();

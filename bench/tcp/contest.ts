@@ -2,8 +2,8 @@
  * Loads on connections, run turn and turn about so that all meet the same noise: the ratio of their
  * best rounds, and what both ends' processors had to do for each I/O.
  *
- * Best rounds, because all that disturbs only slows, and an echo that allocates what it reads may
- * spend rounds collecting garbage: a median would then flatter who is compared with it.
+ * Best rounds, because all that disturbs only slows: a peer that was disturbed would flatter who is
+ * compared with it.
  */
 
 import type { Clock } from "../../src/platform/index.ts";

@@ -1,7 +1,5 @@
 /** Closed loops against a peer: so many requests under way, each answer starts the next. */
 
-import { once } from "node:events";
-import { connect } from "node:net";
 import { assert, Prng, physAddr } from "../../src/core/index.ts";
 import { cpuMemory } from "../../src/memory/index.ts";
 import {
@@ -228,22 +226,11 @@ export interface EchoSizes {
   readonly depth: number;
 }
 
-/** As anybody writes it: a socket of `node:net` and its `data` events. */
-export async function openEcho({ address, port }: StreamAddress, sizes: EchoSizes): Promise<Load> {
-  const socket = connect({ host: address, port, noDelay: true });
-  await once(socket, "connect");
-  const echo = new Echo((bytes) => void socket.write(bytes), sizes);
-  socket.on("data", (bytes) => echo.take(bytes.length));
-  return {
-    run: (count) => echo.run(count),
-    async close() {
-      socket.destroy();
-    },
-  };
-}
-
-/** Over a stream of our own, which reads into one buffer. */
-export async function openLentEcho(at: StreamAddress, sizes: EchoSizes): Promise<Load> {
+/**
+ * Over a stream of our own, which reads into one buffer. A plain `data` event allocates what it
+ * reads, 64 KiB at a time: where new memory is dear, it spends its time on that alone.
+ */
+export async function openEcho(at: StreamAddress, sizes: EchoSizes): Promise<Load> {
   const stream = await realNetwork.connect(at);
   const echo = new Echo((bytes) => void stream.write(bytes), sizes);
   const none = (): void => undefined;
