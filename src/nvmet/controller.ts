@@ -15,7 +15,6 @@ import {
   NVMET_SGL_DESCRIPTORS_MAX,
   type Tree,
 } from "../core/index.ts";
-import { type HostMemory, mapHostMemory } from "../memory/index.ts";
 import {
   EventType,
   IoCommandSetEvent,
@@ -37,6 +36,7 @@ import { ReservationNotices } from "./admin/reservation-notices.ts";
 import { Attachments } from "./attachments.ts";
 import type { HostSecurity } from "./auth/host-security.ts";
 import { QueueAuthentication } from "./auth/queue-auth.ts";
+import { DiskViews } from "./disk-views.ts";
 import { fabricsCommand, fabricsStatus, isAuthentication } from "./fabrics.ts";
 import { flushAll } from "./flush.ts";
 import type { Namespace } from "./namespace.ts";
@@ -104,7 +104,8 @@ const reservationLogPage = LogPage.reservationNotification;
 
 /** What a controller knows of one queue besides the queue itself. */
 interface QueueResources {
-  readonly capsules: Map<string, HostMemory>;
+  /** Its receive ring, where data may come in capsules. */
+  readonly capsules: DiskViews | null;
   /** Queues over TCP have one. */
   readonly reserve: QueueReserve | null;
   /** Made when the queue must authenticate, or by the first command that does. */
@@ -195,7 +196,7 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
 
   /** Makes a connected queue this controller's. Throws `no-host-memory`, and nothing is changed. */
   adopt(queue: TargetQueue): void {
-    const { cpu } = queue.origin;
+    const { cpu, capsules: ring } = queue.origin;
     const { transferMax } = this.subsystem;
     const bytes = queue.qid === 0 ? ADMIN_RESERVE_BYTES : transferMax;
     const reserve = cpu === undefined ? null : new QueueReserve(cpu, bytes, queue.share);
@@ -206,7 +207,8 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     queue.transferMax = transferMax;
     const { mover } = this;
     queue.controlPool = mover === null ? null : this.services.orchestrator.controlPool(mover);
-    this.resources.set(queue, { capsules: new Map(), reserve, authentication: null });
+    const capsules = ring === null ? null : new DiskViews(ring);
+    this.resources.set(queue, { capsules, reserve, authentication: null });
     this.demandAuthentication(queue);
     if (queue.qid === 0) return;
     this.ioQueues.set(queue.qid, queue);
@@ -287,17 +289,10 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
 
   /** Lets the namespace's disks reach the queue's receive ring and its reserve. */
   private mapBuffers(queue: TargetQueue, namespace: Namespace): void {
-    const { capsules } = queue.origin;
     const resources = this.resources.get(queue);
     resources?.reserve?.map(namespace);
-    if (capsules === null || resources === undefined || namespace.initiators.length === 0) return;
-    const key = namespace.initiators.map(({ id }) => id).join();
-    let memory = resources.capsules.get(key);
-    if (memory === undefined) {
-      memory = mapHostMemory(capsules, namespace.initiators);
-      resources.capsules.set(key, memory);
-    }
-    queue.capsuleMemories[namespace.nsid] = memory;
+    const view = resources?.capsules?.of(namespace) ?? null;
+    if (view !== null) queue.capsuleMemories[namespace.nsid] = view;
   }
 
   attach(namespace: Namespace): void {
@@ -450,7 +445,7 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     const resources = this.resources.get(queue);
     if (resources === undefined) return;
     this.resources.delete(queue);
-    for (const memory of resources.capsules.values()) memory.close();
+    resources.capsules?.close();
     resources.reserve?.close();
     this.services.queueGone(queue);
     if (this.ioQueues.get(queue.qid) === queue) this.ioQueues.delete(queue.qid);

@@ -45,6 +45,7 @@ import {
 import { Event, type Tracer } from "../trace/index.ts";
 import { HostPool, NamespaceBinding, POLICY_NAMES, Policy } from "./binding.hot.ts";
 import { OrchestratorCounters, RouteIndex } from "./counters.ts";
+import { DiskViews } from "./disk-views.ts";
 import type { Namespace } from "./namespace.ts";
 import { PoolKind } from "./share.hot.ts";
 
@@ -93,7 +94,7 @@ interface NicBuffers {
   readonly data: NicPool;
   /** Admin data and the like: apart, so that traffic reports tell payload from control. */
   readonly control: NicPool;
-  readonly disks: Map<string, HostMemory>;
+  readonly disks: DiskViews;
 }
 
 interface NicPool {
@@ -203,7 +204,7 @@ export class Orchestrator implements Inspectable {
     const binding = new NamespaceBinding(this.counters, this.trace, nsid, this.policy);
     const buffers = this.nicBuffers(mover);
     binding.host = buffers.data.pool;
-    binding.hostDiskMemory = diskView(buffers, namespace);
+    binding.hostDiskMemory = buffers.disks.of(namespace) ?? NO_MEMORY;
     const none: ProviderChoice = {
       nsid,
       nic: isDevice(mover) ? mover.bdf : null,
@@ -396,10 +397,11 @@ export class Orchestrator implements Inspectable {
   private nicBuffers(nic: DataMover): NicBuffers {
     const known = this.nics.get(nic);
     if (known !== undefined) return known;
+    const data = makePool(nic, this.hostPoolBytes, "payload");
     const buffers: NicBuffers = {
-      data: makePool(nic, this.hostPoolBytes, "payload"),
+      data,
       control: makePool(nic, CONTROL_POOL_BYTES, "control"),
-      disks: new Map(),
+      disks: new DiskViews(data.region),
     };
     this.nics.set(nic, buffers);
     return buffers;
@@ -422,7 +424,7 @@ export class Orchestrator implements Inspectable {
   /** Frees the host buffers. No controller may be left. */
   close(): void {
     for (const { data, control, disks } of this.nics.values()) {
-      for (const memory of disks.values()) memory.close();
+      disks.close();
       for (const { machine, region, memory } of [data, control]) {
         memory.close();
         machine.freeHost(region);
@@ -467,7 +469,6 @@ export class Orchestrator implements Inspectable {
   }
 }
 
-/** The NIC's buffers as a namespace's disks see them. Mapped once per set of disks. */
 function makePool(mover: DataMover, sizeBytes: number, purpose: keyof typeof PoolKind): NicPool {
   const machine = isDevice(mover) ? mover.fn.machine : mover;
   const region = machine.allocateHost(sizeBytes, PAGE_SIZE, purpose);
@@ -478,20 +479,6 @@ function makePool(mover: DataMover, sizeBytes: number, purpose: keyof typeof Poo
     memory,
     pool: new HostPool(new PoolAllocator(sizeBytes, PAGE_SIZE), memory, PoolKind[purpose]),
   };
-}
-
-function diskView(
-  { data, disks }: NicBuffers,
-  namespace: Namespace,
-): HostMemory | typeof NO_MEMORY {
-  if (namespace.initiators.length === 0) return NO_MEMORY;
-  const key = namespace.initiators.map(({ id }) => id).join();
-  let memory = disks.get(key);
-  if (memory === undefined) {
-    memory = mapHostMemory(data.region, namespace.initiators);
-    disks.set(key, memory);
-  }
-  return memory;
 }
 
 /** Reasons of the orchestrator's own, after those of the rules in traces. */
