@@ -101,7 +101,7 @@ it("tshark finds nothing wrong in a capture, and counts what the target counted"
   const hostPath = join(folder, "host.pcapng");
   const service = await openTarget(path);
   const hostSide = new Capture({ files: realRecordFiles, clock: realClock });
-  hostSide.start({ path: hostPath, maxBytes: 2 ** 30, overwrite: false });
+  hostSide.start({ path: hostPath, max_bytes: 2 ** 30, overwrite: false });
   const network = hostSide.around(realNetwork);
   const ports = [...service.server.ports.values()];
   const session = { network, subsystemNqn: NQN, hostNqn: HOST, sizes: SIZES };

@@ -165,6 +165,11 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     }
   }
 
+  /** The Admin Queue, then the I/O queues. */
+  get queues(): TargetQueue[] {
+    return [this.adminQueue, ...this.ioQueues.values()];
+  }
+
   get isEnding(): boolean {
     return this.endReason !== null;
   }
@@ -470,7 +475,7 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
       properties: this.properties.inspect(),
       events: this.events.inspect(),
       errors: this.errors.count,
-      queues: [this.adminQueue, ...this.ioQueues.values()].map((queue) => ({
+      queues: this.queues.map((queue) => ({
         qid: queue.qid,
         depth: queue.depth,
         busy: queue.busy,

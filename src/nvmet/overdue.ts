@@ -34,7 +34,7 @@ export class OverdueHosts {
     this.watchedNs += Math.min(passed, GAP_NS_MAX);
     for (const controller of controllers) {
       const patience = this.patienceWith(controller);
-      for (const queue of [controller.adminQueue, ...controller.ioQueues.values()]) {
+      for (const queue of controller.queues) {
         if (!queue.isClosed) queue.channel.checkPeer?.(this.watchedNs, patience);
       }
     }

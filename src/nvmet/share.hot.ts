@@ -54,11 +54,10 @@ export class MemoryShare {
 
   /** May it take `bytes` more of a pool that has `available`? */
   mayTake(kind: PoolKind, bytes: number, available: number): boolean {
-    const { held } = this;
-    const own = held[kind];
+    const own = this.held[kind];
     if (own > 0 && (own + bytes) * 2 > available) return false;
     if (kind === PoolKind.control) return true;
-    const payload = held[PoolKind.payload] + held[PoolKind.peer];
+    const payload = this.payloadBytes;
     return payload === 0 || payload + bytes <= this.limitBytes;
   }
 

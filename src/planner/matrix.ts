@@ -19,6 +19,7 @@ import { MAP_TYPE_NAMES, REASONS, type Rules, type VerdictMatrix } from "../p2p/
 import { type Doubt, uncertainPairs } from "./dependence.ts";
 import { interestOf, sharesMemory } from "./interest.ts";
 import { rulesFor } from "./machine-rules.ts";
+import { FILE_TO_BE_NAMED } from "./page.ts";
 
 export interface MatrixOptions {
   /** Every function; left out: those of interest. */
@@ -54,7 +55,7 @@ export function matrixOf(machine: Machine, options: MatrixOptions = {}): MatrixR
   const { pairs, why } = uncertainPairs(rules, verdicts, shown, options.rules);
   const sharing = shown.filter((at) => sharesMemory(machine.functions[at]));
   const providers = all || sharing.length === 0 ? shown : sharing;
-  const given = options.given ?? "-m FILE";
+  const given = options.given ?? FILE_TO_BE_NAMED;
   const doubts = { uncertain: pairs, unknowns: why };
   return { machine, rules, verdicts, shown, providers, ...doubts, notes, given };
 }

@@ -14,6 +14,9 @@ export interface Page extends Paint {
 
 const PROSE_COLUMNS = 100;
 
+/** In lines to paste, where it is not known how the machine was given. */
+export const FILE_TO_BE_NAMED = "-m FILE";
+
 export function pageOf(paint: Paint = PLAIN, columns = Number.POSITIVE_INFINITY): Page {
   return { ...paint, columns, prose: Math.min(columns, PROSE_COLUMNS) };
 }

@@ -188,7 +188,6 @@ async function run(
 function startCapture({ clock, host }: Context, options: Options): Capture | null {
   const settings = captureOf(options);
   if (settings === undefined) return null;
-  const { path, max_bytes: maxBytes, overwrite } = settings;
   const capture = new Capture({
     files: realRecordFiles,
     clock,
@@ -196,7 +195,7 @@ function startCapture({ clock, host }: Context, options: Options): Capture | nul
       if (isUnasked) host.stderr.write(`peerlane: note: the capture stopped: ${reason}\n`);
     },
   });
-  capture.start({ path, maxBytes, overwrite });
+  capture.start(settings);
   return capture;
 }
 

@@ -9,6 +9,7 @@ import { deviceKind, type Machine, MachineIndex, type PciFunction } from "../../
 import { MapType, type Rules } from "../../p2p/index.ts";
 import { isOfInterest } from "../interest.ts";
 import { rulesFor } from "../machine-rules.ts";
+import { FILE_TO_BE_NAMED } from "../page.ts";
 
 export const USES = ["gds", "gdr", "nvmeof-cmb", "vfio"] as const;
 export type Use = (typeof USES)[number];
@@ -60,9 +61,6 @@ export interface Subject {
   functionAt(position: number): PciFunction;
   bdfOf(position: number): Bdf;
 }
-
-/** Where it is not known how the machine was given. */
-export const FILE_TO_BE_NAMED = "-m FILE";
 
 /** Makes the machine ready for the checks of one use. */
 export function subjectFor(

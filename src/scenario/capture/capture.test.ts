@@ -69,8 +69,8 @@ async function setup() {
   const run = (): void => {
     while (inner.poll() > 0);
   };
-  const start = (maxBytes = MIB, path = "c"): void =>
-    capture.start({ path, maxBytes, overwrite: false });
+  const start = (bytes = MIB, path = "c"): void =>
+    capture.start({ path, max_bytes: bytes, overwrite: false });
   return { inner, clock, disk, events, capture, network, accepted, got, connect, run, start };
 }
 

@@ -105,7 +105,7 @@ export class Capture implements Inspectable {
     return {
       running: isOn,
       path: settings.path,
-      maxBytes: settings.maxBytes,
+      maxBytes: settings.max_bytes,
       bytes: writer.size,
       packets: writer.packets,
       connections,

@@ -9,10 +9,11 @@ import { formatBytes, PeerlaneError } from "../../core/index.ts";
 import type { CancelTimer, Clock, RecordFile, RecordFiles } from "../../platform/index.ts";
 import { PcapngWriter } from "../../trace/index.ts";
 
+/** Named as in a target's configuration (target/schema.ts). */
 export interface CaptureSettings {
   readonly path: string;
   /** Bytes of the file at which it stops. */
-  readonly maxBytes: number;
+  readonly max_bytes: number;
   /** A regular file that is there is replaced. */
   readonly overwrite: boolean;
 }
@@ -71,9 +72,9 @@ export class Recording {
   /** Records something of up to `bytes` bytes, at this moment. Never throws. */
   add(bytes: number, make: (timeNs: number) => void): void {
     if (!this.isOn) return;
-    const { maxBytes } = this.settings;
-    if (this.writer.size + bytes + END_BYTES > maxBytes) {
-      this.stop(`its limit of ${formatBytes(maxBytes)} is reached`, true);
+    const { max_bytes: limit } = this.settings;
+    if (this.writer.size + bytes + END_BYTES > limit) {
+      this.stop(`its limit of ${formatBytes(limit)} is reached`, true);
       return;
     }
     this.write(() => make(this.clock.nowNs()));

@@ -185,8 +185,7 @@ export const CONTROL_METHODS: readonly ControlMethod[] = [
     "capture.start",
     "records connections that begin from now on, as pcapng",
     captureSchema,
-    ({ capture }, { path, max_bytes: maxBytes, overwrite }) =>
-      capture.start({ path, maxBytes, overwrite }),
+    ({ capture }, settings) => capture.start(settings),
   ),
   method("capture.stop", "ends the capture; its file is complete then", nothing, ({ capture }) => {
     capture.stop("stopped by targetctl");

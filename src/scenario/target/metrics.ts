@@ -240,7 +240,7 @@ function queueMetrics(out: Exposition, server: TargetServer): void {
   const all = [...server.assembly.target.allControllers()].flatMap((controller) => {
     const { cntlid, subsystem, port } = controller;
     const labels = { subsystem: subsystem.nqn, portid: port.id, cntlid };
-    return [controller.adminQueue, ...controller.ioQueues.values()].map((queue) => ({
+    return controller.queues.map((queue) => ({
       labels: { ...labels, qid: queue.qid },
       queue,
     }));

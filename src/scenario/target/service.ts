@@ -62,10 +62,7 @@ export class TargetService {
     const log = new TargetLog({ ...config.log, clock, write });
     const onEvent = (event: CaptureEvent): void => logCapture(log, event);
     const capture = new Capture({ files: options.recordFiles, clock, onEvent });
-    if (config.capture !== undefined) {
-      const { path, max_bytes: maxBytes, overwrite } = config.capture;
-      capture.start({ path, maxBytes, overwrite });
-    }
+    if (config.capture !== undefined) capture.start(config.capture);
     // Nothing can start one without the control socket.
     const mayRecord = config.capture !== undefined || config.control !== undefined;
     const server = await TargetServer.open({

@@ -8,10 +8,7 @@ const NS_PER_S = 1e9;
 
 export function targetStatus(server: TargetServer): Tree {
   const { target } = server.assembly;
-  const queues = [...target.allControllers()].flatMap(({ adminQueue, ioQueues }) => [
-    adminQueue,
-    ...ioQueues.values(),
-  ]);
+  const queues = [...target.allControllers()].flatMap((controller) => controller.queues);
   const sum = (of: (share: MemoryShare) => number): number =>
     queues.reduce((total, { share }) => total + of(share), 0);
   const { bytes, hostMemoryBytes, copiedFromSockets, copiedToSockets } = server.payload();
