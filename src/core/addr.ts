@@ -103,7 +103,9 @@ export function isPowerOfTwo(value: number): boolean {
   return value > 0 && Number.isInteger(Math.log2(value));
 }
 
+/** Lower-case digits, padded to `digits`. */
+export const hexDigits = (value: number, digits: number): string =>
+  value.toString(16).padStart(digits, "0");
+
 /** `0x` and lower-case digits, padded to `digits`. */
-export function hex(value: number, digits = 1): string {
-  return `0x${value.toString(16).padStart(digits, "0")}`;
-}
+export const hex = (value: number, digits = 1): string => `0x${hexDigits(value, digits)}`;

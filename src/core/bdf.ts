@@ -4,6 +4,7 @@
  * exceeds 32 bits and must never meet a bitwise operator; the accessors below divide.
  */
 
+import { hexDigits } from "./addr.ts";
 import { UsageError } from "./errors.ts";
 
 declare const bdfBrand: unique symbol;
@@ -36,12 +37,18 @@ export const bdfFunction = (bdf: Bdf): number => bdf & 7;
 /** Domain and bus as one key, for maps of buses. */
 export const busKey = (domain: number, bus: number): number => domain * 256 + bus;
 
+/** `0000:18`: a bus. */
+export const formatBus = (domain: number, bus: number): string =>
+  `${hexDigits(domain, 4)}:${hexDigits(bus, 2)}`;
+
+/** `8086:2030`: which device it is. */
+export const formatDeviceId = (vendorId: number, deviceId: number): string =>
+  `${hexDigits(vendorId, 4)}:${hexDigits(deviceId, 4)}`;
+
 /** `0000:18:00.0`, as the kernel prints it. */
 export function formatBdf(bdf: Bdf): string {
-  const domain = bdfDomain(bdf).toString(16).padStart(4, "0");
-  const bus = bdfBus(bdf).toString(16).padStart(2, "0");
-  const device = bdfDevice(bdf).toString(16).padStart(2, "0");
-  return `${domain}:${bus}:${device}.${bdfFunction(bdf)}`;
+  const bus = formatBus(bdfDomain(bdf), bdfBus(bdf));
+  return `${bus}:${hexDigits(bdfDevice(bdf), 2)}.${bdfFunction(bdf)}`;
 }
 
 const BDF_PATTERN = /^(?:([0-9a-f]{1,8}):)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-7])$/i;

@@ -6,7 +6,7 @@
  * for a field that either side knew.
  */
 
-import { formatBdf, PeerlaneError } from "../core/index.ts";
+import { formatBdf, formatDeviceId, hexDigits, PeerlaneError } from "../core/index.ts";
 import { UNKNOWN_ID } from "./blank.ts";
 import { barDecodes } from "./config-facts.ts";
 import { type Bar, isUnknown, type PciFunction, type Unknown } from "./snapshot.ts";
@@ -162,7 +162,7 @@ function checkSameDevice(
     base.classCode >>> 16 !== other.classCode >>> 16;
   if (!isOtherDevice && !isOtherClass) return;
   const what = (fn: PciFunction): string =>
-    `${hex4(fn.vendorId)}:${hex4(fn.deviceId)} class ${hex4(fn.classCode >>> 8)}`;
+    `${formatDeviceId(fn.vendorId, fn.deviceId)} class ${hexDigits(fn.classCode >>> 8, 4)}`;
   throw new PeerlaneError(
     "sources-disagree",
     `${formatBdf(base.bdf)} is ${what(base)} at ${places.base}, but ${what(other)} here`,
@@ -172,8 +172,6 @@ function checkSameDevice(
     },
   );
 }
-
-const hex4 = (value: number): string => value.toString(16).padStart(4, "0");
 
 /** Whether a BAR decodes, once command register and address are both known. */
 export function isBarEnabled(bar: Bar, command: number | null): boolean {

@@ -7,15 +7,13 @@
  * only one kind of source tells.
  */
 
-import { formatBdf } from "../core/index.ts";
+import { formatBdf, hex } from "../core/index.ts";
 import type { HostFacts } from "./host-facts.ts";
 import { isUnknown, type LinkFacts, type PciFunction } from "./snapshot.ts";
 
 /** One fact as both sources have it; null when one of them does not tell. */
 type Fact = (fn: PciFunction) => string | null;
 
-const hex = (value: number, digits: number): string =>
-  `0x${value.toString(16).padStart(digits, "0")}`;
 const link = (facts: LinkFacts | null | undefined): string | null =>
   facts == null ? null : `gen${facts.generation} x${facts.width}`;
 const told = (fn: PciFunction, field: string, value: string | null): string | null =>

@@ -14,6 +14,7 @@ import {
   bdfDomain,
   busKey,
   formatBdf,
+  hexDigits,
   PeerlaneError,
 } from "../core/index.ts";
 import type { PciFunction } from "./snapshot.ts";
@@ -72,7 +73,7 @@ function claimsOf(functions: readonly PciFunction[], problems: string[]): Map<nu
     if (taken >= 0) {
       const other = formatBdf((functions[taken] as PciFunction).bdf);
       const both = `${formatBdf(fn.bdf)} and ${other} both`;
-      problems.push(`${both} claim bus ${hex2(bridge.secondary)}: first wins`);
+      problems.push(`${both} claim bus ${hexDigits(bridge.secondary, 2)}: first wins`);
       return;
     }
     claims.exact[bridge.secondary] = index;
@@ -82,9 +83,8 @@ function claimsOf(functions: readonly PciFunction[], problems: string[]): Map<nu
   return domains;
 }
 
-const hex2 = (bus: number): string => bus.toString(16).padStart(2, "0");
 const busRange = ({ secondary, subordinate }: { secondary: number; subordinate: number }): string =>
-  `${hex2(secondary)}-${hex2(subordinate)}`;
+  `${hexDigits(secondary, 2)}-${hexDigits(subordinate, 2)}`;
 
 /**
  * Derives the tree from bridges' bus numbers. `functions` are sorted by BDF.

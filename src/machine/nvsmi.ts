@@ -8,7 +8,7 @@
  * Leaves out: what NV# hides. A pair joined by NVLink has no word for its PCIe path.
  */
 
-import { formatBdf, NVSMI_DEVICES_MAX, PeerlaneError } from "../core/index.ts";
+import { formatBdf, formatBus, NVSMI_DEVICES_MAX, PeerlaneError } from "../core/index.ts";
 import { deviceKind } from "./classes.ts";
 import { isUnknown, type Machine, type PciFunction, PortType } from "./snapshot.ts";
 import { MachineIndex, NONE } from "./tree.ts";
@@ -209,7 +209,7 @@ function labelBetween(index: MachineIndex, a: number, b: number): OurLabel {
 
 function rootName(index: MachineIndex, at: number): string {
   const { domain, bus } = index.rootBusOf(at);
-  return `${domain.toString(16).padStart(4, "0")}:${bus.toString(16).padStart(2, "0")}`;
+  return formatBus(domain, bus);
 }
 
 /** Switches passed from a function up to a bridge, without that bridge. */

@@ -8,7 +8,7 @@
  * Leaves out: subsystem names and programming interfaces. Format: pci.ids(5) of pciutils.
  */
 
-import { PCI_IDS_BYTES_MAX, PeerlaneError } from "../core/index.ts";
+import { hexDigits, PCI_IDS_BYTES_MAX, PeerlaneError } from "../core/index.ts";
 import type { Files } from "../platform/index.ts";
 import { UNKNOWN_ID } from "./blank.ts";
 import { vendorNameOf } from "./importers/names.ts";
@@ -137,7 +137,7 @@ function named(fn: PciFunction, ids: PciIds): PciFunction {
   const deviceName =
     fn.deviceName ??
     ids.devices.get(deviceKey(vendorId, deviceId)) ??
-    (deviceId === UNKNOWN_ID ? null : `Device ${deviceId.toString(16).padStart(4, "0")}`);
+    (deviceId === UNKNOWN_ID ? null : `Device ${hexDigits(deviceId, 4)}`);
   const unknown =
     found === undefined
       ? fn.unknown

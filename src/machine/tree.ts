@@ -13,6 +13,7 @@ import {
   BRIDGE_DEPTH_MAX,
   busKey,
   formatBdf,
+  formatBus,
   type Inspectable,
   PeerlaneError,
   type Tree,
@@ -201,7 +202,7 @@ export class MachineIndex implements Inspectable {
       const fn = this.functions[i] as PciFunction;
       const above = this.parentOf(i);
       const { domain, bus } = this.rootBusOf(i);
-      const root = `${domain.toString(16).padStart(4, "0")}:${bus.toString(16).padStart(2, "0")}`;
+      const root = formatBus(domain, bus);
       const siblings = above === NONE ? (roots[root] ??= {}) : (nodes[above] as (typeof nodes)[0]);
       const name = fn.deviceName ?? fn.className ?? "";
       // A leaf is its name; a bridge is what is below it. Parents come first in BDF order.

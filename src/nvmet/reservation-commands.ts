@@ -6,7 +6,7 @@
  * Hosts on Fabrics have 128-bit identifiers, so Report has the extended structure alone (EDS).
  */
 
-import { viewOf } from "../core/index.ts";
+import { hexDigits, viewOf } from "../core/index.ts";
 import {
   ACQUIRE_RACQA,
   NvmeStatus,
@@ -158,6 +158,6 @@ function commandOf(request: TargetRequest, data: Uint8Array): ReservationCommand
 function keyAt(data: Uint8Array, at: number): string {
   const view = viewOf(data);
   return [view.getUint32(at + 4, true), view.getUint32(at, true)]
-    .map((word) => word.toString(16).padStart(8, "0"))
+    .map((word) => hexDigits(word, 8))
     .join("");
 }

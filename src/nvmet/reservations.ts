@@ -7,7 +7,7 @@
  * fails, nothing has changed and the command says so.
  */
 
-import { type Inspectable, PeerlaneError, type Tree } from "../core/index.ts";
+import { hexDigits, type Inspectable, PeerlaneError, type Tree } from "../core/index.ts";
 import {
   allocateStruct,
   NvmeStatus,
@@ -198,7 +198,7 @@ function badFile(place: string, problem: string): PeerlaneError {
 }
 
 export const toHex = (bytes: Uint8Array): string =>
-  [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  [...bytes].map((byte) => hexDigits(byte, 2)).join("");
 
 const fromHex = (text: string): Uint8Array =>
   Uint8Array.from({ length: text.length / 2 }, (_, i) =>

@@ -10,6 +10,7 @@
  */
 
 import {
+  hexDigits,
   type Inspectable,
   NVMET_CONTROLLERS_MAX,
   NVMET_NAMESPACES_MAX,
@@ -379,7 +380,7 @@ function serialFrom(nqn: string): string {
   for (const start of [0x811c9dc5, 0x1b873593]) {
     let hash = start;
     for (const byte of new TextEncoder().encode(nqn)) hash = Math.imul(hash ^ byte, 0x01000193);
-    text += (hash >>> 0).toString(16).padStart(8, "0");
+    text += hexDigits(hash >>> 0, 8);
   }
   return text;
 }

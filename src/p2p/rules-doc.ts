@@ -3,6 +3,7 @@
  * that the page cannot say something else. A test compares the committed page with this.
  */
 
+import { hexDigits } from "../core/index.ts";
 import { CPU_RULE } from "./rules/cpu.ts";
 import {
   ANY_DEVICE,
@@ -123,11 +124,10 @@ function describeHostBridges(): string[] {
   ];
 }
 
-const hex4 = (value: number): string => value.toString(16).padStart(4, "0");
 const hexFamily = (family: number): string => `${family.toString(16)}h`;
 
 function ids({ vendor, device }: HostBridgeEntry): string {
-  return `${hex4(vendor)}:${device === ANY_DEVICE ? "any" : hex4(device)}`;
+  return `${hexDigits(vendor, 4)}:${device === ANY_DEVICE ? "any" : hexDigits(device, 4)}`;
 }
 
 function range(since: KernelVersion | null, until: KernelVersion | null): string {

@@ -4,7 +4,7 @@
  * changes is no certain one, and says so itself.
  */
 
-import { type Bdf, formatBdf } from "../core/index.ts";
+import { type Bdf, formatBdf, formatDeviceId } from "../core/index.ts";
 import {
   isUnknown,
   type Machine,
@@ -79,7 +79,7 @@ export function alternativesOf(topology: Topology, redirecting: readonly PciFunc
   const ids = listedIds(machine);
   if (bridges.length > 0 && ids !== null) {
     const [first] = bridges.map(formatBdf);
-    const example = `${first}=${hex4(ids.vendorId)}:${hex4(ids.deviceId)}`;
+    const example = `${first}=${formatDeviceId(ids.vendorId, ids.deviceId)}`;
     found.push({
       machine: bridges.reduce((now, bdf) => withHostBridge(now, bdf, ids), machine),
       text: `which host bridge ${namesOf(bridges)} is, is not in the dump; if Linux lists it`,
@@ -88,8 +88,6 @@ export function alternativesOf(topology: Topology, redirecting: readonly PciFunc
   }
   return found;
 }
-
-const hex4 = (value: number): string => value.toString(16).padStart(4, "0");
 
 const namesOf = (bdfs: readonly Bdf[]): string => {
   const more = bdfs.length - NAMES_MAX;

@@ -7,7 +7,7 @@
  * card that was replaced. Leaves out: names of devices, capabilities without effect on peers.
  */
 
-import { type Bdf, formatBdf, formatBytes, hex } from "../core/index.ts";
+import { type Bdf, formatBdf, formatBytes, formatDeviceId, hex } from "../core/index.ts";
 import { deviceKind, type Machine, type PciFunction, type Window } from "../machine/index.ts";
 import type { Verdict } from "../p2p/index.ts";
 import { formatAcsWord } from "./acs-text.ts";
@@ -200,8 +200,7 @@ function functionChanges(before: PciFunction, after: PciFunction): Change[] {
 
 function factsOf(fn: PciFunction): Map<string, string> {
   const facts = new Map<string, string>();
-  const hex4 = (value: number): string => value.toString(16).padStart(4, "0");
-  facts.set("ids", `${hex4(fn.vendorId)}:${hex4(fn.deviceId)}`);
+  facts.set("ids", formatDeviceId(fn.vendorId, fn.deviceId));
   const link = fn.pcie?.link ?? null;
   if (link !== null) facts.set("link", formatLink(link));
   if (fn.pcie !== null) {

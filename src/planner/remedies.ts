@@ -10,7 +10,7 @@
  * Invariant: nothing is shown that was not verified. Leaves out: three changes at once.
  */
 
-import { type Bdf, formatBdf, hex, PeerlaneError } from "../core/index.ts";
+import { type Bdf, formatBdf, hex, hexDigits, PeerlaneError } from "../core/index.ts";
 import { type Machine, MachineIndex, setAcsControl, setHost } from "../machine/index.ts";
 import {
   ACS_CONTROL_OFFSET,
@@ -164,11 +164,10 @@ function fewestBits(
   return chosen;
 }
 
-const hex4 = (value: number): string => hex(value, 4).slice(2);
-
 /** `setpci -s 02:00.0 ECAP_ACS+0x6.w=0000:000c`: value and mask, so that other bits stay. */
 export function setpciAcs(bdf: Bdf, bits: number): string {
-  return `setpci -s ${formatBdf(bdf)} ECAP_ACS+${hex(ACS_CONTROL_OFFSET)}.w=0000:${hex4(bits)}`;
+  const mask = hexDigits(bits, 4);
+  return `setpci -s ${formatBdf(bdf)} ECAP_ACS+${hex(ACS_CONTROL_OFFSET)}.w=0000:${mask}`;
 }
 
 /** `xxx00xx@0000:02:00.0`: bit 6 first; Documentation/admin-guide/kernel-parameters.txt. */

@@ -6,7 +6,7 @@
  * arrives.
  */
 
-import { type Bdf, formatBdf, hex } from "../core/index.ts";
+import { type Bdf, formatBdf, hexDigits } from "../core/index.ts";
 import type { RouteReport } from "../fabric/index.ts";
 import {
   type IommuMode,
@@ -52,7 +52,7 @@ export function gateRemedies(
   }
   const commands = gates.map(({ fn, bits }) => ({
     text: `Set ${bitNames(bits)} of ${formatBdf(fn.bdf)}; its driver does when it binds.`,
-    command: `setpci -s ${formatBdf(fn.bdf)} COMMAND=${hex4(bits)}:${hex4(bits)}`,
+    command: `setpci -s ${formatBdf(fn.bdf)} COMMAND=${hexDigits(bits, 4)}:${hexDigits(bits, 4)}`,
   }));
   const opened = gates.length === 0 ? before : refusal(rebuilt(machine));
   if (opened === null) return commands;
@@ -61,7 +61,7 @@ export function gateRemedies(
   const { control } = port.acs as NonNullable<PciFunction["acs"]>;
   const forwarding = setAcsControl(machine, port.bdf, control | AcsBit.upstreamForwarding);
   if (refusal(rebuilt(forwarding)) !== null) return [];
-  const uf = hex4(AcsBit.upstreamForwarding);
+  const uf = hexDigits(AcsBit.upstreamForwarding, 4);
   return [
     ...commands,
     {
@@ -120,5 +120,3 @@ const bitNames = (bits: number): string =>
     .filter(([bit]) => (bits & (bit as number)) !== 0)
     .map(([, name]) => name)
     .join(" and ");
-
-const hex4 = (value: number): string => hex(value, 4).slice(2);

@@ -11,7 +11,9 @@ import {
   bdfDomain,
   cutTo,
   formatBdf,
+  formatBus,
   formatBytes,
+  hexDigits,
   type Paint,
   PLAIN,
   widthOf,
@@ -106,7 +108,7 @@ function rootsOf(index: MachineIndex): { domain: number; bus: number }[] {
 function rootName(machine: Machine, domain: number, bus: number): string {
   const bridge = machine.hostBridges.find((b) => b.domain === domain && b.bus === bus);
   const numa = bridge?.numaNode ?? null;
-  const name = `${domain.toString(16).padStart(4, "0")}:${bus.toString(16).padStart(2, "0")}`;
+  const name = formatBus(domain, bus);
   return numa === null ? `${name} host bridge` : `${name} host bridge, NUMA node ${numa}`;
 }
 
@@ -182,10 +184,9 @@ export const formatLink = ({ generation, width }: LinkFacts): string =>
 
 function busText({ bridge, bdf }: PciFunction): string {
   if (bridge === null) return "";
-  const pad = (bus: number): string => bus.toString(16).padStart(2, "0");
   if (bridge.secondary === 0 || bridge.secondary <= bdfBus(bdf)) return "no bus below";
-  if (bridge.secondary === bridge.subordinate) return `bus ${pad(bridge.secondary)}`;
-  return `bus ${pad(bridge.secondary)}-${pad(bridge.subordinate)}`;
+  if (bridge.secondary === bridge.subordinate) return `bus ${hexDigits(bridge.secondary, 2)}`;
+  return `bus ${hexDigits(bridge.secondary, 2)}-${hexDigits(bridge.subordinate, 2)}`;
 }
 
 /** Memory BARs of 1 MiB and more: the ones that can hold payload. */

@@ -10,7 +10,15 @@
  * says what can; what had to be assumed is in `notes`.
  */
 
-import { type Bdf, formatBdf, hex, PeerlaneError, parseBdf, UsageError } from "../core/index.ts";
+import {
+  type Bdf,
+  formatBdf,
+  formatDeviceId,
+  hex,
+  PeerlaneError,
+  parseBdf,
+  UsageError,
+} from "../core/index.ts";
 import {
   addAcs,
   editFunction,
@@ -206,7 +214,7 @@ export function applyWhatIf(machine: Machine, whatIf: WhatIf): Changed {
       notes.push(`${formatBdf(bdf)} is not in the dump: added as the host bridge of its root bus`);
     } else requireFunction(now, bdf);
     now = withHostBridge(now, bdf, { vendorId, deviceId });
-    const id = `${hex4(vendorId)}:${hex4(deviceId)}`;
+    const id = formatDeviceId(vendorId, deviceId);
     changes.push(`${formatBdf(bdf)} has ids ${id}`);
   }
   for (const { bdf, control } of whatIf.acs) {
@@ -316,5 +324,3 @@ function changeHost(machine: Machine, { kernel, iommu, cpu }: WhatIf, changes: s
   }
   return now;
 }
-
-const hex4 = (value: number): string => value.toString(16).padStart(4, "0");

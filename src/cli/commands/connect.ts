@@ -1,6 +1,6 @@
 /** `peerlane connect`: uses a remote NVMe/TCP subsystem from this process. */
 
-import { ExitStatus, formatBytes, type Tree, UsageError } from "../../core/index.ts";
+import { ExitStatus, formatBytes, hexDigits, type Tree, UsageError } from "../../core/index.ts";
 import { parseDhchapKey, parseTlsKey } from "../../nvmet/index.ts";
 import {
   type Network,
@@ -300,8 +300,8 @@ function hexDump(bytes: Uint8Array): string {
   const rows: string[] = [];
   for (let at = 0; at < bytes.length; at += ROW) {
     const row = [...bytes.subarray(at, at + ROW)];
-    const hex = row.map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
-    rows.push(`${at.toString(16).padStart(8, "0")}  ${hex}`);
+    const hex = row.map((byte) => hexDigits(byte, 2)).join(" ");
+    rows.push(`${hexDigits(at, 8)}  ${hex}`);
   }
   return rows.join("\n");
 }

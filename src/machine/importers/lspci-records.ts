@@ -10,7 +10,13 @@
  * line, and messages of lspci itself.
  */
 
-import { type Bdf, MACHINE_FUNCTIONS_MAX, makeBdf, PeerlaneError } from "../../core/index.ts";
+import {
+  type Bdf,
+  hexDigits,
+  MACHINE_FUNCTIONS_MAX,
+  makeBdf,
+  PeerlaneError,
+} from "../../core/index.ts";
 import { CONFIG_HEADER_BYTES, CONFIG_PCI_BYTES, CONFIG_PCIE_BYTES } from "../../spec/pcie/index.ts";
 
 /** One function as the dump has it. */
@@ -218,7 +224,7 @@ class Splitter {
     }
     const offset = Number.parseInt(this.text.slice(start, start + digits), 16);
     if (offset !== draft.length || offset % ROW_BYTES !== 0 || offset >= CONFIG_PCIE_BYTES) {
-      const expected = draft.length.toString(16).padStart(2, "0");
+      const expected = hexDigits(draft.length, 2);
       const what = `row ${this.text.slice(start, start + digits)} where row ${expected} must be`;
       this.refuse(start, "dump-malformed", what);
     }

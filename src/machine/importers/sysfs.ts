@@ -15,6 +15,7 @@ import {
   bdfBus,
   bdfDomain,
   formatBdf,
+  formatBus,
   isAddress,
   MACHINE_FUNCTIONS_MAX,
   PeerlaneError,
@@ -187,8 +188,7 @@ function assemblePart(
   };
 }
 
-const rootNameOf = (bdf: Bdf): string =>
-  `${bdfDomain(bdf).toString(16).padStart(4, "0")}:${bdfBus(bdf).toString(16).padStart(2, "0")}`;
+const rootNameOf = (bdf: Bdf): string => formatBus(bdfDomain(bdf), bdfBus(bdf));
 
 /** Null in `told` means that the system says there is none; missing files are left out. */
 function sparseOf(fn: SysfsFunction, slots: ReadonlyMap<string, string>): SparseFunction {

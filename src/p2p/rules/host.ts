@@ -12,7 +12,7 @@
  * kernel's developers were told).
  */
 
-import { bdfDevfn, formatBdf } from "../../core/index.ts";
+import { bdfDevfn, formatBdf, formatDeviceId } from "../../core/index.ts";
 import { isUnknown, type Machine, type PciFunction, PortType } from "../../machine/index.ts";
 import type { RootBus, Topology } from "../topology.ts";
 import { type CpuFacts, cpuAssumptions, cpuFacts, explainCpu } from "./cpu.ts";
@@ -169,7 +169,7 @@ function explainRoot(topology: Topology, host: HostFacts, index: number): Eviden
     const decoded = `not in the dump: taken as not in the host bridge list of ${kernel}`;
     return { bdf: first.bdf, register, offset: 0, value: null, decoded };
   }
-  const id = `${hex4(first.vendorId)}:${hex4(first.deviceId)}`;
+  const id = formatDeviceId(first.vendorId, first.deviceId);
   const value = first.deviceId * 65536 + first.vendorId;
   const entry = host.entries[index];
   let decoded = `${id} is not in the host bridge list of ${kernel}`;
@@ -184,5 +184,3 @@ function explainRoot(topology: Topology, host: HostFacts, index: number): Eviden
   }
   return { bdf: first.bdf, register, offset: 0, value, decoded };
 }
-
-const hex4 = (value: number): string => value.toString(16).padStart(4, "0");

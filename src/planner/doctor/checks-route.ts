@@ -4,7 +4,7 @@
  * run slow.
  */
 
-import { formatBdf } from "../../core/index.ts";
+import { formatBdf, hexDigits } from "../../core/index.ts";
 import { NONE } from "../../machine/index.ts";
 import { MapType } from "../../p2p/index.ts";
 import { acsOnPath } from "../acs-path.ts";
@@ -219,7 +219,7 @@ export function commandBits(subject: Subject): CheckResult[] {
     (missing & BUS_MASTER) === 0 ? "" : "Bus Master Enable",
     (missing & MEMORY_SPACE) === 0 ? "" : "Memory Space Enable",
   ].filter((name) => name !== "");
-  const bits = missing.toString(16).padStart(4, "0");
+  const bits = hexDigits(missing, 4);
   return [
     fail(
       id,

@@ -8,6 +8,7 @@ import {
   formatBdf,
   formatBytes,
   hex,
+  hexDigits,
   PeerlaneError,
   Prng,
   type Tree,
@@ -202,7 +203,7 @@ async function checkGpu(
     bytes: payload.length,
     sent: hex(sent, 8),
     computed: hex(crc, 8),
-    sum64: `0x${sum.hi.toString(16).padStart(8, "0")}${sum.lo.toString(16).padStart(8, "0")}`,
+    sum64: `${hex(sum.hi, 8)}${hexDigits(sum.lo, 8)}`,
     vramEqual,
     equal: crc === sent && vramEqual,
   };

@@ -5,6 +5,7 @@
  * Counters of a namespace, subsystem or port go with it; a queue's with its connection.
  */
 
+import { hex } from "../../core/index.ts";
 import {
   CAUSE_NAMES,
   type CommandStats,
@@ -32,7 +33,7 @@ const IO_NAMES = namesOf(NvmOpcode);
 const ADMIN_NAMES = namesOf(AdminOpcode).set(FABRICS_OPCODE, "fabrics");
 const STATUS_NAMES = namesOf(NvmeStatus);
 const nameIn = (names: Map<number, string>, opcode: number): string =>
-  names.get(opcode) ?? `0x${opcode.toString(16).padStart(2, "0")}`;
+  names.get(opcode) ?? hex(opcode, 2);
 
 /** The text of a scrape. */
 export function targetMetrics(server: TargetServer): string {
