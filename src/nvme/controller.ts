@@ -39,8 +39,6 @@ import {
   freeIoQueue,
   type IoSite,
   identifyController,
-  identifyNamespaces,
-  identifyNvmLimits,
   makeAdmin,
   makeIoQueue,
   negotiateQueues,
@@ -49,17 +47,11 @@ import {
 import { type Cmb, type CmbAbsence, enableCmb, inspectCmb, reenableCmb } from "./cmb.ts";
 import { AsyncEvents } from "./events.ts";
 import { disableBusMaster, enableFunction } from "./function-control.ts";
-import type { ControllerInfo, NamespaceInfo, NvmLimits } from "./identify.ts";
+import type { ControllerInfo, NamespaceInfo } from "./identify.ts";
 import { type EngineControl, IoEngine } from "./io-engine.hot.ts";
 import type { IoQueue, IoQueueOwner } from "./io-queue.hot.ts";
-import {
-  closeNamespace,
-  limitsOf,
-  listPagesNeeded,
-  type NvmeNamespace,
-  openNamespace,
-  usesSgls,
-} from "./namespace.ts";
+import { listPagesNeeded, type NvmeNamespace, usesSgls } from "./namespace.ts";
+import { NamespaceList } from "./namespace-list.ts";
 import { type NvmeOptions, resolveOptions } from "./options.ts";
 import { RawAdmin } from "./raw-admin.ts";
 import { ControllerRegisters } from "./registers.ts";
@@ -75,14 +67,12 @@ const SMART_EVENTS = 0x3f;
 export class NvmeController implements Poller, Inspectable, EngineControl, IoQueueOwner {
   readonly device: DmaDevice;
   readonly counters = { resets: 0, abortsSent: 0, cmbSqFallbacks: 0 };
-  /** Namespaces that this driver can use. */
-  readonly namespaces: NvmeNamespace[] = [];
-  /** Namespaces that it cannot, each with the reason in `unsupported`. */
-  readonly unsupportedNamespaces: NamespaceInfo[] = [];
+  /** Asynchronous events, oldest first. */
+  readonly events: AsyncEvents;
   private readonly site: Site;
   private readonly engine: IoEngine;
   private readonly admin_: AdminSite;
-  private readonly events_: AsyncEvents;
+  private readonly list: NamespaceList;
   private readonly ioSites: IoSite[] = [];
   private state_: NvmeState = "attaching";
   private info_: ControllerInfo | null = null;
@@ -104,7 +94,8 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
     this.admin_ = makeAdmin(site);
     this.raw = new RawAdmin(site, this.admin_.queue);
     const { clock } = site.device.fn.machine;
-    this.events_ = new AsyncEvents(this.admin_.queue, this.admin_.log, () => clock.nowNs());
+    this.list = new NamespaceList(site, this.admin_, this.engine);
+    this.events = new AsyncEvents(this.admin_.queue, this.admin_.log, () => clock.nowNs());
   }
 
   /**
@@ -144,9 +135,14 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
     return typeof this.cmb_ === "string" ? null : this.cmb_;
   }
 
-  /** Asynchronous events, oldest first. */
-  get events(): AsyncEvents {
-    return this.events_;
+  /** Namespaces that this driver can use. */
+  get namespaces(): readonly NvmeNamespace[] {
+    return this.list.usable;
+  }
+
+  /** Namespaces that it cannot, each with the reason in `unsupported`. */
+  get unsupportedNamespaces(): readonly NamespaceInfo[] {
+    return this.list.unsupported;
   }
 
   /** Why the controller is dead or was last reset; null when neither. */
@@ -172,8 +168,7 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
     yield* createQueues(this.admin_, this.ioSites);
     this.engine.queues = this.ioSites.map(({ queue }) => queue);
     this.depth = count * (depth - 1);
-    const nvm = yield* identifyNvmLimits(site, this.admin_);
-    this.openFound(yield* identifyNamespaces(this.admin_), nvm);
+    yield* this.list.rescan(info, this.depth);
     yield* this.armEvents(info);
     this.goLive();
   }
@@ -199,20 +194,6 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
     return made;
   }
 
-  private openFound(all: readonly NamespaceInfo[], nvm: NvmLimits): void {
-    const { options, place } = this.site;
-    for (const found of all) {
-      if (found.unsupported !== null) {
-        this.unsupportedNamespaces.push(found);
-        continue;
-      }
-      const limits = limitsOf(this.info, found, nvm, options);
-      const { engine, device, depth } = this;
-      const context = { engine, device, name: `nvme ${place} `, depth, options };
-      this.namespaces.push(openNamespace(found, limits, context));
-    }
-  }
-
   private *armEvents(info: ControllerInfo): Steps<void> {
     const enabled = SMART_EVENTS | (info.oaes & OAES_NAMESPACE_ATTRIBUTE);
     // Optional: a controller that refuses reports what it reports by default.
@@ -221,7 +202,7 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
         .cdw(10, Feature.asyncEventConfiguration)
         .cdw(11, enabled),
     );
-    this.events_.arm(info.asyncEventLimit);
+    this.events.arm(info.asyncEventLimit);
   }
 
   /** Undoes what a failed attach did, and throws its error. */
@@ -242,7 +223,8 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
   /** Reaps completions and does what is due; pumps the queues of all namespaces. */
   poll(): number {
     let done = this.engine.poll();
-    for (let i = 0; i < this.namespaces.length; i++) done += this.namespaces[i].queue.pump();
+    const { usable } = this.list;
+    for (let i = 0; i < usable.length; i++) done += usable[i].queue.pump();
     return done;
   }
 
@@ -297,7 +279,7 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
     this.state_ = "resetting";
     this.engine.gate = BLOCK_BUSY;
     this.engine.isRunning = false;
-    this.events_.disarm();
+    this.events.disarm();
     this.counters.resets++;
     const { tracer } = this.site.options;
     if (tracer.on) tracer.emit(Event.nvmeReset, this.device.bdf, this.counters.resets);
@@ -365,7 +347,7 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
     this.engine.gate = BlockStatus.offline;
     this.engine.isRunning = false;
     for (const { queue } of this.ioSites) queue.failAll(BlockStatus.offline);
-    this.events_.disarm();
+    this.events.disarm();
     this.admin_.queue.restart();
     // The provider's holders let go on their own time; a failure to release changes nothing here.
     this.cmb?.provider.teardown(reason.message).catch(() => undefined);
@@ -444,7 +426,7 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
     this.ioSites.length = 0;
     this.engine.queues = [];
     this.raw.freeOrphans();
-    for (const namespace of this.namespaces) closeNamespace(namespace, this.device);
+    this.list.close();
   }
 
   /**
@@ -453,21 +435,7 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
    */
   async rescan(): Promise<void> {
     if (this.state_ !== "live") throw this.notLive();
-    await runSteps(this.device.fn.machine, this.rescanSteps());
-  }
-
-  private *rescanSteps(): Steps<void> {
-    const nvm = yield* identifyNvmLimits(this.site, this.admin_);
-    const found = yield* identifyNamespaces(this.admin_);
-    for (const known of [...this.namespaces]) {
-      if (found.some(({ nsid }) => nsid === known.info.nsid)) continue;
-      this.namespaces.splice(this.namespaces.indexOf(known), 1);
-      closeNamespace(known, this.device);
-    }
-    const isNew = ({ nsid }: NamespaceInfo): boolean =>
-      this.namespaces.every(({ info }) => info.nsid !== nsid);
-    this.unsupportedNamespaces.length = 0;
-    this.openFound(found.filter(isNew), nvm);
+    await runSteps(this.device.fn.machine, this.list.rescan(this.info, this.depth));
   }
 
   /**
@@ -508,7 +476,7 @@ export class NvmeController implements Poller, Inspectable, EngineControl, IoQue
       cmb: inspectCmb(this.cmb_),
       admin: this.admin_.queue.inspect(),
       queues: this.ioSites.map(({ queue }) => queue.inspect()),
-      events: this.events_.inspect(),
+      events: this.events.inspect(),
       namespaces: this.namespaces.map(({ queue }) => queue.inspect()),
       unsupportedNamespaces: this.unsupportedNamespaces.map(({ nsid, unsupported }) => ({
         nsid,
