@@ -1,7 +1,7 @@
 /**
  * A controller of the target: one association of one host. It has an Admin Queue, I/O queues,
- * properties, features, a keep-alive timer, and the namespaces that its host may see
- * (attachments.ts).
+ * properties, features, a Keep Alive Timer (keep-alive.ts), the authentication of its queues
+ * (auth/controller-auth.ts), and the namespaces that its host may see (attachments.ts).
  *
  * Life: made by Connect on the Admin Queue -> enabled by CC.EN -> I/O queues connect -> ends when
  * the Admin Queue's connection ends, the keep-alive timer runs out or the subsystem goes; its
@@ -26,19 +26,23 @@ import {
   OAES_NAMESPACE_ATTRIBUTE,
   STATUS_DNR,
 } from "../spec/nvme/index.ts";
-import { FABRICS_OPCODE, FabricsSc, KEEP_ALIVE_UNIT_MS } from "../spec/nvmf/index.ts";
-import { Event, type Tracer } from "../trace/index.ts";
+import { FABRICS_OPCODE } from "../spec/nvmf/index.ts";
+import { Event } from "../trace/index.ts";
 import { adminCommand } from "./admin/commands.ts";
 import { ErrorInformation } from "./admin/error-log.ts";
 import { AsyncEvents } from "./admin/events.ts";
 import { FeatureValues } from "./admin/feature-values.ts";
 import { ReservationNotices } from "./admin/reservation-notices.ts";
 import { Attachments } from "./attachments.ts";
-import type { HostSecurity } from "./auth/host-security.ts";
-import { QueueAuthentication } from "./auth/queue-auth.ts";
+import {
+  type AuthController,
+  type AuthServices,
+  ControllerAuthentication,
+} from "./auth/controller-auth.ts";
 import { DiskViews } from "./disk-views.ts";
-import { fabricsCommand, fabricsStatus, isAuthentication } from "./fabrics.ts";
+import { fabricsCommand } from "./fabrics.ts";
 import { flushAll } from "./flush.ts";
+import { KeepAliveTimer } from "./keep-alive.ts";
 import type { Namespace } from "./namespace.ts";
 import type { DataMover, Orchestrator } from "./orchestrator.ts";
 import type { Port } from "./port.ts";
@@ -51,18 +55,12 @@ import { QueueReserve } from "./reserve.ts";
 import type { Subsystem, SubsystemMember } from "./subsystem.ts";
 
 /** What a controller needs of the target around it. */
-export interface ControllerServices {
+export interface ControllerServices extends AuthServices {
   readonly orchestrator: Orchestrator;
-  readonly trace: Tracer;
-  readonly security: HostSecurity;
-  readonly onAuthentication: ((event: AuthEvent) => void) | null;
   /** Nanoseconds since the target started. */
   readonly upNs: number;
-  nowNs(): number;
   /** The discovery log as a host on `port` sees it. */
   discoveryLog(port: Port, hostNqn: string, reached?: string): Uint8Array;
-  /** Ends a queue's connection and polls it no more. */
-  dropQueue(queue: TargetQueue, reason: string): void;
   /** A queue has drained: it is not polled any more. */
   queueGone(queue: TargetQueue): void;
   /** Aborts commands to a namespace and calls `done` when none of them is left. */
@@ -71,28 +69,17 @@ export interface ControllerServices {
   controllerGone(controller: Controller): void;
 }
 
-/** How an authentication ended. */
-export interface AuthEvent {
-  readonly what: "authenticated" | "authentication-failed";
-  readonly hostNqn: string;
-  readonly subsystemNqn: string;
-  readonly qid: number;
-  readonly peer: string;
-  /** Empty when it went well. */
-  readonly reason: string;
-}
-
 export interface ControllerOptions {
   readonly cntlid: number;
   readonly subsystem: Subsystem;
   readonly port: Port;
   readonly hostNqn: string;
   readonly hostId: Uint8Array;
+  /** Milliseconds; 0: the host asks for no timer. */
   readonly keepAliveMs: number;
   readonly adminQueue: TargetQueue;
 }
 
-const NS_PER_MS = 1e6;
 /** Identify, log pages, keys: what an Admin Queue moves at once when the pools are used up. */
 const ADMIN_RESERVE_BYTES = 64 * 1024;
 /**
@@ -108,11 +95,9 @@ interface QueueResources {
   readonly capsules: DiskViews | null;
   /** Queues over TCP have one. */
   readonly reserve: QueueReserve | null;
-  /** Made when the queue must authenticate, or by the first command that does. */
-  authentication: QueueAuthentication | null;
 }
 
-export class Controller implements CommandHandler, SubsystemMember, Inspectable {
+export class Controller implements CommandHandler, SubsystemMember, AuthController, Inspectable {
   readonly cntlid: number;
   readonly subsystem: Subsystem;
   readonly port: Port;
@@ -129,11 +114,10 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
   readonly featureValues = new FeatureValues();
   readonly services: ControllerServices;
   readonly attached: Attachments;
-  /** Milliseconds; 0: no timer. */
-  keepAliveMs = 0;
+  readonly keepAlive: KeepAliveTimer;
   /** What Set Features granted; before that, what the subsystem has. */
   queuesGranted: number;
-  private deadlineNs = 0;
+  private readonly authentication: ControllerAuthentication;
   private endReason: string | null = null;
   private readonly resources = new Map<TargetQueue, QueueResources>();
 
@@ -149,7 +133,14 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     this.services = services;
     const { ioDepthMax } = options.adminQueue.origin;
     this.properties = new Properties(Math.min(ioDepthMax, NVMET_QUEUE_DEPTH_MAX));
-    this.setKeepAlive(options.keepAliveMs);
+    const nowNs = (): number => services.nowNs();
+    this.keepAlive = new KeepAliveTimer(
+      nowNs,
+      this.subsystem.isDiscovery ? DISCOVERY_TIMEOUT_MS : 0,
+    );
+    this.keepAlive.set(options.keepAliveMs);
+    const parties = { hostNqn: this.hostNqn, subsystemNqn: this.subsystem.nqn };
+    this.authentication = new ControllerAuthentication(this, parties, services);
     const { orchestrator } = services;
     const { port, mover, hostKey } = this;
     const owner = { port, mover, hostKey, orchestrator };
@@ -185,15 +176,15 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     return this.adminQueue.origin.cpu !== undefined;
   }
 
-  /**
-   * Data that a capsule of an I/O queue may carry. None over TCP where a namespace takes peer
-   * memory: a capsule is received before anybody knows where its data should go.
-   */
   /** The target has memory of its own to copy through. */
   get canCopy(): boolean {
     return this.mover !== null;
   }
 
+  /**
+   * Bytes of data that a capsule of an I/O queue may carry. None over TCP where a namespace takes
+   * peer memory: a capsule is received before anybody knows where its data should go.
+   */
   get inCapsuleBytes(): number {
     const wantsPeer = this.attached.bindings.some((binding) => binding?.wantsPeer === true);
     return this.usesStream && wantsPeer ? 0 : this.adminQueue.origin.inCapsuleBytes;
@@ -213,8 +204,8 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     const { mover } = this;
     queue.controlPool = mover === null ? null : this.services.orchestrator.controlPool(mover);
     const capsules = ring === null ? null : new DiskViews(ring);
-    this.resources.set(queue, { capsules, reserve, authentication: null });
-    this.demandAuthentication(queue);
+    this.resources.set(queue, { capsules, reserve });
+    if (!this.subsystem.isDiscovery) this.authentication.demand(queue);
     if (queue.qid === 0) return;
     this.ioQueues.set(queue.qid, queue);
     const vecs = queue.direct === null ? 1 : NVMET_SGL_DESCRIPTORS_MAX;
@@ -222,68 +213,19 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     for (const request of queue.requests) request.bio = bios.acquire();
     queue.capsuleMemories = this.attached.namespaces.map(() => null);
     for (const namespace of this.attached.active()) this.mapBuffers(queue, namespace);
-    queue.takesIo = this.properties.isReady && !queue.needsAuth;
+    this.openQueue(queue);
   }
 
-  /** Makes the queue authenticate before anything else, when its host has a key. */
-  private demandAuthentication(queue: TargetQueue): void {
-    if (this.subsystem.isDiscovery) return;
-    if (!this.services.security.mustAuthenticate(this.hostNqn)) return;
-    queue.needsAuth = true;
-    // The time it may take runs from now.
-    this.authenticationOf(queue);
+  /** Lets an I/O queue take I/O, unless something stands in its way. */
+  openQueue(queue: TargetQueue): void {
+    queue.takesIo = queue.qid !== 0 && this.properties.isReady && !queue.needsAuth;
   }
 
-  private authenticationOf(queue: TargetQueue): QueueAuthentication | null {
-    const resources = this.resources.get(queue);
-    if (resources === undefined) return null;
-    const parties = { hostNqn: this.hostNqn, subsystemNqn: this.subsystem.nqn };
-    const { security } = this.services;
-    resources.authentication ??= new QueueAuthentication(this, queue, parties, security);
-    return resources.authentication;
-  }
-
-  nowNs(): number {
-    return this.services.nowNs();
-  }
-
-  queueAuthenticated(queue: TargetQueue): void {
-    queue.needsAuth = false;
-    queue.takesIo = queue.qid !== 0 && this.properties.isReady;
-    this.tellAuthentication(queue, "authenticated", "");
-  }
-
-  /** Its host failed to authenticate: the queue goes when the answer is out. */
-  queueRefused(queue: TargetQueue, reason: string): void {
-    queue.needsAuth = true;
+  shutQueue(queue: TargetQueue, reason: string): void {
     queue.takesIo = false;
-    queue.leavesBecause = `authentication: ${reason}`;
+    queue.leavesBecause = reason;
     queue.isLeaving = true;
     if (queue.qid === 0) this.answerParked();
-    this.tellAuthentication(queue, "authentication-failed", reason);
-  }
-
-  private tellAuthentication(queue: TargetQueue, what: AuthEvent["what"], reason: string): void {
-    const { trace, onAuthentication } = this.services;
-    const isGood = what === "authenticated" ? 1 : 0;
-    if (trace.on) trace.emit(Event.nvmetAuthentication, this.cntlid, queue.qid, isGood);
-    onAuthentication?.({
-      what,
-      hostNqn: this.hostNqn,
-      subsystemNqn: this.subsystem.nqn,
-      qid: queue.qid,
-      peer: queue.origin.peer,
-      reason,
-    });
-  }
-
-  /** Drops queues whose host is late to authenticate. */
-  checkAuthentication(nowNs: number): void {
-    for (const [queue, { authentication }] of [...this.resources]) {
-      if (queue.isClosed || authentication?.isLate(nowNs) !== true) continue;
-      this.tellAuthentication(queue, "authentication-failed", "timed out");
-      this.services.dropQueue(queue, "authentication timed out");
-    }
   }
 
   private answerParked(): void {
@@ -360,11 +302,8 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
   }
 
   command(queue: TargetQueue, request: TargetRequest): void {
-    const isFabrics = request.opcode === FABRICS_OPCODE;
-    if (isFabrics && isAuthentication(request)) this.authenticationOf(queue)?.command(request);
-    else if (queue.needsAuth) {
-      queue.complete(request, fabricsStatus(FabricsSc.AUTHENTICATION_REQUIRED));
-    } else if (isFabrics) fabricsCommand(this, queue, request);
+    if (this.authentication.takes(queue, request)) return;
+    if (request.opcode === FABRICS_OPCODE) fabricsCommand(this, queue, request);
     else if (queue.takesIo) reservationCommand(this, queue, request);
     else if (queue.qid !== 0 || !this.properties.isReady) {
       queue.complete(request, NvmeStatus.commandSequenceError | STATUS_DNR);
@@ -373,7 +312,7 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
 
   commandData(queue: TargetQueue, request: TargetRequest): void {
     if (request.opcode === FABRICS_OPCODE) {
-      this.authenticationOf(queue)?.commandData(request);
+      this.authentication.commandData(queue, request);
       return;
     }
     // No admin command of this target takes data from the host.
@@ -388,9 +327,11 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
   /** A write of CC had an effect. */
   propertyEffect(effect: PropertyEffect): void {
     if (effect === "none") return;
-    const isReady = effect === "enabled";
-    for (const queue of this.ioQueues.values()) queue.takesIo = isReady && !queue.needsAuth;
-    if (isReady) return;
+    if (effect === "enabled") {
+      for (const queue of this.ioQueues.values()) this.openQueue(queue);
+      return;
+    }
+    for (const queue of this.ioQueues.values()) queue.takesIo = false;
     // Disabled or shut down: the host connects its I/O queues again after the next enable.
     this.answerParked();
     this.queuesGranted = this.subsystem.queuesMax;
@@ -402,34 +343,13 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     } else if (this.ioQueues.size === 0) this.propertyEffect(this.properties.resetDone());
   }
 
-  /** Rounded up to the granularity that Identify announces. */
-  setKeepAlive(milliseconds: number): void {
-    const isEndless = milliseconds === 0 && this.subsystem.isDiscovery;
-    const asked = isEndless ? DISCOVERY_TIMEOUT_MS : milliseconds;
-    this.keepAliveMs = Math.ceil(asked / KEEP_ALIVE_UNIT_MS) * KEEP_ALIVE_UNIT_MS;
-    this.touch();
-  }
-
-  /** The host is alive. */
-  touch(): void {
-    this.deadlineNs = this.services.nowNs() + this.keepAliveMs * NS_PER_MS;
-  }
-
-  /** Ends the association when the host was silent for too long. Any command is a sign of life. */
-  checkKeepAlive(nowNs: number): void {
-    if (this.keepAliveMs === 0 || this.isEnding || nowNs < this.deadlineNs) return;
-    let sawTraffic = this.adminQueue.sawTraffic;
-    this.adminQueue.sawTraffic = false;
-    for (const queue of this.ioQueues.values()) {
-      sawTraffic ||= queue.sawTraffic;
-      queue.sawTraffic = false;
+  /** Looks at what the host is late with: silent for too long, or slow to authenticate. */
+  checkTimers(nowNs: number): void {
+    if (!this.isEnding && this.keepAlive.hasExpired(nowNs, this.queues)) {
+      this.properties.fail();
+      this.end("keep-alive timer expired");
     }
-    if (sawTraffic) {
-      this.touch();
-      return;
-    }
-    this.properties.fail();
-    this.end("keep-alive timer expired");
+    this.authentication.dropLate(nowNs);
   }
 
   /** Ends the association: all connections are closed, what is in flight drains. */
@@ -450,6 +370,7 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
     const resources = this.resources.get(queue);
     if (resources === undefined) return;
     this.resources.delete(queue);
+    this.authentication.forget(queue);
     resources.capsules?.close();
     resources.reserve?.close();
     this.services.queueGone(queue);
@@ -471,7 +392,7 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
       host: this.hostNqn,
       port: this.port.id,
       ending: this.endReason,
-      keepAliveMs: this.keepAliveMs,
+      keepAliveMs: this.keepAlive.ms,
       properties: this.properties.inspect(),
       events: this.events.inspect(),
       errors: this.errors.count,
@@ -483,7 +404,7 @@ export class Controller implements CommandHandler, SubsystemMember, Inspectable 
         errors: queue.errors,
         takesIo: queue.takesIo,
         closed: queue.isClosed,
-        authentication: this.resources.get(queue)?.authentication?.responder.state ?? null,
+        authentication: this.authentication.stateOf(queue),
         peer: queue.origin.peer,
       })),
     };

@@ -40,9 +40,9 @@ export class OverdueHosts {
     }
   }
 
-  private patienceWith({ keepAliveMs }: Controller): PeerPatience {
+  private patienceWith({ keepAlive }: Controller): PeerPatience {
     const { stallTimeoutMs, transferTimeoutMs } = this;
-    const stallMs = Math.min(Math.max(stallTimeoutMs, keepAliveMs), transferTimeoutMs);
+    const stallMs = Math.min(Math.max(stallTimeoutMs, keepAlive.ms), transferTimeoutMs);
     return { stallNs: stallMs * NS_PER_MS, transferNs: transferTimeoutMs * NS_PER_MS };
   }
 }

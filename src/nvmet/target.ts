@@ -18,20 +18,22 @@ import {
   type Tree,
 } from "../core/index.ts";
 import { type Random, realRandom } from "../platform/index.ts";
-import { NvmeStatus } from "../spec/nvme/index.ts";
-import { DISCOVERY_NQN, encodeDiscoveryLog } from "../spec/nvmf/index.ts";
+import { DISCOVERY_NQN } from "../spec/nvmf/index.ts";
 import type { Tracer } from "../trace/index.ts";
+import { PendingAborts } from "./aborts.ts";
+import type { AuthEvent } from "./auth/controller-auth.ts";
 import { HostSecurity } from "./auth/host-security.ts";
 import type { Channel, DirectMemory, QueueOrigin } from "./channel.ts";
 import { CommandStats, RoundClock } from "./command-stats.hot.ts";
 import { ConnectHandler, type ConnectServices } from "./connect.ts";
-import type { AuthEvent, Controller } from "./controller.ts";
+import type { Controller } from "./controller.ts";
+import { Discovery } from "./discovery.ts";
 import type { Namespace } from "./namespace.ts";
 import type { Orchestrator } from "./orchestrator.ts";
 import { OverdueHosts } from "./overdue.ts";
-import { Port, type PortOptions, type Referral, referralEntry } from "./port.ts";
-import { TargetQueue, type Victim } from "./queue.hot.ts";
-import { RequestState, type TargetRequest } from "./request.hot.ts";
+import { Port, type PortOptions, type Referral } from "./port.ts";
+import { TargetQueue } from "./queue.hot.ts";
+import type { TargetRequest } from "./request.hot.ts";
 import {
   Subsystem,
   type SubsystemListener,
@@ -72,8 +74,7 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
   /** Keys of hosts. */
   readonly security: HostSecurity;
   readonly onAuthentication: ((event: AuthEvent) => void) | null;
-  /** Every port offers it. */
-  readonly discovery: Subsystem;
+  readonly discovery: Discovery;
   private readonly subsystems = new Map<string, Subsystem>();
   private readonly ports = new Map<number, Port>();
   private readonly controllers = new Set<Controller>();
@@ -83,11 +84,9 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
   private readonly clock = new RoundClock();
   private queues: TargetQueue[] = [];
   private blockQueues: BlockQueue[] = [];
-  /** Commands that must be over before something else is done. */
-  private waits: { readonly victims: readonly Victim[]; readonly done: () => void }[] = [];
+  private readonly aborts = new PendingAborts();
   /** Namespaces that were removed and have I/O in flight. */
   private readonly leaving = new Set<Namespace>();
-  private discoveryGeneration = 1;
   private rounds = 0;
   private readonly idleWaiters: (() => void)[] = [];
   private readonly startNs: number;
@@ -100,15 +99,7 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
     this.onAuthentication = options.onAuthentication ?? null;
     this.startNs = options.nowNs();
     this.connect = new ConnectHandler(this);
-    this.discovery = new Subsystem(
-      {
-        nqn: options.discoveryNqn ?? DISCOVERY_NQN,
-        kind: "discovery",
-        allowAnyHost: true,
-        queuesMax: 1,
-      },
-      this.orchestrator,
-    );
+    this.discovery = new Discovery(options.discoveryNqn ?? DISCOVERY_NQN, this.orchestrator);
   }
 
   get upNs(): number {
@@ -120,14 +111,14 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
    * `bad-nqn`.
    */
   set discoveryNqn(nqn: string) {
-    if (nqn === this.discovery.nqn) return;
+    if (nqn === this.discoveryNqn) return;
     this.checkFree(nqn);
-    this.discovery.rename(nqn);
+    this.discovery.subsystem.rename(nqn);
     this.discoveryChanged();
   }
 
   get discoveryNqn(): string {
-    return this.discovery.nqn;
+    return this.discovery.subsystem.nqn;
   }
 
   private checkFree(nqn: string): void {
@@ -140,7 +131,7 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
   /** Throws `nqn-taken`, `bad-nqn`. */
   addSubsystem(options: SubsystemOptions): Subsystem {
     this.checkFree(options.nqn);
-    if (this.discovery.answersTo(options.nqn)) {
+    if (this.discovery.subsystem.answersTo(options.nqn)) {
       throw new PeerlaneError("nqn-taken", `${options.nqn} is the discovery subsystem`, {
         remedy: "choose another name",
       });
@@ -153,9 +144,7 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
   /** Ends the subsystem's controllers and forgets it. Their I/O drains in `poll`. */
   removeSubsystem(subsystem: Subsystem): void {
     for (const port of this.ports.values()) port.subsystems.delete(subsystem);
-    for (const controller of [...this.controllers]) {
-      if (controller.subsystem === subsystem) controller.end("subsystem removed");
-    }
+    this.endControllers("subsystem removed", (its) => its.subsystem === subsystem);
     this.subsystems.delete(subsystem.nqn);
     for (const namespace of [...subsystem.allNamespaces()]) subsystem.removeNamespace(namespace);
     this.discoveryChanged((hostNqn) => subsystem.mayConnect(hostNqn));
@@ -186,7 +175,7 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
       });
     }
     const port = new Port(options);
-    port.subsystems.add(this.discovery);
+    port.subsystems.add(this.discovery.subsystem);
     this.ports.set(port.id, port);
     return port;
   }
@@ -197,9 +186,7 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
    */
   removePort(port: Port): void {
     if (this.ports.get(port.id) !== port) return;
-    for (const controller of [...this.controllers]) {
-      if (controller.port === port) controller.end("port removed");
-    }
+    this.endControllers("port removed", (its) => its.port === port);
     this.ports.delete(port.id);
     this.discoveryChanged();
   }
@@ -213,11 +200,8 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
   /** Offers it there no more, and ends the controllers that came that way. */
   unlink(port: Port, subsystem: Subsystem): void {
     port.subsystems.delete(subsystem);
-    for (const controller of [...this.controllers]) {
-      if (controller.port === port && controller.subsystem === subsystem) {
-        controller.end("subsystem left the port");
-      }
-    }
+    const isThere = (its: Controller): boolean => its.port === port && its.subsystem === subsystem;
+    this.endControllers("subsystem left the port", isThere);
     this.discoveryChanged((hostNqn) => subsystem.mayConnect(hostNqn));
   }
 
@@ -296,17 +280,7 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
   }
 
   abortCommands(members: readonly SubsystemMember[], { nsid }: Namespace, done: () => void): void {
-    const victims: Victim[] = [];
-    for (const member of members) member.abortIo(nsid, NvmeStatus.abortedPreempt, victims);
-    if (victims.length === 0) done();
-    else this.waits.push({ victims, done });
-  }
-
-  private checkWaits(): void {
-    const over = this.waits.filter(({ victims }) => victims.every(isOver));
-    if (over.length === 0) return;
-    this.waits = this.waits.filter((wait) => !over.includes(wait));
-    for (const { done } of over) done();
+    this.aborts.start(members, nsid, done);
   }
 
   port(id: number): Port | null {
@@ -324,13 +298,11 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
   controllerMade(controller: Controller): void {
     this.controllers.add(controller);
     controller.subsystem.controllers.set(controller.cntlid, controller);
-    this.collectBlockQueues();
   }
 
   controllerGone(controller: Controller): void {
     this.controllers.delete(controller);
     controller.subsystem.controllers.delete(controller.cntlid);
-    this.collectBlockQueues();
     this.tellIdle();
   }
 
@@ -344,29 +316,13 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
     this.blockQueues = [...found];
   }
 
-  /** `reached`: the address of this end at which the host that asks came in. */
   discoveryLog(port: Port, hostNqn: string, reached?: string): Uint8Array {
-    const entries = [];
-    for (const other of this.ports.values()) {
-      for (const subsystem of other.subsystems) {
-        // Its own entry, and the subsystems that this host may use.
-        const isOwn = subsystem === this.discovery && other === port;
-        const isOffered = subsystem !== this.discovery && subsystem.mayConnect(hostNqn);
-        if (isOwn || isOffered) entries.push(other.entryFor(subsystem, reached));
-      }
-    }
-    for (const referral of port.referrals) entries.push(referralEntry(referral));
-    return encodeDiscoveryLog(this.discoveryGeneration, entries);
+    return this.discovery.log(this.ports.values(), port, hostNqn, reached);
   }
 
-  /** The discovery log of these hosts changed: counts it and tells their discovery controllers. */
+  /** What these hosts find in the discovery log changed. */
   private discoveryChanged(concerns: (hostNqn: string) => boolean = () => true): void {
-    this.discoveryGeneration++;
-    for (const controller of this.controllers) {
-      const hears = controller.subsystem === this.discovery && concerns(controller.hostNqn);
-      if (hears) controller.discoveryChanged();
-    }
-    this.collectBlockQueues();
+    this.discovery.changed(this.controllers, concerns);
   }
 
   poll(): number {
@@ -378,7 +334,7 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
     // Two looks a round: what came in and what the disks finished in one round took some time.
     if (done > 0) clock.nowNs = this.nowNs();
     for (let i = 0; i < blockQueues.length; i++) done += blockQueues[i].poll();
-    if (this.waits.length > 0) this.checkWaits();
+    if (!this.aborts.isEmpty) this.aborts.check();
     for (let i = 0; i < queues.length; i++) queues[i].channel.kick();
     if (done === 0 || ++this.rounds >= CLOCK_ROUNDS) {
       this.rounds = 0;
@@ -392,8 +348,7 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
     if (this.queues.length === 0) return;
     const now = this.nowNs();
     for (const controller of this.controllers) {
-      controller.checkKeepAlive(now);
-      controller.checkAuthentication(now);
+      controller.checkTimers(now);
     }
     this.overdue.look(now, this.controllers);
     for (const queue of this.queues) {
@@ -420,9 +375,14 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
     this.collectBlockQueues();
   }
 
+  private endControllers(reason: string, which: (controller: Controller) => boolean): void {
+    // A copy: one that has nothing in flight is gone at once.
+    for (const controller of [...this.controllers]) if (which(controller)) controller.end(reason);
+  }
+
   /** Ends all controllers. Poll until {@link isIdle}. */
   shutdown(reason = "target shut down"): void {
-    for (const controller of [...this.controllers]) controller.end(reason);
+    this.endControllers(reason, () => true);
     for (const queue of this.queues) this.dropQueue(queue, reason);
   }
 
@@ -448,25 +408,11 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
       subsystems: [...this.subsystems.values()].map((subsystem) => subsystem.inspect()),
       controllers: [...this.controllers].map((controller) => controller.inspect()),
       connections: this.queues.length,
-      discoveryNqn: this.discovery.nqn,
-      discoveryGeneration: this.discoveryGeneration,
+      discoveryNqn: this.discoveryNqn,
+      discoveryGeneration: this.discovery.generation,
       namespacesLeaving: this.leaving.size,
       security: this.security.inspect(),
       orchestrator: this.orchestrator.inspect(),
     };
   }
-}
-
-/**
- * Answered, or its request is another command by now, or it will not be executed any more: an
- * aborted command whose data has not come is only answered when it has, and its host may take its
- * time.
- */
-function isOver({ request, serial }: Victim): boolean {
-  const { state, abortStatus, partner } = request;
-  if (request.serial !== serial) return true;
-  if (state === RequestState.responding || state === RequestState.idle) return true;
-  if (abortStatus === NvmeStatus.success) return false;
-  const isHalf = state === RequestState.parked && partner?.state === RequestState.fetching;
-  return state === RequestState.fetching || isHalf;
 }

@@ -52,7 +52,6 @@ export interface AdminOwner extends FeatureOwner, identify.ControllerFacts {
     /** Nanoseconds since the target started. */
     readonly upNs: number;
   };
-  touch(): void;
 }
 
 const DNR = STATUS_DNR;
@@ -83,7 +82,7 @@ export function adminCommand(owner: AdminOwner, queue: TargetQueue, request: Tar
       abort(owner, queue, request);
       return;
     case AdminOpcode.keepAlive:
-      owner.touch();
+      owner.keepAlive.restart();
       queue.complete(request, NvmeStatus.success);
       return;
     default:

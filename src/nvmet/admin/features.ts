@@ -35,6 +35,7 @@ import {
   WRITE_PROTECTION_STATE,
 } from "../../spec/nvme/index.ts";
 import { type Attachments, accessStatus } from "../attachments.ts";
+import type { KeepAliveTimer } from "../keep-alive.ts";
 import type { Namespace } from "../namespace.ts";
 import type { TargetQueue } from "../queue.hot.ts";
 import type { TargetRequest } from "../request.hot.ts";
@@ -54,10 +55,9 @@ export interface FeatureOwner {
   readonly hostId: Uint8Array;
   readonly ioQueues: ReadonlyMap<number, TargetQueue>;
   readonly adminQueue: TargetQueue;
-  keepAliveMs: number;
+  readonly keepAlive: KeepAliveTimer;
   /** I/O queues that the host may make. */
   queuesGranted: number;
-  setKeepAlive(milliseconds: number): void;
 }
 
 const DNR = STATUS_DNR;
@@ -159,7 +159,7 @@ function featureValue(
     case Feature.asyncEventConfiguration:
       return isInitial ? 0 : owner.events.configuration >>> 0;
     case Feature.keepAliveTimer:
-      return isInitial ? 0 : owner.keepAliveMs;
+      return isInitial ? 0 : owner.keepAlive.ms;
     case Feature.temperatureThreshold:
       return owner.featureValues.threshold(request.dword(SqeOffset.cdw11), isInitial);
     case Feature.reservationNotificationMask:
@@ -208,7 +208,7 @@ function setStatus(
     case Feature.numberOfQueues:
       return setQueueCount(owner, request, cdw11);
     case Feature.keepAliveTimer:
-      owner.setKeepAlive(cdw11);
+      owner.keepAlive.set(cdw11);
       return NvmeStatus.success;
     case Feature.asyncEventConfiguration:
       return setEvents(owner, cdw11);

@@ -125,7 +125,8 @@ function adminMetrics(out: Exposition, server: TargetServer): void {
     labels: { subsystem: subsystem.nqn },
     stats: subsystem.stats,
   }));
-  const { discovery, strangers } = target;
+  const { strangers } = target;
+  const discovery = target.discovery.subsystem;
   all.push({ labels: { subsystem: discovery.nqn }, stats: discovery.stats });
   all.push({ labels: { subsystem: "" }, stats: strangers });
   out.counter(

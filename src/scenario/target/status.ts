@@ -53,7 +53,7 @@ export function targetStatus(server: TargetServer): Tree {
       host: controller.hostNqn,
       port: controller.port.id,
       ioQueues: controller.ioQueues.size,
-      keepAliveMs: controller.keepAliveMs,
+      keepAliveMs: controller.keepAlive.ms,
       peer: controller.adminQueue.origin.peer,
       inFlightBytes: [...controller.ioQueues.values()].reduce(
         (total, { share }) => total + share.payloadBytes,
