@@ -4,14 +4,8 @@
  *
  * Leaves out: TLS, streaming, anything but GET and HEAD.
  */
-import { createServer, type Server } from "node:http";
-import { PeerlaneError } from "../core/index.ts";
-import {
-  formatAddress,
-  type StreamAddress,
-  type StreamListener,
-  socketFailure,
-} from "./sockets.ts";
+import { createServer } from "node:http";
+import { listenOn, type StreamAddress, type StreamListener } from "./sockets.ts";
 
 export interface HttpAnswer {
   readonly status: number;
@@ -25,66 +19,44 @@ const HEADER_BYTES_MAX = 8 * 1024;
 const REQUEST_MS = 5000;
 const KEEP_ALIVE_MS = 1000;
 
-class HttpListener implements StreamListener {
-  readonly at: StreamAddress;
-  readonly #server: Server;
-
-  constructor(server: Server, at: StreamAddress) {
-    this.#server = server;
-    this.at = at;
-  }
-
-  close(): Promise<void> {
-    this.#server.close();
-    this.#server.closeAllConnections();
-    return Promise.resolve();
-  }
-}
-
 /** Serves `answer` of each path. Throws `listen-failed`. */
-export function listenHttp(
-  { address, port }: StreamAddress,
+export async function listenHttp(
+  at: StreamAddress,
   answer: (path: string) => HttpAnswer,
   requestMs = REQUEST_MS,
 ): Promise<StreamListener> {
-  return new Promise((resolve, reject) => {
-    const options = {
-      maxHeaderSize: HEADER_BYTES_MAX,
-      requestTimeout: requestMs,
-      headersTimeout: requestMs,
-      // Otherwise it looks for late ones twice a minute only.
-      connectionsCheckingInterval: requestMs,
-      keepAliveTimeout: KEEP_ALIVE_MS,
-    };
-    const server = createServer(options, (request, response) => {
-      const isRead = request.method === "GET" || request.method === "HEAD";
-      const path = (request.url ?? "/").split("?")[0] as string;
-      const { status, type, body } = isRead
-        ? answer(path)
-        : { status: 405, type: "text/plain", body: "only GET and HEAD\n" };
-      const bytes = Buffer.from(body, "utf8");
-      response.writeHead(status, { "Content-Type": type, "Content-Length": bytes.length });
-      response.end(request.method === "HEAD" ? undefined : bytes);
-      // What a body would bring is not read.
-      if (!isRead) request.destroy();
-    });
-    // A connection on which nothing moves for so long is destroyed, answers that nobody reads
-    // included.
-    server.timeout = requestMs;
-    // Many requests at once would have an answer each in memory before the first is taken.
-    server.maxRequestsPerSocket = 1;
-    server.maxConnections = CONNECTIONS_MAX;
-    server.on("error", (error) => {
-      const what = `cannot listen on ${formatAddress(address, port)}`;
-      reject(socketFailure("listen-failed", what, error));
-    });
-    server.listen({ host: address, port }, () => {
-      const bound = server.address();
-      if (bound === null || typeof bound !== "object") {
-        reject(new PeerlaneError("listen-failed", "the server has no address"));
-        return;
-      }
-      resolve(new HttpListener(server, { address, port: bound.port }));
-    });
+  const options = {
+    maxHeaderSize: HEADER_BYTES_MAX,
+    requestTimeout: requestMs,
+    headersTimeout: requestMs,
+    // Otherwise it looks for late ones twice a minute only.
+    connectionsCheckingInterval: requestMs,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+  };
+  const server = createServer(options, (request, response) => {
+    const isRead = request.method === "GET" || request.method === "HEAD";
+    const path = (request.url ?? "/").split("?")[0] as string;
+    const { status, type, body } = isRead
+      ? answer(path)
+      : { status: 405, type: "text/plain", body: "only GET and HEAD\n" };
+    const bytes = Buffer.from(body, "utf8");
+    response.writeHead(status, { "Content-Type": type, "Content-Length": bytes.length });
+    response.end(request.method === "HEAD" ? undefined : bytes);
+    // What a body would bring is not read.
+    if (!isRead) request.destroy();
   });
+  // A connection on which nothing moves for so long is destroyed, answers that nobody reads
+  // included.
+  server.timeout = requestMs;
+  // Many requests at once would have an answer each in memory before the first is taken.
+  server.maxRequestsPerSocket = 1;
+  server.maxConnections = CONNECTIONS_MAX;
+  const listener = await listenOn(server, at);
+  return {
+    at: listener.at,
+    close: () => {
+      server.closeAllConnections();
+      return listener.close();
+    },
+  };
 }

@@ -6,10 +6,10 @@
  * Leaves out: abstract names, passing descriptors.
  */
 import { chmodSync, lstatSync, unlinkSync } from "node:fs";
-import { connect, createServer, type Server, type Socket } from "node:net";
+import { createServer } from "node:net";
 import process from "node:process";
 import { PeerlaneError } from "../core/index.ts";
-import { type ByteStream, RealStream } from "./sockets.ts";
+import { type ByteStream, closeServer, dial, RealStream } from "./sockets.ts";
 
 export interface LocalListener {
   readonly path: string;
@@ -46,17 +46,6 @@ function failure(what: string, path: string, error: Error): PeerlaneError {
   });
 }
 
-function dial(path: string): Promise<Socket> {
-  return new Promise((resolve, reject) => {
-    const socket = connect({ path });
-    socket.once("error", reject);
-    socket.once("connect", () => {
-      socket.off("error", reject);
-      resolve(socket);
-    });
-  });
-}
-
 /** Takes a socket file away that nobody listens on. Throws when somebody does. */
 async function removeStale(path: string): Promise<void> {
   const found = lstatSync(path, { throwIfNoEntry: false });
@@ -68,7 +57,7 @@ async function removeStale(path: string): Promise<void> {
     });
   }
   try {
-    (await dial(path)).destroy();
+    (await dial({ path })).destroy();
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ECONNREFUSED") {
       throw failure("cannot look at", path, error as Error);
@@ -80,22 +69,6 @@ async function removeStale(path: string): Promise<void> {
     place: path,
     remedy: "stop it, or choose another path",
   });
-}
-
-class RealLocalListener implements LocalListener {
-  readonly path: string;
-  readonly #server: Server;
-
-  constructor(server: Server, path: string) {
-    this.#server = server;
-    this.path = path;
-  }
-
-  close(): Promise<void> {
-    // Removes the file. Its callback would wait for connections, which go on without it.
-    this.#server.close();
-    return Promise.resolve();
-  }
 }
 
 export const realLocalSockets: LocalSockets = {
@@ -115,7 +88,7 @@ export const realLocalSockets: LocalSockets = {
       try {
         server.listen({ path }, () => {
           chmodSync(path, OWNER_ONLY);
-          resolve(new RealLocalListener(server, path));
+          resolve({ path, close: () => closeServer(server) });
         });
       } finally {
         process.umask(before);
@@ -125,7 +98,7 @@ export const realLocalSockets: LocalSockets = {
 
   async connect(path) {
     try {
-      return new RealStream(await dial(path), null, path);
+      return new RealStream(await dial({ path }), null, path);
     } catch (error) {
       throw failure("cannot reach", path, error as Error);
     }

@@ -10,7 +10,14 @@
  * With TLS (tls.ts) a stream is the same, and knows the identity of the key that opened it.
  * Leaves out: UDP, Unix sockets.
  */
-import { connect, createServer, type OnReadOpts, type Server, type Socket } from "node:net";
+import {
+  connect,
+  createServer,
+  type NetConnectOpts,
+  type OnReadOpts,
+  type Server,
+  type Socket,
+} from "node:net";
 import { PeerlaneError } from "../core/index.ts";
 import { secureClient, type TlsClient, TlsGate, type TlsServer } from "./tls.ts";
 
@@ -200,20 +207,42 @@ export class RealStream implements ByteStream {
   }
 }
 
-class RealListener implements StreamListener {
-  readonly at: StreamAddress;
-  readonly #server: Server;
+/** A server takes no new connections. Its callback would wait for those that are there. */
+export function closeServer(server: Server): Promise<void> {
+  server.close();
+  return Promise.resolve();
+}
 
-  constructor(server: Server, at: StreamAddress) {
-    this.#server = server;
-    this.at = at;
-  }
+/** Lets a server listen at a TCP address. Throws `listen-failed`. */
+export function listenOn(
+  server: Server,
+  { address, port }: StreamAddress,
+): Promise<StreamListener> {
+  return new Promise((resolve, reject) => {
+    // Stays: later it hears of connections that could not be accepted (no descriptors left). The
+    // peer sees those closed; the listener goes on.
+    server.on("error", (error) => {
+      const what = `cannot listen on ${formatAddress(address, port)}`;
+      reject(socketFailure("listen-failed", what, error));
+    });
+    server.listen({ host: address, port, backlog: BACKLOG }, () => {
+      const bound = server.address();
+      const chosen = bound !== null && typeof bound === "object" ? bound.port : port;
+      resolve({ at: { address, port: chosen }, close: () => closeServer(server) });
+    });
+  });
+}
 
-  close(): Promise<void> {
-    // Resolves at once: the callback of `close` waits for connections, which go on without it.
-    this.#server.close();
-    return Promise.resolve();
-  }
+/** A socket that is connected; rejects with the system's error. */
+export function dial(to: NetConnectOpts): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(to);
+    socket.once("error", reject);
+    socket.once("connect", () => {
+      socket.off("error", reject);
+      resolve(socket);
+    });
+  });
 }
 
 /** `[::1]:4420` or `127.0.0.1:4420`. */
@@ -250,29 +279,16 @@ const REMEDIES: Readonly<Record<string, string>> = {
 };
 
 export const realNetwork: Network = {
-  listen({ address, port }, onStream, tls) {
-    return new Promise((resolve, reject) => {
-      const accept = (socket: Socket, identity: string | null): void => {
-        onStream(new RealStream(socket, identity));
-      };
-      const gate = tls === undefined ? null : new TlsGate(tls, accept);
-      const server = createServer((socket) => {
-        if (gate === null) accept(socket, null);
-        else gate.take(socket);
-      });
-      // Stays: later it hears of connections that could not be accepted (no descriptors left). The
-      // peer sees those closed; the listener goes on.
-      server.on("error", (error) => {
-        reject(
-          socketFailure("listen-failed", `cannot listen on ${formatAddress(address, port)}`, error),
-        );
-      });
-      server.listen({ host: address, port, backlog: BACKLOG }, () => {
-        const bound = server.address();
-        const chosen = bound !== null && typeof bound === "object" ? bound.port : port;
-        resolve(new RealListener(server, { address, port: chosen }));
-      });
+  listen(at, onStream, tls) {
+    const accept = (socket: Socket, identity: string | null): void => {
+      onStream(new RealStream(socket, identity));
+    };
+    const gate = tls === undefined ? null : new TlsGate(tls, accept);
+    const server = createServer((socket) => {
+      if (gate === null) accept(socket, null);
+      else gate.take(socket);
     });
+    return listenOn(server, at);
   },
 
   connect({ address, port }, tls) {
@@ -286,14 +302,9 @@ export const realNetwork: Network = {
         (socket) => new RealStream(socket, tls.identity, undefined, lender),
       );
     }
-    return new Promise((resolve, reject) => {
-      const socket = connect(to);
-      const onError = (error: Error): void => reject(refused(error));
-      socket.once("error", onError);
-      socket.once("connect", () => {
-        socket.off("error", onError);
-        resolve(new RealStream(socket, null, undefined, lender));
-      });
-    });
+    return dial(to).then(
+      (socket) => new RealStream(socket, null, undefined, lender),
+      (error) => Promise.reject(refused(error)),
+    );
   },
 };
