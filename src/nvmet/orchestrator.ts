@@ -41,6 +41,7 @@ import {
   REASONS,
   type Route,
   type RouteRules,
+  reasonOf,
 } from "../p2p/index.ts";
 import { Event, type Tracer } from "../trace/index.ts";
 import { HostPool, NamespaceBinding, POLICY_NAMES, Policy } from "./binding.hot.ts";
@@ -485,6 +486,6 @@ function makePool(mover: DataMover, sizeBytes: number, purpose: keyof typeof Poo
 const OWN_REASONS = ["nothing-published", "stacked-needs-lease", "provider-dying", "dma-map"];
 
 function reasonNumber(reason: string): number {
-  const ofRules = REASONS.findIndex(({ code }) => code === reason);
+  const ofRules = reasonOf(reason);
   return ofRules >= 0 ? ofRules : REASONS.length + OWN_REASONS.indexOf(reason);
 }

@@ -6,7 +6,7 @@
 import { formatBdf } from "../core/index.ts";
 import type { RouteReport } from "../fabric/index.ts";
 import { isUnknown, type PciFunction } from "../machine/index.ts";
-import { REASONS, type TlpVerdict, type Verdict } from "../p2p/index.ts";
+import { type TlpVerdict, textOfReason, type Verdict } from "../p2p/index.ts";
 import type { Bandwidth } from "./bandwidth.ts";
 import type { Outcome, Proven } from "./knowledge.ts";
 import type { AddressForm, Direction, SharedBar } from "./probe.ts";
@@ -126,8 +126,7 @@ export function lackOf(owner: PciFunction, bar: SharedBar | null): string | null
 }
 
 /** The rule's reason in words, without what explains it. */
-export const reasonText = ({ reason, text }: Verdict): string =>
-  REASONS.find(({ code }) => code === reason)?.text ?? text;
+export const reasonText = ({ reason, text }: Verdict): string => textOfReason(reason) ?? text;
 
 /** Where a request ended that did not arrive: `unsupported-request at 0000:02:00.0`. */
 function endOf({ status, statusName, target, hops }: RouteReport): string {

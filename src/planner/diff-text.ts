@@ -5,7 +5,7 @@
 
 import { alignWithin, formatBdf, formatCount, type Paint, wrap } from "../core/index.ts";
 import type { PciFunction } from "../machine/index.ts";
-import { REASONS } from "../p2p/index.ts";
+import { textOfReason } from "../p2p/index.ts";
 import { type Change, isSame, type MachineDiff, type VerdictDiff } from "./diff.ts";
 import { nameWithKind } from "./interest.ts";
 import { type Page, pageOf } from "./page.ts";
@@ -74,11 +74,7 @@ function reasonLines(verdicts: readonly VerdictDiff[], paint: Page): string[] {
   for (const { after } of verdicts) counts.set(after.reason, (counts.get(after.reason) ?? 0) + 1);
   const rows = [...counts]
     .sort(([, a], [, b]) => b - a)
-    .map(([code, count]) => [
-      formatCount(count),
-      paint.name(code),
-      REASONS.find((reason) => reason.code === code)?.text ?? "",
-    ]);
+    .map(([code, count]) => [formatCount(count), paint.name(code), textOfReason(code) ?? ""]);
   return alignWithin(rows, paint.columns - 2);
 }
 

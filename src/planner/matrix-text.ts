@@ -19,6 +19,7 @@ import { formatVersion, MapType, REASONS } from "../p2p/index.ts";
 import { deviceName, kindName, sharesMemory } from "./interest.ts";
 import type { MatrixReport } from "./matrix.ts";
 import { type Page, pageOf } from "./page.ts";
+import { countRoute, type RouteCounts, routeSummary } from "./route-counts.ts";
 
 const NAME_COLUMNS = 44;
 /** Of a grid in a pipe: wide tables are cut into blocks there too. */
@@ -43,31 +44,21 @@ export function renderMatrix(report: MatrixReport, colors?: Paint, columns?: num
 /** How many pairs there are of each kind, then of what. */
 function summary(report: MatrixReport, paint: Page): string[] {
   const { machine, rules, shown } = report;
-  const { direct, through, refused } = countPairs(report);
-  const answer = [
-    direct === 0 ? "" : paint.good(`${formatCount(direct)} direct`),
-    through === 0 ? "" : paint.warn(`${formatCount(through)} through the host bridge`),
-    refused === 0 ? "" : paint.bad(`${formatCount(refused)} refused`),
-  ].filter((part) => part !== "");
+  const counts = countPairs(report);
+  const answer = routeSummary(counts, paint);
   const doubtful = hasDoubt(report) ? " (?: the dump does not tell enough)" : "";
   const all = formatCount(machine.functions.length);
   const count = `${formatCount(shown.length)} of ${all} functions`;
   const by = `rules ${rules.ruleSet.id}, Linux ${formatVersion(rules.version)}`;
-  const total = direct + through + refused;
+  const total = counts.direct + counts.through + counts.refused;
   const pairs = `${formatCount(total)} ${total === 1 ? "pair" : "pairs"}`;
   return [
-    ...wrap(
-      total === 0 ? "no pair to judge" : `${pairs}: ${answer.join(", ")}${doubtful}`,
-      paint.prose,
-    ),
+    ...wrap(total === 0 ? "no pair to judge" : `${pairs}: ${answer}${doubtful}`, paint.prose),
     ...wrap(`${machine.name}, ${count}, ${by}`, paint.prose).map(paint.dim),
   ];
 }
 
-interface PairCounts {
-  direct: number;
-  through: number;
-  refused: number;
+interface PairCounts extends RouteCounts {
   /** By reason. */
   readonly reasons: Map<number, number>;
 }
@@ -79,10 +70,7 @@ function countPairs({ verdicts, shown, providers }: MatrixReport): PairCounts {
     for (const client of shown) {
       if (provider === client) continue;
       const at = verdicts.at(provider, client);
-      const type = verdicts.mapType[at];
-      if (type === MapType.busAddr) counts.direct++;
-      else if (type === MapType.thruHostBridge) counts.through++;
-      else counts.refused++;
+      countRoute(counts, verdicts.mapType[at] as MapType);
       const reason = verdicts.reason[at];
       counts.reasons.set(reason, (counts.reasons.get(reason) ?? 0) + 1);
     }

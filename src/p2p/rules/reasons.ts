@@ -154,5 +154,11 @@ export const REASONS = [
 
 export type ReasonCode = (typeof REASONS)[number]["code"];
 
+/** The {@link Reason} with this code; -1: there is none. */
+export const reasonOf = (code: string): number => REASONS.findIndex((one) => one.code === code);
+
+/** A reason in words; null: no rule has this code. */
+export const textOfReason = (code: string): string | null => REASONS[reasonOf(code)]?.text ?? null;
+
 /** The map type that follows from a {@link Reason}, for the matrix. */
 export const MAP_TYPE_OF_REASON: Uint8Array = Uint8Array.from(REASONS, ({ mapType }) => mapType);

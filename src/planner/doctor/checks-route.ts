@@ -13,6 +13,7 @@ import { complexesOf, explainPair } from "../explain.ts";
 import { kindName } from "../interest.ts";
 import { iommuOf } from "../iommu.ts";
 import { provenOf } from "../knowledge.ts";
+import { countRoute, type RouteCounts, routeSummary } from "../route-counts.ts";
 import { formatLink } from "../topo.ts";
 import { type CheckResult, fail, type NearestPair, ok, type Subject, unknown } from "./subject.ts";
 
@@ -51,17 +52,12 @@ export function routes(subject: Subject): CheckResult[] {
   const [id, title] = ["route", "a permitted route"];
   const { pairs, use } = subject;
   if (pairs.length === 0 || use === "vfio") return [];
-  const count = (type: MapType): number => pairs.filter(({ mapType }) => mapType === type).length;
-  const [direct, host] = [count(MapType.busAddr), count(MapType.thruHostBridge)];
-  const refused = pairs.length - direct - host;
+  const counts: RouteCounts = { direct: 0, through: 0, refused: 0 };
+  for (const { mapType } of pairs) countRoute(counts, mapType);
   const kind = kindName(subject.functionAt(pairs[0].owner));
   const nearest = kindName(subject.functionAt(pairs[0].initiator));
-  const parts = [
-    direct === 0 ? "" : `${direct} direct`,
-    host === 0 ? "" : `${host} through the host bridge`,
-    refused === 0 ? "" : `${refused} refused`,
-  ].filter((part) => part !== "");
-  const evidence = `${pairs.length} ${kind}, each from its nearest ${nearest}: ${parts.join(", ")}`;
+  const summary = routeSummary(counts);
+  const evidence = `${pairs.length} ${kind}, each from its nearest ${nearest}: ${summary}`;
   const [worst] = pairs.filter(({ mapType }) => mapType === MapType.notSupported);
   if (worst === undefined) return [ok(id, title, evidence)];
   const pair = `${named(subject, worst.initiator)} to ${named(subject, worst.owner)}`;
