@@ -29,12 +29,13 @@ const read = (page: string): string => readFileSync(join(ROOT, page), "utf8");
 
 const done = new Map<string, Promise<Printed>>();
 
-/** Every command once; pages show parts of the same output. */
-function run(args: readonly string[]): Promise<Printed> {
+/** Every command once, by whatever name it reads a dump; pages show parts of the same output. */
+function run(shown: readonly string[]): Promise<Printed> {
+  const args = shown.map((arg) => DUMPS[arg] ?? arg);
   const key = args.join(" ");
   const known = done.get(key);
   if (known !== undefined) return known;
-  const printed = peerlane(...args.map((arg) => DUMPS[arg] ?? arg)).then((result) => ({
+  const printed = peerlane(...args).then((result) => ({
     status: result.status,
     text: result.stdout === "" ? result.stderr : result.stdout,
   }));
