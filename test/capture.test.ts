@@ -8,18 +8,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { encodeLayout, PeerlaneError } from "../src/core/index.ts";
-import {
-  type Network,
-  realClock,
-  realLocalSockets,
-  realNetwork,
-  realRecordFiles,
-} from "../src/platform/index.ts";
-import { Capture, TargetService, targetConfigSchema } from "../src/scenario/index.ts";
+import { type Network, realClock, realNetwork, realRecordFiles } from "../src/platform/index.ts";
+import { Capture, type TargetService } from "../src/scenario/index.ts";
 import { NvmeStatus, statusCode } from "../src/spec/nvme/index.ts";
 import { TCP_H2C_TERM_REQ, TCP_HLEN, TCP_ICREQ, TcpFes, TcpPdu } from "../src/spec/nvmf/index.ts";
 import { discoverySession, diskSession, type SessionOptions } from "../testing/capture-session.ts";
-import { sameSwitch } from "../testing/machines.ts";
+import { openService } from "../testing/target-service.ts";
 import { dissect, findTshark, TSHARK_MISSING } from "../testing/tshark.ts";
 
 const NQN = "nqn.2026-11.test.peerlane:disk";
@@ -42,29 +36,16 @@ afterEach(() => rm(folder, { recursive: true }));
 
 async function openTarget(path: string): Promise<TargetService> {
   const open = (addresses: readonly string[]): Promise<TargetService> =>
-    TargetService.open({
-      machine: sameSwitch(),
-      config: targetConfigSchema.parse({
-        capture: { path, overwrite: true },
-        log: { level: "error" },
-        subsystems: [
-          { nqn: NQN, attr_allow_any_host: true, namespaces: [{ nsid: 1, size: "64M" }] },
-        ],
-        ports: addresses.map((address, i) => ({
-          portid: i + 1,
-          addr_traddr: address,
-          addr_trsvcid: 0,
-          subsystems: [NQN],
-        })),
-      }),
-      network: realNetwork,
-      localSockets: realLocalSockets,
-      recordFiles: realRecordFiles,
-      clock: realClock,
-      write: () => undefined,
-      onError: (error) => {
-        throw error;
-      },
+    openService({
+      capture: { path, overwrite: true },
+      log: { level: "error" },
+      subsystems: [{ nqn: NQN, attr_allow_any_host: true, namespaces: [{ nsid: 1, size: "64M" }] }],
+      ports: addresses.map((address, i) => ({
+        portid: i + 1,
+        addr_traddr: address,
+        addr_trsvcid: 0,
+        subsystems: [NQN],
+      })),
     });
   return open(["127.0.0.1", "::1"]).catch((error: unknown) => {
     // A machine without IPv6.

@@ -3,10 +3,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { sameSwitch } from "../../testing/machines.ts";
+import { socketHost } from "../../testing/target-service.ts";
 import { Prng, physAddr, viewOf } from "../core/index.ts";
 import { cpuMemory } from "../memory/index.ts";
-import { HostCommand, NvmfHost, TcpHostTransport } from "../nvmet/index.ts";
-import { PollLoop, realClock, realNetwork } from "../platform/index.ts";
+import { HostCommand, type NvmfHost } from "../nvmet/index.ts";
+import { realClock, realNetwork } from "../platform/index.ts";
 import {
   Cns,
   DLFEAT_READ_ZEROES,
@@ -42,7 +43,6 @@ it("reads what it is asked to serve", () => {
   }
 });
 
-/** A host on real sockets, with its own polling loop. */
 function hostFor(
   server: TargetServer,
   subsystemNqn: string,
@@ -50,28 +50,8 @@ function hostFor(
   hostId = new Uint8Array(16).fill(1),
 ) {
   const { at } = server.ports.get(portId) as ServedPort;
-  const transport = new TcpHostTransport({
-    network: realNetwork,
-    ...at,
-    headerDigest: true,
-    dataDigest: true,
-    wake: () => loop.wake(),
-  });
-  const host = new NvmfHost({
-    transport,
-    hostNqn: "nqn.2026-11.test.peerlane:h",
-    hostId,
-    subsystemNqn,
-    depth: 16,
-    nowNs: () => realClock.nowNs(),
-  });
-  const failures: unknown[] = [];
-  const loop: PollLoop = new PollLoop({
-    poll: () => host.poll(),
-    onError: (error) => failures.push(error),
-  });
-  loop.start();
-  return { host, loop, failures };
+  const options = { hostNqn: "nqn.2026-11.test.peerlane:h", hostId, subsystemNqn, depth: 16 };
+  return socketHost(at, options, { headerDigest: true, dataDigest: true });
 }
 
 function run(host: NvmfHost, fill: (command: HostCommand) => void): Promise<number> {

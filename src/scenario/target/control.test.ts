@@ -5,17 +5,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { connectionsOf, readCapture, sentBy } from "../../../testing/capture-reader.ts";
-import { sameSwitch } from "../../../testing/machines.ts";
 import { parseExposition } from "../../../testing/prometheus.ts";
-import { serviceHost } from "../../../testing/target-service.ts";
+import { openService, serviceHost } from "../../../testing/target-service.ts";
 import { CONTROL_LINE_BYTES_MAX } from "../../core/index.ts";
-import { realClock, realLocalSockets, realNetwork, realRecordFiles } from "../../platform/index.ts";
+import { realClock, realLocalSockets, realNetwork } from "../../platform/index.ts";
 import { NvmeStatus, NvmOpcode } from "../../spec/nvme/index.ts";
 import { callTarget, parseParameters } from "./control-client.ts";
 import { parseTargetConfig } from "./load.ts";
 import { targetMetrics } from "./metrics.ts";
-import { targetConfigSchema } from "./schema.ts";
-import { TargetService } from "./service.ts";
+import type { TargetService } from "./service.ts";
 
 const NQN = "nqn.2026-11.test.peerlane:live";
 const HOST = "nqn.2026-11.test.peerlane:h";
@@ -43,21 +41,13 @@ afterEach(async () => {
 });
 
 function open(control = path): Promise<TargetService> {
-  return TargetService.open({
-    machine: sameSwitch(),
-    config: targetConfigSchema.parse({
-      control,
-      log: { format: "json" },
-      subsystems: [{ nqn: NQN, allowed_hosts: [HOST], namespaces: [{ nsid: 1, size: "1M" }] }],
-      ports: [{ portid: 1, addr_trsvcid: 0, subsystems: [NQN] }],
-    }),
-    network: realNetwork,
-    localSockets: realLocalSockets,
-    recordFiles: realRecordFiles,
-    clock: realClock,
-    write: (text) => lines.push(text),
-    onError: (error) => errors.push(error),
-  });
+  const config = {
+    control,
+    log: { format: "json" },
+    subsystems: [{ nqn: NQN, allowed_hosts: [HOST], namespaces: [{ nsid: 1, size: "1M" }] }],
+    ports: [{ portid: 1, addr_trsvcid: 0, subsystems: [NQN] }],
+  };
+  return openService(config, { lines, errors });
 }
 
 const ask = (method: string, params: object = {}): Promise<unknown> =>

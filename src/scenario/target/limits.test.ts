@@ -10,8 +10,7 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { DeafNetwork } from "../../../testing/deaf-network.ts";
 import { expectNothingHeld } from "../../../testing/held-memory.ts";
-import { sameSwitch } from "../../../testing/machines.ts";
-import { type ServiceHost, serviceHost } from "../../../testing/target-service.ts";
+import { openService, type ServiceHost, serviceHost } from "../../../testing/target-service.ts";
 import {
   CONTROL_LINE_TIMEOUT_MS,
   encodeLayout,
@@ -24,14 +23,12 @@ import {
   realClock,
   realLocalSockets,
   realNetwork,
-  realRecordFiles,
   type StreamEvents,
 } from "../../platform/index.ts";
 import { NvmOpcode } from "../../spec/nvme/index.ts";
 import { TCP_HLEN, TCP_ICREQ, TcpPdu } from "../../spec/nvmf/index.ts";
 import { ControlSocket } from "./control-socket.ts";
-import { targetConfigSchema } from "./schema.ts";
-import { TargetService } from "./service.ts";
+import type { TargetService } from "./service.ts";
 
 const NQN = "nqn.2026-11.test.peerlane:limits";
 const HOST = "nqn.2026-11.test.peerlane:good";
@@ -41,6 +38,12 @@ const CONNECTIONS = 12;
 const TLS_KEY = "NVMeTLSkey-1:01:VRLbtnN9AQb2WXW3c9+wEf/DRLz0QuLdbYvEhwtdWwNf9LrZ:";
 const PLAIN_PORT = 1;
 const TLS_PORT = 2;
+/** What a peer is given that never becomes a host, in tests of such peers. */
+const ICREQ_MS = 400;
+const CONNECT_MS = 1200;
+const STALL_MS = 500;
+/** Elsewhere: a busy machine may stop this process, and with it hosts that mean well, for long. */
+const LONG_MS = 60_000;
 
 let folder: string;
 let service: TargetService;
@@ -53,33 +56,26 @@ const networks: DeafNetwork[] = [];
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "peerlane-limits-"));
-  service = await TargetService.open({
-    machine: sameSwitch(),
-    config: targetConfigSchema.parse({
-      control: join(folder, "control.sock"),
-      metrics: "127.0.0.1:0",
-      limits: {
-        max_connections: CONNECTIONS,
-        max_in_flight_bytes: 8 * MIB,
-        icreq_timeout_ms: 400,
-        connect_timeout_ms: 1200,
-        stall_timeout_ms: 500,
-        transfer_timeout_ms: 1500,
-      },
-      hosts: [{ nqn: EVIL, tls_key: TLS_KEY }],
-      subsystems: [{ nqn: NQN, attr_allow_any_host: true, namespaces: [{ nsid: 1, size: "4M" }] }],
-      ports: [
-        { portid: PLAIN_PORT, addr_trsvcid: 0, subsystems: [NQN] },
-        { portid: TLS_PORT, addr_trsvcid: 0, subsystems: [NQN], addr_tsas: "tls1.3" },
-      ],
-    }),
-    network: realNetwork,
-    localSockets: realLocalSockets,
-    recordFiles: realRecordFiles,
-    clock: realClock,
-    write: (text) => lines.push(text),
-    onError: (error) => errors.push(error),
-  });
+  const config = {
+    control: join(folder, "control.sock"),
+    metrics: "127.0.0.1:0",
+    limits: {
+      max_connections: CONNECTIONS,
+      max_in_flight_bytes: 8 * MIB,
+      icreq_timeout_ms: ICREQ_MS,
+      connect_timeout_ms: CONNECT_MS,
+      stall_timeout_ms: STALL_MS,
+      transfer_timeout_ms: 1500,
+    },
+    hosts: [{ nqn: EVIL, tls_key: TLS_KEY }],
+    subsystems: [{ nqn: NQN, attr_allow_any_host: true, namespaces: [{ nsid: 1, size: "4M" }] }],
+    ports: [
+      { portid: PLAIN_PORT, addr_trsvcid: 0, subsystems: [NQN] },
+      { portid: TLS_PORT, addr_trsvcid: 0, subsystems: [NQN], addr_tsas: "tls1.3" },
+    ],
+  };
+  service = await openService(config, { lines, errors });
+  setPatience(LONG_MS, LONG_MS);
   good = serviceHost(service.server, NQN, HOST);
   await good.host.connect();
 });
@@ -95,12 +91,21 @@ afterEach(async () => {
   for (const socket of sockets.splice(0)) socket.destroy();
   for (const { loop } of evil.splice(0)) loop.stop();
   for (const { streams } of networks.splice(0)) for (const stream of streams) stream.destroy();
+  setPatience(LONG_MS, LONG_MS);
+  service.server.assembly.target.overdue.stallTimeoutMs = STALL_MS;
   await until(() => connections() === 2);
   expectNothingHeld(service.server.assembly);
   expect(errors).toEqual([]);
   expect(await good.io(NvmOpcode.write, 1)).toBe(0);
   lines.length = 0;
 });
+
+/** Milliseconds for the ICReq and for the Connect command of a new connection. */
+function setPatience(icreqMs: number, connectMs: number): void {
+  const { target } = service.server.assembly;
+  target.handshakeTimeoutMs = icreqMs;
+  target.connectTimeoutMs = connectMs;
+}
 
 const transport = (portid = PLAIN_PORT) => {
   const port = service.server.ports.get(portid);
@@ -109,17 +114,21 @@ const transport = (portid = PLAIN_PORT) => {
 };
 const connections = (): number => transport().connections + transport(TLS_PORT).connections;
 
+/** For what must come, however busy the machine is: it costs time only where it does not. */
+const WAIT_NS = 60e9;
+
 async function until(isSo: () => boolean): Promise<void> {
-  for (let i = 0; i < 2000 && !isSo(); i++) await realClock.sleep(5000);
+  const endNs = realClock.nowNs() + WAIT_NS;
+  while (!isSo() && realClock.nowNs() < endNs) await realClock.sleep(5000);
   expect(isSo()).toBe(true);
 }
 
 /** Works on until `isSo`: every I/O of the good host goes well. */
 async function workUntil(isSo: () => boolean): Promise<void> {
   let ios = 0;
-  for (const endNs = realClock.nowNs() + 10e9; realClock.nowNs() < endNs; ios++) {
+  for (const endNs = realClock.nowNs() + WAIT_NS; realClock.nowNs() < endNs; ios++) {
     const io = good.io(ios % 2 === 0 ? NvmOpcode.read : NvmOpcode.write, 1);
-    expect(await Promise.race([io, realClock.sleep(5e6).then(() => lines.join(""))])).toBe(0);
+    expect(await Promise.race([io, realClock.sleep(30e6).then(() => lines.join(""))])).toBe(0);
     if (isSo() && ios >= 20) return;
     if (ios % 10 === 0) await realClock.sleep(1000);
   }
@@ -186,6 +195,7 @@ function expectBounded(): void {
 
 describe("peers that never become hosts", () => {
   it("cost a place until their time is over: mute ones, and slow ones", async () => {
+    setPatience(ICREQ_MS, CONNECT_MS);
     await dial();
     const slow = drip(await dial(), icreq());
     const halfway = await dial();
@@ -200,9 +210,10 @@ describe("peers that never become hosts", () => {
 
   it("are refused above the limit of connections, and let in again", async () => {
     const all = await Promise.all(Array.from({ length: 2 * CONNECTIONS }, () => dial()));
-    // On a busy machine the first may be let go before the last has come.
-    await workUntil(() => transport().counters.refused >= CONNECTIONS / 2);
-    expect(transport().connections).toBeLessThanOrEqual(CONNECTIONS);
+    // The good host has two of the places.
+    await workUntil(() => transport().counters.refused >= CONNECTIONS + 2);
+    expect(transport().counters.refused).toBe(CONNECTIONS + 2);
+    expect(transport().connections).toBe(CONNECTIONS);
     expect(logged(/there are 12 connections already/)).toBe(true);
     for (const socket of all) socket.destroy();
     await until(() => transport().connections === 2);
@@ -254,6 +265,8 @@ describe("hosts that turn on the target", () => {
   it("cannot drag out the data of a command for ever", async () => {
     const network = new DeafNetwork(realNetwork);
     const host = await turncoat(network);
+    // It never stalls for that long, whatever else keeps the machine busy.
+    service.server.assembly.target.overdue.stallTimeoutMs = LONG_MS;
     await host.flood(NvmOpcode.write, 4, MIB);
     network.throttle(64);
     await workUntil(() => logged(/the data of one command took over/));
@@ -332,9 +345,9 @@ describe("clients of the control socket", () => {
 
 it("serves metrics whoever never takes or finishes something", async () => {
   const body = "x".repeat(1 * MIB);
-  let answers = 0;
-  const answer = () => {
-    answers++;
+  const answers = new Map<string, number>();
+  const answer = (path: string) => {
+    answers.set(path, (answers.get(path) ?? 0) + 1);
     return { status: 200, type: "text/plain", body };
   };
   const listener = await listenHttp({ address: "127.0.0.1", port: 0 }, answer, 300);
@@ -347,20 +360,23 @@ it("serves metrics whoever never takes or finishes something", async () => {
     socket.write(text);
     return socket;
   };
-  const get = "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n";
+  const get = "GET /never-taken HTTP/1.1\r\nHost: a\r\n\r\n";
   for (let i = 0; i < 8; i++) open(get.repeat(50));
   for (let i = 0; i < 8; i++) open(get.slice(0, 20));
-  const fetched = async (): Promise<boolean> =>
-    fetch(`http://127.0.0.1:${port}/metrics`, { signal: AbortSignal.timeout(1000) })
+  // `fetch` may hang where its connection was refused.
+  const fetched = async (ms: number): Promise<boolean> =>
+    fetch(`http://127.0.0.1:${port}/metrics`, { signal: AbortSignal.timeout(ms) })
       .then((response) => response.text())
       .then((text) => text === body)
       .catch(() => false);
-  await workUntil(() => answers === 8);
+  await workUntil(() => answers.has("/never-taken"));
   let isServed = false;
   for (let i = 0; i < 100 && !isServed; i++) {
-    isServed = await fetched();
+    isServed = await fetched(1000 * (1 + i));
     await realClock.sleep(20_000);
   }
-  expect([isServed, answers]).toEqual([true, 9]);
+  expect(isServed).toBe(true);
+  // Of fifty requests at once on each connection the first alone has an answer in memory.
+  expect(answers.get("/never-taken")).toBeLessThanOrEqual(8);
   await listener.close();
 });
