@@ -9,9 +9,21 @@ import { describe, expect, it } from "vitest";
 import { Prng, viewOf } from "../src/core/index.ts";
 import { formatStatus, NvmeStatus, NvmOpcode, statusCode } from "../src/spec/nvme/index.ts";
 import { TCP_CAPSULE_AT, TcpChOffset, TcpDataOffset, TcpPdu } from "../src/spec/nvmf/index.ts";
-import { capturedSessions, splitPdus } from "../testing/captured-host.ts";
-import { HostileReplay, statusesIn } from "../testing/hostile-replay.ts";
-import { damager } from "../testing/pdu-mutator.ts";
+import {
+  type CapturedSession,
+  type CapturedStep,
+  capturedSessions,
+  splitPdus,
+} from "../testing/captured-host.ts";
+import { HostileReplay, type Played, statusesIn } from "../testing/hostile-replay.ts";
+import {
+  damager,
+  exchangesIn,
+  garbleExchange,
+  MESSAGE_BYTES,
+  messagesOf,
+  stopExchange,
+} from "../testing/pdu-mutator.ts";
 
 const ROUNDS = Number(process.env["PEERLANE_FUZZ_ROUNDS"] ?? 10);
 const SEED = Number(process.env["PEERLANE_FUZZ_SEED"] ?? 20_261_124);
@@ -24,21 +36,29 @@ const SLOW = { timeout: 120_000 };
 const sessions = capturedSessions();
 const everyPdu = sessions.flatMap(({ steps }) => steps.map(({ pdu }) => pdu));
 
-/** Identifiers and statuses, whatever order they came in. */
-const summary = (answers: readonly Uint8Array[]): string[] =>
-  statusesIn(answers)
-    .map(([cid, status]) => `${cid} ${formatStatus(status)}`)
-    .sort();
+/**
+ * Identifiers, statuses and results, in order where an identifier is used again. Not the result of Connect, which
+ * comes first and is the controller's number; and none of Linux, which was granted other numbers of
+ * queues when it was recorded.
+ */
+function summary(name: string, answers: readonly Uint8Array[]): string[] {
+  const hasResults = name.startsWith("host-");
+  return statusesIn(answers)
+    .map((answer, i) => ({ answer, result: i > 0 && hasResults ? answer[2] : "" }))
+    .sort((a, b) => a.answer[0] - b.answer[0])
+    .map(({ answer: [cid, status], result }) => `${cid} ${formatStatus(status)} ${result}`);
+}
 
 describe.each(sessions)("$name", (session) => {
-  const recorded = session.answers.map((bytes) => summary(splitPdus(bytes)));
+  const said = (answers: readonly Uint8Array[]): string[] => summary(session.name, answers);
+  const recorded = session.answers.map((bytes) => said(splitPdus(bytes)));
 
   it("is answered as it was when it was recorded", SLOW, async () => {
     const replay = await HostileReplay.open(1);
     for (let again = 0; again < 2; again++) {
       const { connections, terminations } = await replay.play(session);
       expect(terminations).toEqual([]);
-      expect(connections.map(({ answers }) => summary(answers))).toEqual(recorded);
+      expect(connections.map(({ answers }) => said(answers))).toEqual(recorded);
     }
   });
 
@@ -55,19 +75,18 @@ describe.each(sessions)("$name", (session) => {
     for (let n = 0; n < CUTS && n < ROUNDS / 2; n++) {
       at = ROUNDS / 2 < CUTS ? 1 + prng.below(CUTS) : 1 + n;
       const { connections } = await replay.play(session);
-      expect(connections.map(({ answers }) => summary(answers))).toEqual(recorded);
+      expect(connections.map(({ answers }) => said(answers))).toEqual(recorded);
     }
   });
 
   it("does no harm when it is damaged", LONG, async () => {
     const seen = new Set<number>();
-    const pdus = session.steps.map(({ pdu }) => pdu);
     const targets = [
       await HostileReplay.open(SEED),
       await HostileReplay.open(SEED, { provider: true }),
     ] as const;
     for (let round = 0; round < ROUNDS; round++) {
-      const damage = damager(pdus, everyPdu, new Prng(SEED + 1000 * round));
+      const damage = damager(session.steps, everyPdu, new Prng(SEED + 1000 * round));
       try {
         const { terminations } = await (targets[round % 2] as HostileReplay).play(session, damage);
         for (const fes of terminations) seen.add(fes);
@@ -81,6 +100,41 @@ describe.each(sessions)("$name", (session) => {
     await targets[1].play(session);
     const { counters } = targets[1].harness.rig.assembly.orchestrator;
     expect((counters.inspect() as { netBytes: { cpu: number } }).netBytes.cpu).toBeGreaterThan(0);
+  });
+});
+
+describe("a host that must authenticate", () => {
+  const [session] = sessions.filter(({ name }) => name === "host-fused") as [CapturedSession];
+  const { steps } = session;
+  const exchanges = exchangesIn(steps);
+  const wentWell = (answers: readonly Uint8Array[]): number =>
+    statusesIn(answers).filter(([, status]) => status === 0).length;
+
+  it("is not served when it stops half-way, wherever", SLOW, async () => {
+    const replay = await HostileReplay.open(4);
+    expect(exchanges).toHaveLength(2);
+    for (const exchange of exchanges) {
+      const { connection } = steps[exchange[0] as number] as CapturedStep;
+      const recorded = wentWell(splitPdus(session.answers[connection] as Uint8Array));
+      for (const from of exchange.keys()) {
+        const { connections } = await replay.play(session, stopExchange(exchange, from));
+        // Connect, and what it did say.
+        const served = wentWell((connections[connection] as Played).answers);
+        expect(served).toBeLessThanOrEqual(1 + from);
+        expect(served).toBeLessThan(recorded);
+      }
+    }
+  });
+
+  it("is not served with a wrong message", SLOW, async () => {
+    const replay = await HostileReplay.open(5);
+    for (const [i, which] of exchanges.flatMap((one) => messagesOf(one, steps)).entries()) {
+      for (let at = i % 4; at < MESSAGE_BYTES; at += 4) {
+        await replay.play(session, garbleExchange(which, at, at % 8));
+      }
+    }
+    const { counters } = replay.harness.target.security;
+    expect(counters.failed).toBeGreaterThan(20);
   });
 });
 

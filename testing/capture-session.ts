@@ -5,10 +5,16 @@
 
 import { physAddr, viewOf } from "../src/core/index.ts";
 import { cpuMemory } from "../src/memory/index.ts";
-import { type HostBuffer, HostCommand, NvmfHost, TcpHostTransport } from "../src/nvmet/index.ts";
-import { type Network, PollLoop, realClock, type StreamAddress } from "../src/platform/index.ts";
-import { AdminOpcode, NvmOpcode, OAES_NAMESPACE_ATTRIBUTE } from "../src/spec/nvme/index.ts";
+import {
+  type HostBuffer,
+  HostCommand,
+  type HostCredentials,
+  type NvmfHost,
+} from "../src/nvmet/index.ts";
+import type { Network, StreamAddress } from "../src/platform/index.ts";
+import { AdminOpcode, Fuse, NvmOpcode, OAES_NAMESPACE_ATTRIBUTE } from "../src/spec/nvme/index.ts";
 import { DISCOVERY_NQN } from "../src/spec/nvmf/index.ts";
+import { socketHost } from "./target-service.ts";
 
 export interface SessionOptions {
   readonly network: Network;
@@ -19,6 +25,9 @@ export interface SessionOptions {
   readonly dataDigest?: boolean;
   readonly hpda?: number;
   readonly disableSqFlowControl?: boolean;
+  /** Default 8192. */
+  readonly inCapsuleBytes?: number;
+  readonly credentials?: HostCredentials;
   /** Blocks of 512 bytes of each write and read. */
   readonly sizes: readonly number[];
 }
@@ -33,31 +42,25 @@ async function withHost<T>(
   subsystemNqn: string,
   use: (host: NvmfHost) => Promise<T>,
 ): Promise<T> {
-  const { network, at, hostNqn, headerDigest, dataDigest, hpda } = options;
-  const transport = new TcpHostTransport({
-    network,
-    ...at,
-    headerDigest: headerDigest === true,
-    dataDigest: dataDigest === true,
-    hpda: hpda ?? 0,
-    wake: () => loop.wake(),
-  });
-  const host = new NvmfHost({
-    transport,
-    hostNqn,
-    subsystemNqn,
-    depth: 16,
-    inCapsuleBytes: 8192,
-    keepAliveMs: 5000,
-    disableSqFlowControl: options.disableSqFlowControl === true,
-    nowNs: () => realClock.nowNs(),
-  });
-  const failures: unknown[] = [];
-  const loop: PollLoop = new PollLoop({
-    poll: () => host.poll(),
-    onError: (error) => failures.push(error),
-  });
-  loop.start();
+  const { network, at, hostNqn, headerDigest, dataDigest, hpda, credentials } = options;
+  const { host, loop, failures } = socketHost(
+    at,
+    {
+      hostNqn,
+      subsystemNqn,
+      depth: 16,
+      inCapsuleBytes: options.inCapsuleBytes ?? 8192,
+      keepAliveMs: 5000,
+      disableSqFlowControl: options.disableSqFlowControl === true,
+      ...(credentials === undefined ? {} : { credentials }),
+    },
+    {
+      network,
+      headerDigest: headerDigest === true,
+      dataDigest: dataDigest === true,
+      hpda: hpda ?? 0,
+    },
+  );
   try {
     await host.connect();
     const result = await use(host);
@@ -109,6 +112,116 @@ async function adminSweep(host: NvmfHost): Promise<number[]> {
   await ask({ opcode: AdminOpcode.abort, dwords: [0xffff_0001] });
   await ask({ opcode: 0xc5 });
   return statuses;
+}
+
+/** Fused pairs, halves of such, and aborts. Statuses of all, in order. */
+export function fusedSession(options: SessionOptions): Promise<number[]> {
+  return withHost(options, options.subsystemNqn, async (host) => [
+    ...(await fusedSweep(host)),
+    ...(await abortSweep(host)),
+  ]);
+}
+
+const LBA = 40;
+/** Entries of our host's Admin Queue. */
+const ADMIN_DEPTH = 32;
+
+async function fusedSweep(host: NvmfHost): Promise<number[]> {
+  const bytes = new Uint8Array(4 * BLOCK);
+  const buffer = await host.register(cpuMemory({ phys: physAddr(0), bytes }), 0, bytes.length);
+  // Blocks of one letter each: what is there, what is wanted, and what is neither.
+  for (const [i, letter] of [0x41, 0x42, 0x43].entries()) {
+    bytes.fill(letter, i * BLOCK, (i + 1) * BLOCK);
+  }
+  const [there, wanted, neither] = [0, 1, 2];
+  const [queue] = host.queues;
+  const { compare, write, read } = NvmOpcode;
+  type Half = readonly [
+    opcode: number,
+    block: number,
+    fuse?: number,
+    lba?: number,
+    blocks?: number,
+  ];
+  const run = async (...halves: readonly Half[]): Promise<number[]> => {
+    const statuses = halves.map(
+      ([opcode, block, fuse = Fuse.none, lba = LBA, blocks = 1]) =>
+        new Promise<number>((resolve, reject) => {
+          const command = new HostCommand({ commandDone: ({ status }) => resolve(status) });
+          command.nsid = 1;
+          command.opcode = opcode;
+          command.fuse = fuse;
+          command.setRange(lba, blocks, false);
+          command.setData(buffer, block * BLOCK, blocks * BLOCK);
+          if (queue.submit(command) !== 0) reject(new Error("a command was not taken"));
+        }),
+    );
+    queue.kick();
+    return Promise.all(statuses);
+  };
+  const { first, second } = Fuse;
+  const steps: readonly (readonly Half[])[] = [
+    [[write, there]],
+    // Equal: written. Not equal any more: not written.
+    [
+      [compare, there, first],
+      [write, wanted, second],
+    ],
+    [
+      [compare, there, first],
+      [write, neither, second],
+    ],
+    [[compare, wanted]],
+    // What is no pair: a half alone, others' ranges, too many blocks, other commands, two firsts.
+    [
+      [compare, wanted, first],
+      [read, 3],
+    ],
+    [[write, neither, second]],
+    [
+      [compare, wanted, first],
+      [write, neither, second, LBA + 1],
+    ],
+    [
+      [compare, wanted, first, LBA, 2],
+      [write, neither, second, LBA, 2],
+    ],
+    [
+      [write, neither, first],
+      [compare, wanted, second],
+    ],
+    [
+      [compare, wanted, first],
+      [compare, wanted, first],
+      [write, there, second],
+    ],
+    [[compare, there]],
+    // Two pairs at once.
+    [
+      [compare, there, first],
+      [write, wanted, second],
+      [compare, wanted, first],
+      [write, there, second],
+    ],
+    [[compare, there]],
+  ];
+  const statuses: number[] = [];
+  for (const step of steps) statuses.push(...(await run(...step)));
+  return statuses;
+}
+
+/** Aborts by every identifier: the asynchronous event request has one of them. What each says. */
+async function abortSweep(host: NvmfHost): Promise<number[]> {
+  await host.enableEvents(OAES_NAMESPACE_ATTRIBUTE);
+  const outcomes: number[] = [];
+  for (let cid = 0; cid < ADMIN_DEPTH; cid++) {
+    const { result0 } = await host.admin({
+      opcode: AdminOpcode.abort,
+      dwords: [cid * 2 ** 16],
+    });
+    outcomes.push(result0);
+  }
+  return outcomes;
 }
 
 type Run = (fill: (command: HostCommand) => void) => Promise<number>;

@@ -6,12 +6,13 @@
  *   that exists; no answer is missing that the host could not have prevented;
  * - a connection is ended exactly when a PDU breaks the protocol, by one C2HTermReq whose status
  *   tcp-reference.ts allows for the PDU that it quotes;
+ * - nobody is served who did not prove who he is, and fused pairs are pairs (session-reference.ts);
  * - afterwards nothing is left of it: connections, controllers, requests, buffers, host memory;
  * - the host that behaves reads what it wrote.
  */
 
 import { crc32c, Prng, viewOf } from "../src/core/index.ts";
-import type { Subsystem } from "../src/nvmet/index.ts";
+import { parseDhchapKey, type Subsystem } from "../src/nvmet/index.ts";
 import type { ByteStream, MemoryNetworkOptions, StreamEvents } from "../src/platform/index.ts";
 import { AdminOpcode, formatStatus, NvmOpcode } from "../src/spec/nvme/index.ts";
 import {
@@ -34,6 +35,14 @@ import type { HostData } from "./nvmet-harness.ts";
 import { type TcpHarness, tcpHarness } from "./nvmet-tcp-harness.ts";
 import { Bench } from "./nvmet-transport-contract.ts";
 import { sealPdu } from "./pdu-mutator.ts";
+import {
+  dataOf,
+  isChallenge,
+  judgeSession,
+  replyTo,
+  type Said,
+  SECURE_HOST,
+} from "./session-reference.ts";
 import { type Judgement, judgeStream, type SentR2t, type Written } from "./tcp-reference.ts";
 
 const NQN = "nqn.2026-11.dev.peerlane:target";
@@ -56,6 +65,10 @@ export class Played implements StreamEvents {
   /** Whole PDUs that the target sent. */
   readonly answers: Uint8Array[] = [];
   readonly r2ts: SentR2t[] = [];
+  /** Both sides, in order. */
+  readonly said: Said[] = [];
+  /** The last one of the target: what a host's reply depends on. */
+  challenge: Uint8Array | null = null;
   private rest: Uint8Array = new Uint8Array(0);
   ended: string | null = null;
   stream: ByteStream | null = null;
@@ -86,6 +99,8 @@ export class Played implements StreamEvents {
 
   private take(pdu: Uint8Array): void {
     this.answers.push(pdu);
+    this.said.push({ isHost: false, pdu });
+    if (pdu[0] === TcpPdu.C2H_DATA && isChallenge(dataOf(pdu))) this.challenge = dataOf(pdu);
     if (pdu[0] !== TcpPdu.R2T) return;
     const view = viewOf(pdu);
     this.r2ts.push({
@@ -96,8 +111,8 @@ export class Played implements StreamEvents {
   }
 }
 
-/** Command identifier and status of each response, in order. */
-export function statusesIn(answers: readonly Uint8Array[]): [number, number][] {
+/** Command identifier, status and first dword of the result of each response, in order. */
+export function statusesIn(answers: readonly Uint8Array[]): [number, number, number][] {
   return answers
     .filter((pdu) => pdu[0] === TcpPdu.CAPSULE_RESP)
     .map((pdu) => {
@@ -105,6 +120,7 @@ export function statusesIn(answers: readonly Uint8Array[]): [number, number][] {
       return [
         view.getUint16(TCP_CAPSULE_AT + 12, true),
         view.getUint16(TCP_CAPSULE_AT + 14, true) >> 1,
+        view.getUint32(TCP_CAPSULE_AT, true),
       ];
     });
 }
@@ -147,11 +163,13 @@ export class HostileReplay {
     seed: number,
     { provider = false, ...network }: MemoryNetworkOptions & { provider?: boolean } = {},
   ): Promise<HostileReplay> {
+    const challenges = new Prng(seed);
     const namespaces = [{ sizeBytes: 2 ** 20 }, { sizeBytes: DISK_BYTES }];
     const harness = await tcpHarness({
       network,
       rig: {
         disk: { namespaces },
+        random: (bytes) => challenges.fill(bytes),
         ...(provider ? { description: "lease", provider: "cmb", p2pmem: { kind: "off" } } : {}),
       },
     });
@@ -162,6 +180,10 @@ export class HostileReplay {
       ...(provider ? { p2pmem: { kind: "auto" } } : {}),
     });
     assembly.target.link(harness.port, subsystem);
+    assembly.target.security.set(SECURE_HOST.nqn, {
+      dhchapKey: parseDhchapKey(SECURE_HOST.key),
+      dhchapCtrlKey: parseDhchapKey(SECURE_HOST.ctrlKey),
+    });
     const neighbour = await Bench.open(harness, { depth: 8, inCapsuleBytes: 8192 });
     const data = await neighbour.data(2 * NEIGHBOUR_BYTES);
     const replay = new HostileReplay(harness, subsystem, neighbour, data, new Prng(seed));
@@ -187,7 +209,10 @@ export class HostileReplay {
         .filter(({ length }) => length > 0)
         .map((bytes) => ({ bytes, r2tsBefore, r2tsAfter: r2tsBefore }));
       played.sent.push(...writes);
-      for (const { bytes } of writes) played.stream.write(bytes);
+      for (const { bytes } of writes) {
+        played.said.push({ isHost: true, pdu: bytes });
+        played.stream.write(bytes);
+      }
       await this.settle();
       const r2tsAfter = played.r2ts.length;
       for (const written of writes) written.r2tsAfter = r2tsAfter;
@@ -256,32 +281,41 @@ export class HostileReplay {
   }
 }
 
-/** The captured PDU with what this target chose: its controller's number, and its transfer tags. */
+/**
+ * The captured PDU with what this target chose: its controller's number, its transfer tags, and the
+ * response to its challenge.
+ */
 function adapted(pdu: Uint8Array, played: Played, cntlid: { of: number }): Uint8Array {
   const copy = Uint8Array.from(pdu);
   const view = viewOf(copy);
   const sqe = TCP_CAPSULE_AT;
-  const isConnect =
-    copy[0] === TcpPdu.CAPSULE_CMD &&
-    copy[sqe] === FABRICS_OPCODE &&
-    copy[sqe + 4] === FabricsType.CONNECT;
-  if (isConnect && view.getUint16(sqe + 42, true) !== 0) {
-    view.setUint16((copy[TcpChOffset.PDO] as number) + ConnectDataOffset.CNTLID, cntlid.of, true);
-  } else if (copy[0] === TcpPdu.H2C_DATA) {
+  if (copy[0] === TcpPdu.H2C_DATA) {
     const cid = view.getUint16(TcpDataOffset.CCCID, true);
     const r2t = played.r2ts.findLast((one) => one.cid === cid);
-    if (r2t === undefined) return copy;
-    view.setUint16(TcpDataOffset.TTAG, r2t.tag, true);
-  } else {
-    if (copy[0] === TcpPdu.CAPSULE_CMD && played.sent.length === 2) {
-      // The Connect of an Admin Queue has been answered.
-      const answer = played.answers.find((one) => one[0] === TcpPdu.CAPSULE_RESP);
-      if (answer !== undefined) cntlid.of = viewOf(answer).getUint16(TCP_CAPSULE_AT, true);
-    }
-    return copy;
+    if (r2t !== undefined) view.setUint16(TcpDataOffset.TTAG, r2t.tag, true);
+    answerChallenge(copy, played);
   }
-  sealPdu(copy);
-  return copy;
+  if (copy[0] !== TcpPdu.CAPSULE_CMD) return sealed(copy);
+  if (played.sent.length === 2) {
+    // The Connect of an Admin Queue has been answered.
+    const answer = played.answers.find((one) => one[0] === TcpPdu.CAPSULE_RESP);
+    if (answer !== undefined) cntlid.of = viewOf(answer).getUint16(TCP_CAPSULE_AT, true);
+  }
+  if (copy[sqe] !== FABRICS_OPCODE) return copy;
+  if (copy[sqe + 4] === FabricsType.CONNECT && view.getUint16(sqe + 42, true) !== 0) {
+    view.setUint16((copy[TcpChOffset.PDO] as number) + ConnectDataOffset.CNTLID, cntlid.of, true);
+  }
+  if (copy[sqe + 4] === FabricsType.AUTHENTICATION_SEND) answerChallenge(copy, played);
+  return sealed(copy);
+}
+
+function sealed(pdu: Uint8Array): Uint8Array {
+  sealPdu(pdu);
+  return pdu;
+}
+
+function answerChallenge(pdu: Uint8Array, { challenge }: Played): void {
+  if (challenge !== null) replyTo(dataOf(pdu), challenge, NQN);
 }
 
 /** What must hold for one connection. Returns the FES of its C2HTermReq, if there is one. */
@@ -305,6 +339,8 @@ function check(played: Played): number[] {
     fail("the connection goes on after a H2CTermReq");
   }
   checkResponses(played, judgement, answers);
+  const [complaint] = judgeSession(played.said);
+  if (complaint !== undefined) fail(complaint);
   return term === undefined ? [] : [viewOf(term).getUint16(TcpTermOffset.FES, true)];
 }
 

@@ -7,6 +7,8 @@
 import { crc32c, type Prng, viewOf } from "../src/core/index.ts";
 import { SqeOffset } from "../src/spec/nvme/index.ts";
 import {
+  FABRICS_OPCODE,
+  FabricsType,
   TCP_CAPSULE_AT,
   TCP_CH_BYTES,
   TCP_HLEN,
@@ -16,6 +18,8 @@ import {
   TcpIcOffset,
   TcpPdu,
 } from "../src/spec/nvmf/index.ts";
+
+import type { CapturedStep } from "./captured-host.ts";
 
 const NASTY = [0, 1, 2, 3, 4, 7, 8, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fff_ffff];
 const NASTY_32 = [...NASTY, 0x8000_0000, 0xffff_fffe, 0xffff_ffff, 4095, 4096, 8192, 8193, 131_072];
@@ -117,6 +121,53 @@ function setCommand(pdu: Uint8Array, prng: Prng): void {
   else pdu[SGL + 15] = prng.pick([0x00, 0x01, 0x0a, 0x40, 0x5a, 0x31, 0x21, prng.below(256)]);
 }
 
+/** The same PDU with the other LAST_PDU flag. */
+function flipLast(pdu: Uint8Array): Uint8Array {
+  const copy = Uint8Array.from(pdu);
+  copy[TcpChOffset.FLAGS] = (copy[TcpChOffset.FLAGS] as number) ^ TcpFlag.last;
+  sealPdu(copy);
+  return copy;
+}
+
+/** H2CData as two: hosts may, and the captured ones never do. */
+function splitData(pdu: Uint8Array, prng: Prng): Uint8Array[] {
+  const view = viewOf(pdu);
+  const length = view.getUint32(TcpDataOffset.DATAL, true);
+  const pdo = pdu[TcpChOffset.PDO] as number;
+  const flags = pdu[TcpChOffset.FLAGS] as number;
+  const tail = (flags & TcpFlag.ddgst) !== 0 ? 4 : 0;
+  const words = Math.floor(length / 4);
+  if (words < 2 || pdo + length + tail !== pdu.length) return [pdu];
+  const first = 4 * (1 + prng.below(words - 1));
+  const piece = (from: number, bytes: number, ownFlags: number): Uint8Array => {
+    const made = new Uint8Array(pdo + bytes + tail);
+    made.set(pdu.subarray(0, pdo));
+    made.set(pdu.subarray(pdo + from, pdo + from + bytes), pdo);
+    made[TcpChOffset.FLAGS] = ownFlags;
+    const header = viewOf(made);
+    header.setUint32(TcpChOffset.PLEN, made.length, true);
+    header.setUint32(TcpDataOffset.DATAO, view.getUint32(TcpDataOffset.DATAO, true) + from, true);
+    header.setUint32(TcpDataOffset.DATAL, bytes, true);
+    sealPdu(made);
+    return made;
+  };
+  return [piece(0, first, flags & ~TcpFlag.last), piece(first, length - first, flags)];
+}
+
+/** Data as no host here sends it: in pieces, right ones or with one wrong flag, or a wrong field. */
+function disturbData(pdu: Uint8Array, prng: Prng): Uint8Array[] {
+  const pieces = prng.below(2) === 0 ? splitData(pdu, prng) : [pdu];
+  const wrong = prng.below(2 * pieces.length);
+  if (wrong < pieces.length) {
+    return pieces.map((piece, i) => (i === wrong ? flipLast(piece) : piece));
+  }
+  if (pieces.length > 1) return pieces;
+  const copy = Uint8Array.from(pdu);
+  setField(copy, prng);
+  sealPdu(copy);
+  return [copy];
+}
+
 const IN_PLACE = [flipBits, setBytes, setField, setField, setCommand, setCommand];
 
 function cut(pdu: Uint8Array, prng: Prng): Uint8Array[] {
@@ -129,15 +180,71 @@ function stretch(pdu: Uint8Array, prng: Prng): Uint8Array[] {
   return [Buffer.concat([pdu, more])];
 }
 
+/** Indices of the PDUs of each connection that are part of its authentication, in order. */
+export function exchangesIn(steps: readonly CapturedStep[]): number[][] {
+  const exchanges = new Map<number, number[]>();
+  const isAuth = new Map<string, boolean>();
+  for (const [index, { connection, pdu }] of steps.entries()) {
+    const view = viewOf(pdu);
+    const isCommand = pdu[0] === TcpPdu.CAPSULE_CMD;
+    if (!isCommand && pdu[0] !== TcpPdu.H2C_DATA) continue;
+    const at = isCommand ? TCP_CAPSULE_AT + SqeOffset.cid : TcpDataOffset.CCCID;
+    const key = `${connection} ${view.getUint16(at, true)}`;
+    const fctype = pdu[TCP_CAPSULE_AT + 4] as number;
+    if (isCommand) isAuth.set(key, pdu[TCP_CAPSULE_AT] === FABRICS_OPCODE && isExchange(fctype));
+    if (isAuth.get(key) !== true) continue;
+    exchanges.set(connection, [...(exchanges.get(connection) ?? []), index]);
+  }
+  return [...exchanges.values()];
+}
+
+const isExchange = (fctype: number): boolean =>
+  fctype === FabricsType.AUTHENTICATION_SEND || fctype === FabricsType.AUTHENTICATION_RECEIVE;
+
+type Mutation = (pdu: Uint8Array, index: number) => Uint8Array[];
+
+/** A host that authenticates on one queue up to the `from`th PDU of its exchange. */
+export function stopExchange(exchange: readonly number[], from: number): Mutation {
+  const left = new Set(exchange.slice(from));
+  return (pdu, index) => (left.has(index) ? [] : [pdu]);
+}
+
+/** Bytes of an authentication message that mean something: its fields, and a response. */
+export const MESSAGE_BYTES = 48;
+
+/** A host that authenticates with one bit wrong: byte `at` of the message that PDU `which` has. */
+export function garbleExchange(which: number, at: number, bit: number): Mutation {
+  return (pdu, index) => {
+    if (index !== which) return [pdu];
+    const copy = Uint8Array.from(pdu);
+    const where = (copy[TcpChOffset.PDO] as number) + at;
+    if (where < copy.length) copy[where] = (copy[where] as number) ^ (1 << bit);
+    sealPdu(copy);
+    return [copy];
+  };
+}
+
+/** Those of the PDUs that carry a message. */
+export const messagesOf = (exchange: readonly number[], steps: readonly CapturedStep[]): number[] =>
+  exchange.filter((index) => (steps[index]?.pdu[TcpChOffset.PDO] ?? 0) > 0);
+
 /**
  * What to do to one session of so many PDUs: noise all over it, or one field of one PDU, whose type
  * is chosen first, since data is rarer than commands.
  */
 export function damager(
-  pdus: readonly Uint8Array[],
+  steps: readonly CapturedStep[],
   others: readonly Uint8Array[],
   prng: Prng,
-): (pdu: Uint8Array, index: number) => Uint8Array[] {
+): Mutation {
+  const exchanges = exchangesIn(steps);
+  if (exchanges.length > 0 && prng.below(2) === 0) {
+    const exchange = prng.pick(exchanges);
+    if (prng.below(2) === 0) return stopExchange(exchange, prng.below(exchange.length));
+    const which = prng.pick(messagesOf(exchange, steps));
+    return garbleExchange(which, prng.below(MESSAGE_BYTES), prng.below(8));
+  }
+  const pdus = steps.map(({ pdu }) => pdu);
   const odds = prng.pick([1, 1, 1, 3, 10, 30, 100]);
   if (odds > 1) {
     return (pdu) => (prng.below(odds) === 0 ? mutatePdu(pdu, others, prng) : [pdu]);
@@ -148,6 +255,7 @@ export function damager(
   const victim = prng.pick(candidates);
   return (pdu, index) => {
     if (index !== victim) return [pdu];
+    if (type === TcpPdu.H2C_DATA) return disturbData(pdu, prng);
     const copy = Uint8Array.from(pdu);
     setField(copy, prng);
     sealPdu(copy);

@@ -40,6 +40,7 @@ import {
   TargetAssembly,
 } from "../src/nvmet/index.ts";
 import { Provider } from "../src/p2p/index.ts";
+import type { Random } from "../src/platform/index.ts";
 import { RdmaDevice } from "../src/rdma/index.ts";
 import { NVMF_PORT } from "../src/spec/nvmf/index.ts";
 import { Tracer } from "../src/trace/index.ts";
@@ -73,6 +74,8 @@ export interface RigOptions {
   readonly wire?: WireConditions;
   readonly disk?: Partial<NvmeModelOptions>;
   readonly nvme?: NvmeOptions;
+  /** For challenges and DH keys of the target. Default: the host's. */
+  readonly random?: Random;
   readonly hostPoolBytes?: number;
   readonly tracer?: Tracer;
   readonly mode?: "functional" | "timed";
@@ -193,6 +196,7 @@ export async function targetRig(options: RigOptions = {}): Promise<TargetRig> {
     description: description === "host-memory" ? "lease" : description,
     policy: options.policy ?? "fail",
     ...(options.hostPoolBytes === undefined ? {} : { hostPoolBytes: options.hostPoolBytes }),
+    ...(options.random === undefined ? {} : { random: options.random }),
   });
   let provider: Provider | null = null;
   if (wanted === "cmb") provider = assembly.publishCmb(ssd);
