@@ -68,6 +68,28 @@ function isMorePrecise(a: PciFunction, b: PciFunction): boolean {
 const OTHER_DEVICES_SHARE = 0.1;
 
 function joinFunctions(parts: readonly MachinePart[], warnings: string[]): PciFunction[] {
+  const [only] = parts;
+  const functions =
+    parts.length === 1 && isSorted(only.functions)
+      ? [...only.functions]
+      : mergeFunctions(parts, warnings);
+  if (functions.length > MACHINE_FUNCTIONS_MAX) {
+    throw new PeerlaneError("too-large", `more than ${MACHINE_FUNCTIONS_MAX} functions`, {
+      remedy: "give the dump of one machine",
+    });
+  }
+  return functions;
+}
+
+/** As one whole dump is: each function once, in order. */
+function isSorted(functions: readonly PciFunction[]): boolean {
+  for (let i = 1; i < functions.length; i++) {
+    if (functions[i].bdf <= functions[i - 1].bdf) return false;
+  }
+  return true;
+}
+
+function mergeFunctions(parts: readonly MachinePart[], warnings: string[]): PciFunction[] {
   const joined = new Map<Bdf, { fn: PciFunction; file: string }>();
   const disagreements = new Disagreements();
   for (const { functions, source } of parts) {
@@ -100,11 +122,6 @@ function joinFunctions(parts: readonly MachinePart[], warnings: string[]): PciFu
     if (firstError !== null && others === common) throw firstError;
   }
   warnings.push(...disagreements.toWarnings());
-  if (joined.size > MACHINE_FUNCTIONS_MAX) {
-    throw new PeerlaneError("too-large", `more than ${MACHINE_FUNCTIONS_MAX} functions`, {
-      remedy: "give the dump of one machine",
-    });
-  }
   return [...joined.values()].map(({ fn }) => fn).sort((a, b) => a.bdf - b.bdf);
 }
 

@@ -30,7 +30,6 @@ export class MachineIndex implements Inspectable {
   readonly functions: readonly PciFunction[];
   readonly count: number;
   private readonly hierarchy: Hierarchy;
-  private readonly positions = new Map<number, number>();
   /** Position in `machine.hostBridges` by function; NONE when the machine lists none for it. */
   private readonly hostBridges: Int32Array;
   private readonly firstChild: Int32Array;
@@ -53,7 +52,6 @@ export class MachineIndex implements Inspectable {
     );
     // Backwards, so that lists of children run in order of BDF.
     for (let i = this.count - 1; i >= 0; i--) {
-      this.positions.set((this.functions[i] as PciFunction).bdf, i);
       this.hostBridges[i] = bridges[this.hierarchy.rootOf[i] as number] as number;
       const above = this.hierarchy.parent[i] as number;
       if (above === NONE) continue;
@@ -64,7 +62,8 @@ export class MachineIndex implements Inspectable {
 
   /** The index of a function by its name; NONE when the machine has none. */
   indexOf(bdf: Bdf): number {
-    return this.positions.get(bdf) ?? NONE;
+    const at = this.firstFrom(bdf);
+    return this.functions[at]?.bdf === bdf ? at : NONE;
   }
 
   functionAt(bdf: Bdf): PciFunction | null {
@@ -175,18 +174,25 @@ export class MachineIndex implements Inspectable {
 
   /** Functions on one bus, in order; for a root bus these are what the host bridge sees. */
   functionsOnBus(domain: number, bus: number): number[] {
+    const first = busKey(domain, bus) * 256;
+    const found: number[] = [];
+    for (let i = this.firstFrom(first); i < this.count; i++) {
+      if (this.functions[i].bdf >= first + 256) break;
+      found.push(i);
+    }
+    return found;
+  }
+
+  /** The index of the first function of this name or a higher one; `count` without one. */
+  private firstFrom(bdf: number): number {
     const { functions } = this;
-    const key = busKey(domain, bus);
-    const keyAt = (i: number): number => Math.floor((functions[i] as PciFunction).bdf / 256);
     let low = 0;
     for (let high = this.count; low < high; ) {
       const middle = (low + high) >>> 1;
-      if (keyAt(middle) < key) low = middle + 1;
+      if (functions[middle].bdf < bdf) low = middle + 1;
       else high = middle;
     }
-    const found: number[] = [];
-    for (let i = low; i < this.count && keyAt(i) === key; i++) found.push(i);
-    return found;
+    return low;
   }
 
   /** What is odd about the bus numbers. */

@@ -30,20 +30,48 @@ import type {
 } from "../snapshot.ts";
 import { numberAfter, parseBarLine, parseSizeText } from "./lspci-values.ts";
 
-/** One `Capabilities:` line and what stands under it. */
-class Block {
-  readonly offset: number;
-  readonly version: number;
+/** What the first line of a capability says. */
+interface CapabilityKind {
   readonly title: string;
+  readonly ref: CapabilityRef;
+}
+
+/** The first lines of capabilities. They are few in a dump that has thousands of them. */
+export class CapabilityKinds {
+  private readonly known = new Map<string, CapabilityKind | null>();
+
+  /** `text`: what follows {@link CAPABILITY}. Null where it is no capability of any table. */
+  of(text: string): CapabilityKind | null {
+    let kind = this.known.get(text);
+    if (kind === undefined) {
+      kind = kindFrom(text);
+      this.known.set(text, kind);
+    }
+    return kind;
+  }
+}
+
+function kindFrom(text: string): CapabilityKind | null {
+  const match = /^([0-9a-f]{2,3})(?: v(\d{1,2}))?\] (.*)$/s.exec(text);
+  if (match === null) return null;
+  const [, place, version, title] = match;
+  const offset = Number.parseInt(place, 16);
+  const extended = offset >= CONFIG_PCI_BYTES;
+  const id = idOf(title, extended);
+  if (id === 0) return null;
+  return { title, ref: { id, offset, extended, version: extended ? Number(version ?? 0) : 0 } };
+}
+
+/** One capability: its first line and what stands under it. */
+class Block {
+  readonly kind: CapabilityKind;
   private readonly lines: string;
   private readonly start: number;
   private under: string | null = null;
 
   /** `start`: the end of the capability's line in `lines`. */
-  constructor(match: RegExpExecArray, lines: string, start: number) {
-    this.offset = Number.parseInt(match[1] as string, 16);
-    this.version = Number(match[2] ?? 0);
-    this.title = match[3] as string;
+  constructor(kind: CapabilityKind, lines: string, start: number) {
+    this.kind = kind;
     this.lines = lines;
     this.start = start;
   }
@@ -52,23 +80,27 @@ class Block {
   get text(): string {
     if (this.under === null) {
       TOP_LINE.lastIndex = this.start;
-      const end = TOP_LINE.exec(this.lines)?.index ?? this.lines.length - 1;
-      this.under = this.lines.slice(this.start, end);
+      const isLast = !TOP_LINE.test(this.lines);
+      const end = isLast ? this.lines.length : TOP_LINE.lastIndex;
+      this.under = this.lines.slice(this.start, end - 1);
     }
     return this.under;
   }
 }
 
-/** Where a line begins that stands under no other. */
-const TOP_LINE = /\n\t(?!\t)/g;
-const CAPABILITY_LINE = /\n\tCapabilities: \[([0-9a-f]{2,3})(?: v(\d{1,2}))?\] ([^\n]*)/g;
+/** The line feed before a line that stands under no other. */
+const TOP_LINE = /\n(?=\t(?!\t))/g;
+/** How the first line of one begins. */
+const CAPABILITY = "\n\tCapabilities: [";
 
-function blocksOf(lines: string): Block[] {
+function blocksOf(lines: string, kinds: CapabilityKinds): Block[] {
   const blocks: Block[] = [];
-  CAPABILITY_LINE.lastIndex = 0;
-  for (let match = CAPABILITY_LINE.exec(lines); match !== null; ) {
-    blocks.push(new Block(match, lines, CAPABILITY_LINE.lastIndex));
-    match = CAPABILITY_LINE.exec(lines);
+  let end = 0;
+  for (let at = lines.indexOf(CAPABILITY); at >= 0; at = lines.indexOf(CAPABILITY, end)) {
+    const start = at + CAPABILITY.length;
+    end = lines.indexOf("\n", start);
+    const kind = kinds.of(lines.slice(start, end));
+    if (kind !== null) blocks.push(new Block(kind, lines, end));
   }
   return blocks;
 }
@@ -139,31 +171,13 @@ const EXTENDED_TITLES: readonly (readonly [string, number])[] = [
   ["Physical Layer 64.0 GT/s", ExtendedId.physicalLayer64],
 ];
 
-/** What titles mean. They are few in a dump that has thousands of them. */
-export class TitleIds {
-  private readonly basic = new Map<string, number>();
-  private readonly extended = new Map<string, number>();
-
-  /** Id of the capability with this title; 0 where it is in no table. */
-  of(title: string, isExtended: boolean): number {
-    const known = isExtended ? this.extended : this.basic;
-    let id = known.get(title);
-    if (id === undefined) {
-      id = idOf(title, isExtended);
-      known.set(title, id);
-    }
-    return id;
-  }
-}
-
+/** Id of the capability with this title; 0 where it is in no table. */
 function idOf(title: string, isExtended: boolean): number {
   const number = /^(?:#|(?:Extended )?Capability ID 0x)([0-9a-f]{2,4})\b/.exec(title);
   if (number !== null) return Number.parseInt(number[1] as string, 16);
   const table = isExtended ? EXTENDED_TITLES : TITLES;
   return table.find((entry) => title.startsWith(entry[0]))?.[1] ?? 0;
 }
-
-const hasFlag = (text: string, name: string): boolean => text.includes(`${name}+`);
 
 /** Speeds in GT/s as printed, to generations. */
 const GENERATIONS: Readonly<Record<string, number>> = {
@@ -185,16 +199,19 @@ function linkFrom(text: string): LinkFacts {
   return { generation, width: width > WIDTH_MAX ? 0 : width };
 }
 
-/** Where the line of another register begins. */
-const NEXT_REGISTER = /\n\t\t[A-Za-z]\w*:/g;
+/** The line feed before the line of another register. */
+const NEXT_REGISTER = /\n(?=\t\t[A-Za-z]\w*:)/g;
 
 /** What a register's line says, and those that continue it: up to the next register's. */
 function registerOf({ text }: Block, name: string): string | null {
   const line = `\n\t\t${name}:`;
   const at = text.indexOf(line);
   if (at < 0) return null;
-  NEXT_REGISTER.lastIndex = at + line.length;
-  return text.slice(at + line.length, NEXT_REGISTER.exec(text)?.index);
+  const start = at + line.length;
+  NEXT_REGISTER.lastIndex = start;
+  return NEXT_REGISTER.test(text)
+    ? text.slice(start, NEXT_REGISTER.lastIndex - 1)
+    : text.slice(start);
 }
 
 const PORT_TYPES = Object.entries(PORT_TYPE_NAMES)
@@ -204,63 +221,78 @@ const PORT_TYPES = Object.entries(PORT_TYPE_NAMES)
 function portTypeFrom(title: string): PortType | null {
   // `Express (v2) Root Port (Slot+), MSI 00`; before 2006 without the version.
   const text = title.replace(/^Express (?:\(v\d+\) )?/, "");
-  const found = PORT_TYPES.find(([name]) => text.startsWith(name));
+  const found = PORT_TYPES.find((type) => text.startsWith(type[0]));
   return found === undefined ? null : (found[1] as PortType);
 }
 
 function expressFrom(block: Block): PcieFacts | null {
-  const portType = portTypeFrom(block.title);
+  const portType = portTypeFrom(block.kind.title);
   if (portType === null) return null;
   const text = (name: string): string => registerOf(block, name) ?? "";
   const capability = text("DevCap");
   const control = text("DevCtl");
   const isLinked =
     portType !== PortType.rootComplexEndpoint && portType !== PortType.rootComplexEventCollector;
-  // Old versions pad the number.
-  const slot = /Slot #\s*(\d+)/.exec(text("SltCap"))?.[1] ?? "0";
   return {
     portType,
-    offset: block.offset,
+    offset: block.kind.ref.offset,
     link: isLinked ? linkFrom(text("LnkSta")) : null,
     linkCapability: isLinked ? linkFrom(text("LnkCap")) : null,
     maxPayloadSupported: payload(numberAfter(capability, "MaxPayload ", " bytes")),
     maxPayload: payload(numberAfter(control, "MaxPayload ", " bytes")),
     maxReadRequest: payload(numberAfter(control, "MaxReadReq ", " bytes")),
     readCompletionBoundary: numberAfter(text("LnkCtl"), "RCB ", " bytes") === 128 ? 128 : 64,
-    relaxedOrdering: hasFlag(control, "RlxdOrd"),
-    extendedTags: hasFlag(control, "ExtTag"),
-    functionLevelReset: hasFlag(capability, "FLReset"),
-    ariForwarding: hasFlag(text("DevCtl2"), "ARIFwd"),
-    slot: block.title.includes("(Slot+)") ? Number(slot) : null,
+    relaxedOrdering: control.includes("RlxdOrd+"),
+    extendedTags: control.includes("ExtTag+"),
+    functionLevelReset: capability.includes("FLReset+"),
+    ariForwarding: text("DevCtl2").includes("ARIFwd+"),
+    slot: block.kind.title.includes("(Slot+)") ? slotFrom(text("SltCap")) : null,
   };
 }
 
+/** Old versions pad the number. */
+const slotFrom = (text: string): number => Number(/Slot #\s*(\d+)/.exec(text)?.[1] ?? 0);
+
 /** Sizes that the registers can encode; anything else is a misprint and becomes the default. */
+const PAYLOADS: readonly (number | null)[] = [128, 256, 512, 1024, 2048, 4096];
+
 function payload(bytes: number | null): number {
-  return bytes !== null && [128, 256, 512, 1024, 2048, 4096].includes(bytes) ? bytes : 128;
+  return PAYLOADS.includes(bytes) ? (bytes as number) : 128;
 }
 
 const ACS_FLAGS: readonly (readonly [string, number])[] = [
-  ["SrcValid", AcsBit.sourceValidation],
-  ["TransBlk", AcsBit.translationBlocking],
-  ["ReqRedir", AcsBit.requestRedirect],
-  ["CmpltRedir", AcsBit.completionRedirect],
-  ["UpstreamFwd", AcsBit.upstreamForwarding],
-  ["EgressCtrl", AcsBit.egressControl],
-  ["DirectTrans", AcsBit.directTranslated],
+  ["SrcValid+", AcsBit.sourceValidation],
+  ["TransBlk+", AcsBit.translationBlocking],
+  ["ReqRedir+", AcsBit.requestRedirect],
+  ["CmpltRedir+", AcsBit.completionRedirect],
+  ["UpstreamFwd+", AcsBit.upstreamForwarding],
+  ["EgressCtrl+", AcsBit.egressControl],
+  ["DirectTrans+", AcsBit.directTranslated],
 ];
+
+/** By index: an iterator for each flag of each port would be garbage (docs/rooms/planner.md). */
+function acsWord(text: string): number {
+  let word = 0;
+  for (let i = 0; i < ACS_FLAGS.length; i++) {
+    if (text.includes(ACS_FLAGS[i][0])) word |= ACS_FLAGS[i][1];
+  }
+  return word;
+}
 
 function acsFrom(block: Block, unknown: Unknown[]): AcsFacts | null {
   const capability = registerOf(block, "ACSCap");
   const control = registerOf(block, "ACSCtl");
   if (capability === null || control === null) return null;
-  const word = (text: string): number =>
-    ACS_FLAGS.reduce((bits, [name, bit]) => (hasFlag(text, name) ? bits | bit : bits), 0);
-  const capabilities = word(capability);
+  const capabilities = acsWord(capability);
   if ((capabilities & AcsBit.egressControl) !== 0) {
     unknown.push(unknownField("acs.egressVector", "lspci does not print it"));
   }
-  return { offset: block.offset, capabilities, control: word(control), egressVector: null };
+  return {
+    offset: block.kind.ref.offset,
+    capabilities,
+    control: acsWord(control),
+    egressVector: null,
+  };
 }
 
 function sriovFrom(block: Block, unknown: Unknown[]): SriovFacts {
@@ -278,7 +310,7 @@ function sriovFrom(block: Block, unknown: Unknown[]): SriovFacts {
   }
   const vfEnable = /IOVCtl:\s*Enable\+/.test(text);
   return {
-    offset: block.offset,
+    offset: block.kind.ref.offset,
     totalVfs: numberAfter(text, "Total VFs: ") ?? 0,
     numVfs: numberAfter(text, "Number of VFs: ") ?? 0,
     firstVfOffset: numberAfter(text, "VF offset: ") ?? 0,
@@ -309,12 +341,12 @@ function msixFrom(block: Block): MsixFacts {
   const { text } = block;
   const table = /Vector table: BAR=(\d) offset=([0-9a-f]+)/.exec(text);
   const pba = /PBA: BAR=(\d) offset=([0-9a-f]+)/.exec(text);
-  const { title } = block;
+  const { title } = block.kind;
   const vectors = numberAfter(title, "Count=") ?? numberAfter(title, "TabSize=") ?? 1;
   return {
-    offset: block.offset,
+    offset: block.kind.ref.offset,
     vectors: Math.min(Math.max(vectors, 1), 2048),
-    enabled: hasFlag(title, "Enable"),
+    enabled: title.includes("Enable+"),
     tableBar: table === null ? 0 : Number(table[1]) & 7,
     tableOffset: table === null ? 0 : Number.parseInt(table[2] as string, 16),
     pbaBar: pba === null ? 0 : Number(pba[1]) & 7,
@@ -336,11 +368,12 @@ export interface CapabilityFacts {
 }
 
 /**
- * Reads all capabilities among lines of a record, each between two line feeds. `ids` is one for the
- * whole dump.
+ * Reads all capabilities among lines of a record, each between two line feeds. `kinds` is one for
+ * the whole dump.
  */
-export function parseCapabilities(lines: string, ids: TitleIds): CapabilityFacts {
-  const capabilities: CapabilityRef[] = [];
+export function parseCapabilities(lines: string, kinds: CapabilityKinds): CapabilityFacts {
+  const blocks = blocksOf(lines, kinds);
+  const capabilities = blocks.map(({ kind }) => kind.ref);
   const facts: CapabilityFacts = {
     pcie: null,
     msix: null,
@@ -353,12 +386,8 @@ export function parseCapabilities(lines: string, ids: TitleIds): CapabilityFacts
     unknown: [],
   };
   let vfBars: ResizableBar[] = [];
-  for (const block of blocksOf(lines)) {
-    const extended = block.offset >= CONFIG_PCI_BYTES;
-    const id = ids.of(block.title, extended);
-    if (id === 0) continue;
-    const version = extended ? block.version : 0;
-    capabilities.push({ id, offset: block.offset, extended, version });
+  for (const block of blocks) {
+    const { id, extended } = block.kind.ref;
     if (extended && id === ExtendedId.vfResizableBar) vfBars = resizableFrom(block);
     else if (extended) readExtended(facts, block, id);
     else if (id === CapabilityId.express) facts.pcie ??= expressFrom(block);
@@ -390,7 +419,7 @@ function readExtended(facts: CapabilityFacts, block: Block, id: number): void {
       facts.acs ??= acsFrom(block, facts.unknown);
       return;
     case ExtendedId.aer:
-      facts.aerOffset ??= block.offset;
+      facts.aerOffset ??= block.kind.ref.offset;
       return;
     case ExtendedId.sriov:
       facts.sriov ??= sriovFrom(block, facts.unknown);

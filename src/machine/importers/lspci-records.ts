@@ -123,7 +123,7 @@ class Splitter {
   private readonly text: string;
   private readonly file: string;
   private readonly lines: LineCounter;
-  /** End of a line that no detail follows. */
+  /** End of a line that no detail follows; tested, since a match of each would be garbage. */
   private readonly detailsEnd = /\n(?!\t)/g;
   private readonly records: LspciRecord[] = [];
   private noise = { count: 0, line: 0, text: "" };
@@ -194,9 +194,9 @@ class Splitter {
     this.draft = draft;
     this.closed = false;
     this.detailsEnd.lastIndex = end;
-    const last = this.detailsEnd.exec(this.text);
-    const next = last === null ? this.text.length : last.index + 1;
-    if (next > end + 1) draft.body = this.text.slice(end, next) + (last === null ? "\n" : "");
+    const isEnded = this.detailsEnd.test(this.text);
+    const next = isEnded ? this.detailsEnd.lastIndex : this.text.length;
+    if (next > end + 1) draft.body = this.text.slice(end, next) + (isEnded ? "" : "\n");
     return next;
   }
 

@@ -11,7 +11,7 @@ import { BridgeControl, barCount, Command, ROM_BAR } from "../../spec/pcie/index
 import { blankFunction, type FunctionDraft, UNKNOWN_ID, unknownField } from "../blank.ts";
 import { classCodeOf, classNameOf } from "../classes.ts";
 import type { Bar, BridgeFacts, PciFunction, Unknown } from "../snapshot.ts";
-import { type CapabilityFacts, parseCapabilities, TitleIds } from "./lspci-capabilities.ts";
+import { type CapabilityFacts, CapabilityKinds, parseCapabilities } from "./lspci-capabilities.ts";
 import type { LspciRecord } from "./lspci-records.ts";
 import { parseAddress, parseBarLine, parseSizeText, parseWindow } from "./lspci-values.ts";
 import { splitName } from "./names.ts";
@@ -72,9 +72,9 @@ class Tail {
   private readonly text: string;
   private readonly values = new Map<Line, string | null>();
 
-  constructor(text: string, ids: TitleIds) {
+  constructor(text: string, kinds: CapabilityKinds) {
     this.text = text;
-    this.facts = parseCapabilities(text, ids);
+    this.facts = parseCapabilities(text, kinds);
     this.addressLines = addressLinesIn(text);
   }
 
@@ -96,10 +96,10 @@ class TopLines {
   private readonly head: string;
   private readonly tail: Tail;
 
-  constructor(body: string, { tails, ids }: TextMemo) {
+  constructor(body: string, { tails, kinds }: TextMemo) {
     const at = body.indexOf(Line.capabilities);
     this.head = at < 0 ? body : body.slice(0, at + 1);
-    const readTail = (text: string): Tail => new Tail(text, ids);
+    const readTail = (text: string): Tail => new Tail(text, kinds);
     this.tail = remembered(tails, at < 0 ? "" : body.slice(at), readTail);
   }
 
@@ -120,15 +120,18 @@ class TopLines {
 }
 
 /**
- * What texts meant that came before in this dump. Functions of one kind print the same header and
- * the same capabilities: of the 517 of an HGX H100, 95 tails differ.
+ * What texts meant that came before in this dump. Functions of one kind print the same: of the 517
+ * of an HGX H100, 198 differ in more than their name, and 95 in their capabilities.
  */
 export class TextMemo {
+  /** By header, then by body. */
+  readonly functions = new Map<string, Map<string, PciFunction>>();
   readonly headers = new Map<string, HeaderFacts>();
   readonly plainHeaders = new Map<string, HeaderFacts>();
   readonly tails = new Map<string, Tail>();
   readonly commands = new Map<string, number>();
-  readonly ids = new TitleIds();
+  readonly bridgeControls = new Map<string, number>();
+  readonly kinds = new CapabilityKinds();
 }
 
 function remembered<T>(known: Map<string, T>, text: string, read: (text: string) => T): T {
@@ -300,7 +303,7 @@ function parseBars(fn: FunctionDraft, top: TopLines, unknown: Unknown[]): void {
   }
 }
 
-function parseBridge(top: TopLines): BridgeFacts | null {
+function parseBridge(top: TopLines, memo: TextMemo): BridgeFacts | null {
   const buses = top.value(Line.bus) ?? "";
   const match = /primary=([0-9a-f]{2}), secondary=([0-9a-f]{2}), subordinate=([0-9a-f]{2})/.exec(
     buses,
@@ -320,11 +323,16 @@ function parseBridge(top: TopLines): BridgeFacts | null {
     memory: parseWindow(top.value(Line.memoryWindow)),
     prefetchable: isAbsent ? null : parseWindow(prefetchable),
     // Its second line has discard timers, which PCI Express does not use.
-    bridgeControl: flagsToBits(top.value(Line.bridgeControl) ?? "", BRIDGE_CONTROL_BITS),
+    bridgeControl: remembered(
+      memo.bridgeControls,
+      top.value(Line.bridgeControl) ?? "",
+      bridgeControlOf,
+    ),
   };
 }
 
 const commandOf = (text: string): number => flagsToBits(text, COMMAND_BITS);
+const bridgeControlOf = (text: string): number => flagsToBits(text, BRIDGE_CONTROL_BITS);
 
 function parseCommand(
   fn: FunctionDraft,
@@ -421,7 +429,22 @@ function putCapabilities(fn: FunctionDraft, facts: CapabilityFacts, unknown: Unk
 }
 
 /** A function from its record's text alone; `config` stays null. */
-export function functionFromText({ bdf, header, body }: LspciRecord, memo: TextMemo): PciFunction {
+export function functionFromText(record: LspciRecord, memo: TextMemo): PciFunction {
+  const { bdf, header, body } = record;
+  let alike = memo.functions.get(header);
+  if (alike === undefined) {
+    alike = new Map();
+    memo.functions.set(header, alike);
+  }
+  let fn = alike.get(body);
+  if (fn === undefined) {
+    fn = readFunction(record, memo);
+    alike.set(body, fn);
+  }
+  return { ...fn, bdf };
+}
+
+function readFunction({ bdf, header, body }: LspciRecord, memo: TextMemo): PciFunction {
   const top = new TopLines(body, memo);
   const verbosity = verbosityOf(top);
   const isPlain = verbosity === "plain";
@@ -429,7 +452,7 @@ export function functionFromText({ bdf, header, body }: LspciRecord, memo: TextM
   const unknown: Unknown[] = [];
   const read = (text: string): HeaderFacts => parseHeader(text, isPlain);
   putHeader(fn, remembered(isPlain ? memo.plainHeaders : memo.headers, header, read), unknown);
-  fn.bridge = parseBridge(top);
+  fn.bridge = parseBridge(top, memo);
   fn.headerType = headerTypeOf(fn, fn.bridge !== null);
   if (fn.headerType !== 0 && fn.bridge === null) {
     unknown.push(unknownField("bridge", "printed without -v"));

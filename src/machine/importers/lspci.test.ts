@@ -2,6 +2,8 @@ import { describe, expect, it } from "vitest";
 import { readText, shippedMachine, shippedPath } from "../../../testing/recorded.ts";
 import { formatBdf, PeerlaneError, parseBdf } from "../../core/index.ts";
 import { deviceKind, isUnknown, MachineIndex, parseLspci, UNKNOWN_ID } from "../index.ts";
+import { splitLspci } from "./lspci-records.ts";
+import { functionFromText, TextMemo } from "./lspci-text.ts";
 import { importMachine } from "./registry.ts";
 
 const row = (offset: number, bytes: string): string =>
@@ -331,6 +333,15 @@ describe("the HGX machine", () => {
       .map((i) => deviceKind(index.functions[i] ?? expect.fail()));
     expect(below).toEqual(expect.arrayContaining(["gpu", "nic", "nvme"]));
     expect(machine.functions[gpu]?.bars[1]).toMatchObject({ sizeBytes: 2 ** 37, index: 2 });
+  });
+
+  it("is read as if each function stood alone, although many print the same", () => {
+    const { records } = splitLspci(readText(shippedPath("hgx-h100-gpud.vvv.txt")), "dump.txt");
+    const memo = new TextMemo();
+    const together = records.map((record) => functionFromText(record, memo));
+    expect(together).toEqual(records.map((record) => functionFromText(record, new TextMemo())));
+    expect(new Set(together.map(({ bdf }) => bdf)).size).toBe(517);
+    expect(new Set(together.map(({ unknown }) => unknown)).size).toBe(198);
   });
 
   it("is represented on its root buses by 8086:09a2", () => {

@@ -43,8 +43,16 @@ function settlePrinted(functions: readonly FunctionDraft[]): void {
   );
   if (settled.size === 0) return;
   const isOpen = ({ field }: Unknown): boolean => !settled.has(field);
+  // Functions that print the same have one list.
+  const open = new Map<FunctionDraft["unknown"], FunctionDraft["unknown"]>();
   for (const fn of functions) {
-    if (!fn.unknown.every(isOpen)) fn.unknown = fn.unknown.filter(isOpen);
+    const before = fn.unknown;
+    let after = open.get(before);
+    if (after === undefined) {
+      after = before.filter(isOpen);
+      open.set(before, after);
+    }
+    fn.unknown = after;
   }
 }
 
