@@ -119,12 +119,11 @@ export const bridgesWithUnknownAcs = ({ functions }: Machine): PciFunction[] =>
   functions.filter((fn) => fn.bridge !== null && fn.acs === null && isUnknown(fn, "acs"));
 
 export function dependencesOf(question: RemedyQuestion, acs: readonly AcsOnPath[]): Dependence[] {
-  const { index, initiator, owner, verdict, judge } = question;
-  const { machine } = index;
+  const { topology, initiator, owner, verdict, judge } = question;
+  const { machine, index } = topology;
   const unknown = acs
     .filter(({ control }) => control === null)
     .map(({ bdf }) => machine.functions[index.requireIndex(bdf)]);
-  const topology = new Topology(machine, index);
   const found = alternativesOf(topology, unknown).flatMap(({ machine: other, text, remedy }) => {
     const after = judge(other);
     return after.route === verdict.route ? [] : [{ text: `${text}: ${describe(after)}`, remedy }];

@@ -13,7 +13,7 @@ import {
   widthOf,
   wrap,
 } from "../core/index.ts";
-import { MachineIndex, type PciFunction } from "../machine/index.ts";
+import type { PciFunction } from "../machine/index.ts";
 import { formatVersion, type Verdict } from "../p2p/index.ts";
 import { type DirectionAnswer, reasonText } from "./answer.ts";
 import { formatRate } from "./bandwidth.ts";
@@ -228,8 +228,8 @@ function provenLines({ directions, devices }: PairExplanation, paint: Page): str
 }
 
 /** The way of a write and that of a read, once where they are the same. */
-function wayLines({ machine, directions }: PairExplanation, paint: Page): string[][] {
-  const index = new MachineIndex(machine);
+function wayLines({ rules, directions }: PairExplanation, paint: Page): string[][] {
+  const { index } = rules.topology;
   const drawn: string[][] = [];
   const [first] = directions;
   for (const { direction, route, bandwidth } of directions) {

@@ -94,11 +94,12 @@ export function explainPair(
     // Other facts of the host leave the tree, and so its index, as they were.
     const isSameTree =
       now.functions === machine.functions && now.hostBridges === machine.hostBridges;
-    const topology = new Topology(now, isSameTree ? index : undefined);
-    const changed = rulesFor(now, options.rules, topology).rules;
-    return worstOf(asked.map((direction) => changed.tlpVerdict(provider, client, direction)));
+    const changed = new Topology(now, isSameTree ? index : undefined);
+    const other = rulesFor(now, options.rules, changed).rules;
+    return worstOf(asked.map((direction) => other.tlpVerdict(provider, client, direction)));
   };
-  const question = { index, initiator, owner, verdict: permitted, rules: options.rules, judge };
+  const { topology } = rules;
+  const question = { topology, initiator, owner, verdict: permitted, rules: options.rules, judge };
   const directions = verdicts.map((one) => answer(one, { index, probe, complexes, mode }));
   const depends = dependencesOf(question, acs);
   return {

@@ -11,7 +11,7 @@
  */
 
 import { type Bdf, formatBdf, hex, hexDigits, PeerlaneError } from "../core/index.ts";
-import { type Machine, MachineIndex, setAcsControl, setHost } from "../machine/index.ts";
+import { type Machine, type MachineIndex, setAcsControl, setHost } from "../machine/index.ts";
 import {
   ACS_CONTROL_OFFSET,
   ACS_REDIRECT,
@@ -63,7 +63,7 @@ interface Candidate {
 
 /** The pair, and how it is judged. */
 export interface RemedyQuestion {
-  readonly index: MachineIndex;
+  readonly topology: Topology;
   readonly initiator: Bdf;
   readonly owner: Bdf;
   readonly verdict: Verdict;
@@ -143,7 +143,8 @@ function fewestBits(
   question: RemedyQuestion,
   isBetter: (after: Verdict) => boolean,
 ): readonly Clearing[] {
-  const { index, initiator, owner } = question;
+  const { initiator, owner } = question;
+  const { index } = question.topology;
   const helps = (clearings: readonly Clearing[]): boolean =>
     isBetter(question.judge(cleared(index.machine, clearings)));
   let chosen: Clearing[] = acsOnPath(index, initiator, owner)
@@ -181,7 +182,7 @@ function acsCandidates(
   question: RemedyQuestion,
   isBetter: (after: Verdict) => boolean,
 ): Candidate[] {
-  const { machine } = question.index;
+  const { machine } = question.topology;
   const clearings = fewestBits(question, isBetter);
   if (clearings.length === 0) return [];
   const names = clearings.map(({ bdf }) => formatBdf(bdf)).join(", ");
@@ -250,10 +251,9 @@ function bitNames(clearings: readonly Clearing[]): string {
 }
 
 /** The first later kernel whose rules allow it. */
-function kernelCandidates({ index, initiator, owner, rules }: RemedyQuestion): Candidate[] {
-  const now = parseKernelVersion(index.machine.host.kernelVersion);
+function kernelCandidates({ topology, initiator, owner, rules }: RemedyQuestion): Candidate[] {
+  const now = parseKernelVersion(topology.machine.host.kernelVersion);
   if (rules !== undefined || now === null) return [];
-  const topology = new Topology(index.machine, index);
   const later = changesOfRules().filter((version) => compareVersions(version, now) > 0);
   const judge = (version: KernelVersion): Verdict =>
     new Rules(topology, ruleSetFor(version), version).verdict(owner, initiator);
@@ -277,9 +277,10 @@ const moveText = (index: MachineIndex, { card, port, beside }: Move): string =>
   `${formatLinkCapability(index, port)}, beside ${formatBdf(beside)}.`;
 
 function moveCandidates(question: RemedyQuestion): Candidate[] {
-  return movesOf(question.index, question.initiator, question.owner).map((move) => ({
+  const { index } = question.topology;
+  return movesOf(index, question.initiator, question.owner).map((move) => ({
     kind: "move-slot",
-    text: moveText(question.index, move),
+    text: moveText(index, move),
     command: null,
     weakensIsolation: false,
     caution: null,
@@ -293,11 +294,11 @@ function moveCandidates(question: RemedyQuestion): Candidate[] {
 /** A change that does not help alone, and the question after it. */
 interface FirstChange {
   readonly text: string;
-  apply(): Pick<RemedyQuestion, "index" | "initiator" | "owner">;
+  apply(): Pick<RemedyQuestion, "topology" | "initiator" | "owner">;
 }
 
-function firstChanges({ index, initiator, owner, rules }: RemedyQuestion): FirstChange[] {
-  const { machine } = index;
+function firstChanges({ topology, initiator, owner, rules }: RemedyQuestion): FirstChange[] {
+  const { machine, index } = topology;
   const now = parseKernelVersion(machine.host.kernelVersion);
   const later = changesOfRules().filter(
     (version) =>
@@ -310,7 +311,7 @@ function firstChanges({ index, initiator, owner, rules }: RemedyQuestion): First
     text: `Run Linux ${formatVersion(version)} or later.`,
     apply: () => {
       const next = setHost(machine, { kernelVersion: `${formatVersion(version)}.0` });
-      return { index: new MachineIndex(next), initiator, owner };
+      return { topology: new Topology(next), initiator, owner };
     },
   }));
   const moves = movesOf(index, initiator, owner).map((move) => ({
@@ -318,7 +319,7 @@ function firstChanges({ index, initiator, owner, rules }: RemedyQuestion): First
     apply: () => {
       const { machine: next, nameOf } = move.apply();
       return {
-        index: new MachineIndex(next),
+        topology: new Topology(next),
         initiator: nameOf(initiator),
         owner: nameOf(owner),
       };
@@ -354,8 +355,8 @@ function twoChanges(question: RemedyQuestion, isBetter: (after: Verdict) => bool
 }
 
 /** Without an IOMMU Linux leaves ACS alone; where it is off already, firmware set the bits. */
-function wholeMachine({ index, initiator, owner, judge }: RemedyQuestion): Candidate[] {
-  const { machine } = index;
+function wholeMachine({ topology, initiator, owner, judge }: RemedyQuestion): Candidate[] {
+  const { machine, index } = topology;
   const path = acsOnPath(index, initiator, owner);
   const hasRedirect = path.some(({ redirecting }) => redirecting !== "");
   if (!hasRedirect) return [];
