@@ -90,20 +90,48 @@ const withoutPrograms = {
   },
 };
 
+/** The engine has it at hand; the module of the same is a copy of it, one property after another. */
+const withoutProcessModule = {
+  name: "without-process-module",
+  setup(build) {
+    build.onResolve({ filter: /^node:process$/ }, () => ({ path: "process", namespace: "global" }));
+    build.onLoad({ filter: /.*/, namespace: "global" }, () => ({
+      contents: "export default process; export const { getBuiltinModule } = process;",
+    }));
+  },
+};
+
 /** Loaded by name when a file needs them; most do not. */
 const LATE_PACKAGES = ["fast-xml-parser", "tar-stream", "zod"];
 
+/**
+ * In pieces first, as modules: a piece is what the same commands need, so that a command begins with
+ * its own, not with whatever stands behind the door of a room. Then one script of the pieces.
+ */
 async function buildPlanner(esbuild) {
   const script = `${root}dist/planner.script.js`;
   const cache = `${root}dist/planner.cache`;
+  const pieces = `${root}dist/pieces`;
   await rm(cache, { force: true });
-  const { metafile } = await esbuild.build({
+  await esbuild.build({
     ...COMMON,
     entryPoints: [`${root}src/cli/planner-main.ts`],
+    outdir: pieces,
+    external: LATE_PACKAGES,
+    plugins: [withoutDeviceModels, withoutPrograms, withoutProcessModule],
+    splitting: true,
+    format: "esm",
+    sourcemap: "inline",
+    sourcesContent: false,
+  });
+  const { metafile } = await esbuild.build({
+    ...COMMON,
+    // Pieces that are needed for nothing but their effects have none (package.json).
+    logOverride: { "ignored-bare-import": "silent" },
+    entryPoints: [`${pieces}/planner-main.js`],
     outfile: script,
     metafile: true,
     external: LATE_PACKAGES,
-    plugins: [withoutDeviceModels, withoutPrograms],
     format: "cjs",
     // The function that bin/peerlane.cjs calls: nothing is left to be joined at start.
     banner: { js: "(function (exports, require, module) {" },
@@ -115,6 +143,7 @@ async function buildPlanner(esbuild) {
     sourcemap: "external",
     sourcesContent: false,
   });
+  await rm(pieces, { recursive: true });
   const [, { bytes }] = Object.entries(metafile.outputs).find(([path]) => path.endsWith(".js"));
   warmUp();
   const compiled = existsSync(cache) ? "compiled" : "not compiled";
