@@ -8,6 +8,8 @@ import { type Machine, readMachine } from "../machine/index.ts";
 import type { Files } from "../platform/index.ts";
 import { type Context, printNotes } from "./context.ts";
 
+/** The machine that stands in where none is given, in the folder of what ships. */
+const DEFAULT_MACHINE = "scenarios/machines/hgx-h100-gpud.vvv.txt";
 /** Where the kernel shows standard input as a file, and what messages call it. */
 const STDIN_PATH = "/dev/stdin";
 const STDIN_NAME = "standard input";
@@ -29,6 +31,13 @@ export async function loadMachine(context: Context, paths: readonly string[]): P
   printNotes(context, [...warnings.slice(0, NOTES_MAX), ...rest]);
   return machine;
 }
+
+/** {@link loadMachine}, and the machine that ships where none is given. */
+export const loadMachineOrShipped = (
+  context: Context,
+  paths: readonly string[] = [],
+): Promise<Machine> =>
+  loadMachine(context, paths.length > 0 ? paths : [`${context.shipped}/${DEFAULT_MACHINE}`]);
 
 /** The same files, and standard input under its name. */
 export function withStdin(files: Files): Files {

@@ -1,6 +1,6 @@
 /**
- * The command line: `peerlane COMMAND`. A file per command under commands/; this one only wires
- * them up and turns errors into messages and exit statuses (2 for usage, 1 for failure).
+ * The command line as a process: `peerlane COMMAND` on the real clock, files and terminal. What it
+ * does with them is in program.ts.
  */
 
 import { realClock, realFiles, realHost } from "../platform/index.ts";

@@ -14,7 +14,7 @@ import {
 } from "../../scenario/index.ts";
 import type { CommandModule } from "../command.ts";
 import { printJson, printText } from "../context.ts";
-import { loadMachine } from "../machine-input.ts";
+import { loadMachine, loadMachineOrShipped } from "../machine-input.ts";
 
 interface Options {
   readonly machine?: string[];
@@ -25,8 +25,6 @@ interface Options {
   readonly markdown?: boolean;
 }
 
-/** Named when the machine is left to us, and when nobody asked for another. */
-const SHIPPED = "scenarios/machines/hgx-h100-gpud.vvv.txt";
 /** Where bus addresses differ from host bridge to host bridge. */
 const LANDING = "scenarios/machines/three-host-bridges.json";
 
@@ -49,9 +47,8 @@ export const compare: CommandModule = {
       .action((options: Options) =>
         perform(async () => {
           const workload = parseWorkload(options.workload);
-          const shipped = (path: string): string => `${context.shipped}/${path}`;
-          const machine = await loadMachine(context, options.machine ?? [shipped(SHIPPED)]);
-          const landingMachine = await loadMachine(context, [shipped(LANDING)]);
+          const machine = await loadMachineOrShipped(context, options.machine);
+          const landingMachine = await loadMachine(context, [`${context.shipped}/${LANDING}`]);
           const { clock } = context;
           const report = await compareDescriptions(machine, { clock, workload, landingMachine });
           if (options.json === true) printJson(context, report);

@@ -11,7 +11,6 @@ import {
   realNetwork,
   realRecordFiles,
 } from "../../platform/index.ts";
-
 import {
   formatTargetConfig,
   hasSecrets,
@@ -27,7 +26,7 @@ import {
 } from "../../scenario/index.ts";
 import type { CommandModule } from "../command.ts";
 import { type Context, printJson, printNotes, printText } from "../context.ts";
-import { loadMachine } from "../machine-input.ts";
+import { loadMachineOrShipped } from "../machine-input.ts";
 
 interface Options {
   readonly config?: string;
@@ -54,8 +53,6 @@ const DEFAULT_NQN = "nqn.2026-11.dev.peerlane:target";
 const DEFAULT_NAMESPACE = "size=1G";
 const DEFAULT_LISTEN = "127.0.0.1:4420";
 const CONFIG_BYTES_MAX = 16 * 1024 * 1024;
-/** The machine that ships with Peerlane. */
-const SHIPPED_MACHINE = "scenarios/machines/hgx-h100-gpud.vvv.txt";
 /** What a configuration file says, and options therefore must not. */
 const SIMPLE = [
   "listen",
@@ -148,9 +145,8 @@ function providerOf({ provider, providerPolicy, cmb }: Options) {
 }
 
 async function serve(context: Context, config: TargetConfig): Promise<number> {
-  const { clock, host, shipped } = context;
-  const dumps = config.machine.length > 0 ? config.machine : [`${shipped}/${SHIPPED_MACHINE}`];
-  const machine = await loadMachine(context, dumps);
+  const { clock, host } = context;
+  const machine = await loadMachineOrShipped(context, config.machine);
   let failure: unknown = null;
   let stop: () => void = () => undefined;
   const stopped = new Promise<void>((resolve) => {
