@@ -18,4 +18,5 @@ export * from "./sparse-memory.hot.ts";
 export * from "./status.ts";
 export * from "./text.ts";
 export * from "./tree.ts";
+export * from "./units.ts";
 export * from "./wire.ts";

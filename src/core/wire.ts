@@ -63,3 +63,8 @@ export function getAscii(bytes: Uint8Array, offset: number, length: number): str
   }
   return text.trimEnd();
 }
+
+/** As long and with the same bytes. For what is no secret: it takes less time where they differ. */
+export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, i) => byte === b[i]);
+}

@@ -78,3 +78,7 @@ export interface QueueOrigin {
   /** TLS: the names that the connection's key is for; Connect must give the same. */
   readonly secure?: { readonly hostNqn: string; readonly subsystemNqn: string };
 }
+
+/** What moves a queue's data between the network and memory; null: nothing does (loop). */
+export const moverOf = ({ nic, cpu }: QueueOrigin): DmaDevice | BackingMachine | null =>
+  nic ?? cpu ?? null;

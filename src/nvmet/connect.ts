@@ -6,7 +6,7 @@
  * which field was wrong (IATTR, IPO).
  */
 
-import { NVMET_QUEUE_DEPTH_MAX, PeerlaneError } from "../core/index.ts";
+import { NVMET_QUEUE_DEPTH_MAX, PeerlaneError, sameBytes } from "../core/index.ts";
 import { NvmeStatus, STATUS_DNR } from "../spec/nvme/index.ts";
 import {
   AUTHREQ_ATR,
@@ -24,6 +24,7 @@ import {
 } from "../spec/nvmf/index.ts";
 import { Event } from "../trace/index.ts";
 import { receivedData } from "./admin/data.ts";
+import { moverOf } from "./channel.ts";
 import { Controller, type ControllerServices } from "./controller.ts";
 import { fabricsStatus } from "./fabrics.ts";
 import { checkLength } from "./parse.hot.ts";
@@ -72,7 +73,7 @@ export class ConnectHandler implements CommandHandler {
     const status = checkLength(request, CONNECT_DATA_BYTES);
     if (status === NvmeStatus.success) {
       // The one data transfer before there is a controller: from the NIC's host buffers.
-      const mover = queue.origin.nic ?? queue.origin.cpu ?? null;
+      const mover = moverOf(queue.origin);
       if (mover !== null) queue.controlPool = this.services.orchestrator.controlPool(mover);
       queue.fetchForHandler(request);
     } else queue.complete(request, status);
@@ -262,8 +263,4 @@ function orNoMemory<T>(queue: TargetQueue, request: TargetRequest, make: () => T
     queue.complete(request, NvmeStatus.internalError);
     return null;
   }
-}
-
-function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, i) => byte === b[i]);
 }

@@ -39,6 +39,7 @@ import {
   type AuthServices,
   ControllerAuthentication,
 } from "./auth/controller-auth.ts";
+import { moverOf } from "./channel.ts";
 import { DiskViews } from "./disk-views.ts";
 import { fabricsCommand } from "./fabrics.ts";
 import { flushAll } from "./flush.ts";
@@ -167,8 +168,7 @@ export class Controller implements CommandHandler, SubsystemMember, AuthControll
 
   /** What moves data between the network and memory: a NIC, the CPU (TCP), or nothing (loop). */
   get mover(): DataMover | null {
-    const { nic, cpu } = this.adminQueue.origin;
-    return nic ?? cpu ?? null;
+    return moverOf(this.adminQueue.origin);
   }
 
   /** Data goes over the connection itself (TCP). */

@@ -4,10 +4,9 @@
  * which only does I/O needs no Keep Alive command.
  */
 
+import { NS_PER_MS } from "../core/index.ts";
 import { KEEP_ALIVE_UNIT_MS } from "../spec/nvmf/index.ts";
 import type { TargetQueue } from "./queue.hot.ts";
-
-const NS_PER_MS = 1e6;
 
 export class KeepAliveTimer {
   private readonly nowNs: () => number;

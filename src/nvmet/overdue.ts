@@ -6,11 +6,10 @@
  * its machine, nobody is late because of that.
  */
 
-import { NVMET_STALL_TIMEOUT_MS, NVMET_TRANSFER_TIMEOUT_MS } from "../core/index.ts";
+import { NS_PER_MS, NVMET_STALL_TIMEOUT_MS, NVMET_TRANSFER_TIMEOUT_MS } from "../core/index.ts";
 import type { PeerPatience } from "./channel.ts";
 import type { Controller } from "./controller.ts";
 
-const NS_PER_MS = 1e6;
 /** Between two looks, and what a longer time between them counts for at most. */
 const LOOK_NS = 100 * NS_PER_MS;
 const GAP_NS_MAX = 2 * LOOK_NS;

@@ -10,6 +10,7 @@
 import type { BlockQueue } from "../block/index.ts";
 import {
   type Inspectable,
+  NS_PER_MS,
   NVMET_CONNECT_TIMEOUT_MS,
   NVMET_CONNECTION_BYTES,
   PeerlaneError,
@@ -365,7 +366,7 @@ export class Target implements ConnectServices, SubsystemListener, Poller, Inspe
     const { handshakeTimeoutMs, connectTimeoutMs } = this;
     const isMute = queue.channel.awaitsHandshake === true;
     const ms = isMute ? Math.min(handshakeTimeoutMs, connectTimeoutMs) : connectTimeoutMs;
-    return ms * 1e6;
+    return ms * NS_PER_MS;
   }
 
   private forgetDrained(): void {

@@ -4,13 +4,13 @@ export { Capture, type CaptureEvent, type CaptureOptions } from "./capture/captu
 export type { CaptureSettings, RecordingParts } from "./capture/recording.ts";
 export * from "./compare/index.ts";
 export {
-  type BenchResult,
   discover,
   type RemoteOptions,
   RemoteSubsystem,
 } from "./connect.ts";
 export { type AnyScenario, parseScenario } from "./load.ts";
 export type { RunContext } from "./measure.ts";
+export type { BenchResult } from "./read-load.ts";
 export { type RenderOptions, renderScenario } from "./render.ts";
 export * from "./report.ts";
 export { runScenario } from "./runner.ts";

@@ -7,7 +7,7 @@
  * when an exchange fails or stalls; the message that says so goes out first.
  */
 
-import { NVMET_AUTH_BYTES_MAX } from "../../core/index.ts";
+import { NS_PER_MS, NVMET_AUTH_BYTES_MAX } from "../../core/index.ts";
 import { NvmeStatus, STATUS_DNR } from "../../spec/nvme/index.ts";
 import { AUTH_SECP, AUTH_SPSP, FabricsSqe, FabricsType } from "../../spec/nvmf/index.ts";
 import { answerWithData, receivedData } from "../admin/data.ts";
@@ -19,7 +19,6 @@ import { type AuthListener, type AuthParties, AuthResponder } from "./responder.
 
 /** At most, and without a Keep Alive Timeout (section 8.13.5.7): a stranger chooses that one. */
 const STEP_TIMEOUT_MS = 120_000;
-const NS_PER_MS = 1e6;
 
 /** What it needs of the controller that the queue belongs to. */
 export interface AuthOwner {

@@ -11,6 +11,7 @@
 
 import {
   type Inspectable,
+  NS_PER_MS,
   PeerlaneError,
   type Poller,
   type Tree,
@@ -116,7 +117,6 @@ export interface HostControllerInfo {
 
 const ADMIN_DEPTH = 32;
 const ADMIN_BUFFER_BYTES = 64 * 1024;
-const NS_PER_MS = 1e6;
 /** Unit of KAS. */
 const KAS_MS = 100;
 /** Entries that the discovery log may have: more than fit the admin buffer are read in parts. */

@@ -17,6 +17,7 @@
 
 import {
   type Inspectable,
+  NS_PER_MS,
   PeerlaneError,
   type Poller,
   type Tree,
@@ -59,7 +60,6 @@ export interface PathOptions {
 
 type State = "waiting" | "connecting" | "live" | "gone";
 
-const NS_PER_MS = 1e6;
 /** What an ANA log is read with first, bytes. */
 const ANA_LOG_BYTES = 4096;
 const ANA_LOG_BYTES_MAX = 64 * 1024;

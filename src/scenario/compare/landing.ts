@@ -19,6 +19,7 @@ import {
   PeerlaneError,
   physAddr,
   type Span,
+  sameBytes,
   type Tree,
 } from "../../core/index.ts";
 import type { RouteReport } from "../../fabric/index.ts";
@@ -33,7 +34,7 @@ import {
 import { Rules, Topology } from "../../p2p/index.ts";
 import { NoHold } from "./descriptions.ts";
 import type { CompareSubject } from "./setup.ts";
-import { patternBytes, StackSetup, sameBytes } from "./stack-setup.ts";
+import { patternBytes, StackSetup } from "./stack-setup.ts";
 
 const CHUNK = 64 * 1024;
 const MODES: readonly IommuMode[] = ["off", "passthrough", "strict"];

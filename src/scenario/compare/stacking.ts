@@ -19,12 +19,13 @@ import {
   SECTOR_BYTES,
 } from "../../block/index.ts";
 import type { Bdf } from "../../core/index.ts";
+import { sameBytes } from "../../core/index.ts";
 import type { Machine } from "../../machine/index.ts";
 import { NvmeStatus } from "../../spec/nvme/index.ts";
 import { type Cell, cellOf, no, type WorksColumn, yes } from "./cell.ts";
 import { type CompareDescription, openDescription } from "./descriptions.ts";
 import type { CompareSubject } from "./setup.ts";
-import { patternBytes, StackSetup, sameBytes } from "./stack-setup.ts";
+import { patternBytes, StackSetup } from "./stack-setup.ts";
 
 const CHUNK = 64 * 1024;
 const STRIPE = 4 * CHUNK;

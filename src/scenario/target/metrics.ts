@@ -5,7 +5,7 @@
  * Counters of a namespace, subsystem or port go with it; a queue's with its connection.
  */
 
-import { hex } from "../../core/index.ts";
+import { hex, NS_PER_S } from "../../core/index.ts";
 import {
   CAUSE_NAMES,
   type CommandStats,
@@ -23,7 +23,6 @@ import type { TargetServer } from "../serve.ts";
 
 type Samples = (readonly [Labels, number])[];
 
-const NS_PER_S = 1e9;
 const BOUNDS_S = LATENCY_BOUNDS_NS.map((ns) => ns / NS_PER_S);
 
 const namesOf = (table: Readonly<Record<string, number>>): Map<number, string> =>

@@ -1,10 +1,8 @@
 /** The state of a running target for people and programs: small, and the same shape every time. */
 
-import type { Tree } from "../../core/index.ts";
+import { NS_PER_S, type Tree } from "../../core/index.ts";
 import type { MemoryShare } from "../../nvmet/index.ts";
 import type { TargetServer } from "../serve.ts";
-
-const NS_PER_S = 1e9;
 
 export function targetStatus(server: TargetServer): Tree {
   const { target } = server.assembly;
