@@ -1,7 +1,8 @@
 /**
  * Runs a polled stack inside the host's event loop: rounds while there is work, then a turn of the
- * event loop so that sockets and signals have theirs, and nothing at all while idle: a socket wakes
- * it, or a slow tick for timers that the stack keeps by itself (keep-alive).
+ * event loop so that sockets and signals have theirs, a few turns more when there is none, and then
+ * nothing at all: a socket wakes it, or a slow tick for timers that the stack keeps by itself
+ * (keep-alive).
  *
  * Invariants: `poll` is never re-entered; an error it throws stops the loop and is reported once.
  */
@@ -18,10 +19,16 @@ export interface PollLoopOptions {
 
 const ROUNDS_PER_TURN = 16;
 const TICK_MS = 50;
+/**
+ * Turns without work before it sleeps, some 60 us: less than a processor takes to fall asleep and
+ * wake up again twice, and often the next command is there by then.
+ */
+const IDLE_TURNS = 32;
 
 export class PollLoop {
   /** Turns of the event loop that it ran in: what a busy loop would have many of. */
   turns = 0;
+  #idleTurns = 0;
   readonly #options: PollLoopOptions;
   readonly #rounds: number;
   readonly #run = (): void => this.#turn();
@@ -51,7 +58,14 @@ export class PollLoop {
     if (this.#isStopped) return;
     this.turns++;
     try {
-      for (let i = 0; i < this.#rounds; i++) if (this.#options.poll() === 0) return;
+      for (let i = 0; i < this.#rounds; i++) {
+        if (this.#options.poll() > 0) {
+          this.#idleTurns = 0;
+          continue;
+        }
+        if (this.#idleTurns++ < IDLE_TURNS) this.wake();
+        return;
+      }
     } catch (error) {
       this.stop();
       this.#options.onError(error);
