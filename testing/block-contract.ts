@@ -10,6 +10,7 @@ import {
   BioOp,
   type BioOwner,
   BioPool,
+  type BlockQueue,
   BlockStatus,
   blockStatusName,
   QueueFeature,
@@ -29,7 +30,8 @@ const TRIES_MAX = 60;
 
 /** A device under test with memory that it can reach. */
 export interface BlockHarness {
-  readonly queue: RequestQueue;
+  /** One that makes requests has a depth, and counts its commits. */
+  readonly queue: BlockQueue & Partial<Pick<RequestQueue, "depth" | "counters">>;
   /** At least 4 MiB, readable and writable by the device. */
   readonly memory: IoMemory;
   /** The same bytes, for the test. */
@@ -56,7 +58,7 @@ class Ends implements BioOwner {
 class Recycler implements BioOwner {
   left = 0;
   failed = 0;
-  queue: RequestQueue | null = null;
+  queue: BlockQueue | null = null;
 
   bioDone(bio: Bio): void {
     if (bio.status !== BlockStatus.ok) this.failed++;
@@ -161,7 +163,7 @@ export function blockContract(name: string, open: () => Promise<BlockHarness>): 
     it("ends every bio of a deep batch once, with one commit per kick", () => {
       const { queue, memory, bytes } = harness;
       const ends = new Ends();
-      const commits = queue.counters.commits;
+      const commits = queue.counters?.commits ?? 0;
       for (let i = 0; i < 32; i++) {
         bytes.fill(i + 1, i * 4096, (i + 1) * 4096);
         // Far apart on the device, so that they do not merge.
@@ -170,7 +172,7 @@ export function blockContract(name: string, open: () => Promise<BlockHarness>): 
         queue.submit(bio);
       }
       queue.kick();
-      expect(queue.counters.commits).toBe(commits + 1);
+      if (queue.counters !== undefined) expect(queue.counters.commits).toBe(commits + 1);
       settle(ends, 32);
       expect([...ends.perBio.values()]).toEqual(new Array(32).fill(1));
       expect(ends.statuses).toEqual(new Array(32).fill(BlockStatus.ok));
@@ -196,7 +198,9 @@ export function blockContract(name: string, open: () => Promise<BlockHarness>): 
       expect(io(BioOp.read, capacityBytes / 512, 0, block())).toBe(BlockStatus.invalid);
       expect(io(BioOp.read, capacityBytes / 512 - 1, 0, 2 * block())).toBe(BlockStatus.invalid);
       expect(io(BioOp.read, 0, 0, block() - 4)).toBe(BlockStatus.invalid);
-      expect(io(BioOp.write, 0, 1, block())).toBe(BlockStatus.invalid);
+      const takesAny = harness.queue.limits.dmaAlignment === 1;
+      const verdict = takesAny ? BlockStatus.ok : BlockStatus.invalid;
+      expect(io(BioOp.write, 0, 1, block())).toBe(verdict);
     });
 
     it("flushes, writes zeroes and discards as its features say", () => {
@@ -232,8 +236,9 @@ export function blockContract(name: string, open: () => Promise<BlockHarness>): 
     it("takes more bios than it has requests, and force unit access", () => {
       const { queue, memory } = harness;
       const ends = new Ends();
-      const many = new BioPool(queue.depth + 40, 4);
-      for (let i = 0; i < queue.depth + 40; i++) {
+      const count = (queue.depth ?? 0) + 40;
+      const many = new BioPool(count, 4);
+      for (let i = 0; i < count; i++) {
         const bio = many.acquire() as Bio;
         bio.op = BioOp.write;
         if ((queue.features & QueueFeature.fua) !== 0) bio.flags |= BioFlag.fua;
@@ -243,7 +248,7 @@ export function blockContract(name: string, open: () => Promise<BlockHarness>): 
         queue.submit(bio);
       }
       queue.kick();
-      settle(ends, queue.depth + 40);
+      settle(ends, count);
       expect(ends.statuses.every((status) => status === BlockStatus.ok)).toBe(true);
       expect([...ends.perBio.values()].every((count) => count === 1)).toBe(true);
     });

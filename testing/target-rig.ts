@@ -11,7 +11,7 @@
  */
 
 import type { BlockQueue } from "../src/block/index.ts";
-import { type Bdf, Reactor, Span } from "../src/core/index.ts";
+import { type Bdf, Copier, Reactor, Span } from "../src/core/index.ts";
 import { DmaContext } from "../src/dma/index.ts";
 import {
   buildFabric,
@@ -36,6 +36,7 @@ import {
   RdmaHostTransport,
   type RdmaPortOptions,
   type RdmaTargetTransport,
+  StoreQueue,
   type Subsystem,
   TargetAssembly,
 } from "../src/nvmet/index.ts";
@@ -73,6 +74,8 @@ export interface RigOptions {
   readonly rdma?: RdmaPortOptions;
   readonly wire?: WireConditions;
   readonly disk?: Partial<NvmeModelOptions>;
+  /** The namespace is the disk's store itself, which the CPU reads and writes; no wrapping then. */
+  readonly backend?: "ssd" | "cpu";
   readonly nvme?: NvmeOptions;
   /** For challenges and DH keys of the target. Default: the host's. */
   readonly random?: Random;
@@ -208,10 +211,13 @@ export async function targetRig(options: RigOptions = {}): Promise<TargetRig> {
   const subsystem = assembly.addSubsystem({ nqn: SUBSYSTEM_NQN, allowedHosts: [HOST_NQN] });
   const isPeer = description !== "host-memory";
   const p2pmem = options.p2pmem ?? { kind: isPeer ? "auto" : "off" };
-  const namespace = assembly.addDisk(subsystem, disk, {
-    p2pmem,
-    ...(options.wrapQueue === undefined ? {} : { wrap: options.wrapQueue }),
-  });
+  const namespace =
+    options.backend === "cpu"
+      ? addStore(subsystem, disks.get(disk.device.bdf) as NvmeModel)
+      : assembly.addDisk(subsystem, disk, {
+          p2pmem,
+          ...(options.wrapQueue === undefined ? {} : { wrap: options.wrapQueue }),
+        });
 
   const reactor = new Reactor();
   reactor.add(assembly);
@@ -273,6 +279,16 @@ export async function targetRig(options: RigOptions = {}): Promise<TargetRig> {
 }
 
 /** Bytes of the offered disk, read from the medium itself. */
+function addStore(subsystem: Subsystem, model: NvmeModel): Namespace {
+  const { store } = model.namespaces[0];
+  const isCached = store.kind === "file";
+  const copier = new Copier();
+  const queue = new StoreQueue({ name: "store", store, blockBytes: 512, isCached, copier });
+  const namespace = subsystem.addNamespace({ nsid: 1, queue, initiators: [] });
+  subsystem.enable(namespace);
+  return namespace;
+}
+
 export function readDisk(rig: TargetRig, offset: number, length: number): Uint8Array {
   const { store } = rig.diskModel.namespaces[0];
   const bytes = new Uint8Array(length);

@@ -1,6 +1,7 @@
 /** Block: bios over any description of I/O memory, limits, splitting, merging, request queues. */
 
 export * from "./bio.hot.ts";
+export * from "./check.hot.ts";
 export * from "./counters.ts";
 export * from "./cpu-operations.hot.ts";
 export * from "./integrity.hot.ts";
@@ -16,4 +17,5 @@ export * from "./segments.hot.ts";
 export * from "./split.hot.ts";
 export * from "./stacking/index.ts";
 export * from "./status.ts";
+export * from "./wait-list.hot.ts";
 export * from "./walk.hot.ts";

@@ -39,8 +39,8 @@ export class PendingAborts {
 
 /**
  * Answered, or its request is another command by now, or it will not be executed any more: an
- * aborted command whose data has not come is only answered when it has, and its host may take its
- * time.
+ * aborted command whose data has not come, or not gone, is only answered when it has, and its host
+ * may take its time.
  */
 function isOver({ request, serial }: Victim): boolean {
   const { state, abortStatus, partner } = request;
@@ -48,5 +48,5 @@ function isOver({ request, serial }: Victim): boolean {
   if (state === RequestState.responding || state === RequestState.idle) return true;
   if (abortStatus === NvmeStatus.success) return false;
   const isHalf = state === RequestState.parked && partner?.state === RequestState.fetching;
-  return state === RequestState.fetching || isHalf;
+  return state === RequestState.fetching || state === RequestState.reading || isHalf;
 }

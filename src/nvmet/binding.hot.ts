@@ -13,6 +13,7 @@ import type { Tracer } from "../trace/index.ts";
 import { type OrchestratorCounters, RouteIndex } from "./counters.ts";
 import { GATE_ALL, GateClass } from "./gate.hot.ts";
 import type { PoolKind } from "./share.hot.ts";
+import type { StoreQueue } from "./store-queue.hot.ts";
 
 /** What happens when peer memory is wanted and there is none. */
 export const Policy = { fail: 0, hostMemory: 1 } as const;
@@ -69,6 +70,8 @@ export class NamespaceBinding {
   /** Null on transports that bring their own memory. */
   host: HostPool | null = null;
   hostDiskMemory: IoMemory = NO_MEMORY;
+  /** Not null: the blocks are in the CPU's reach, and reads may be sent from where they are. */
+  store: StoreQueue | null = null;
 
   constructor(counters: OrchestratorCounters, trace: Tracer, nsid: number, policy: Policy) {
     this.counters = counters;

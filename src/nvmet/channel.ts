@@ -15,8 +15,13 @@ import type { TargetRequest } from "./request.hot.ts";
 export interface Channel {
   /** Moves the request's data from the host; `TargetQueue.dataArrived` follows. */
   fetch(request: TargetRequest): void;
-  /** Sends data, if there is any to send, and the response; `TargetQueue.responded` follows. */
+  /**
+   * Sends data, if there is any to send, and the response; `TargetQueue.responded` follows. A
+   * request that is `reading` has its data in a store, and `TargetQueue.storeRead` comes before.
+   */
   respond(request: TargetRequest): void;
+  /** Sends reads from stores without a buffer between. Absent: it does not. */
+  readonly sendsFromStores?: boolean;
   /**
    * Ends the connection; answers that are not out yet are lost. What was begun still comes back, by
    * `dataArrived` and `responded`, from inside `poll`. Idempotent.

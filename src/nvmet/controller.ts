@@ -238,8 +238,8 @@ export class Controller implements CommandHandler, SubsystemMember, AuthControll
   private mapBuffers(queue: TargetQueue, namespace: Namespace): void {
     const resources = this.resources.get(queue);
     resources?.reserve?.map(namespace);
-    const view = resources?.capsules?.of(namespace) ?? null;
-    if (view !== null) queue.capsuleMemories[namespace.nsid] = view;
+    const view = resources?.capsules?.of(namespace);
+    if (view !== undefined) queue.capsuleMemories[namespace.nsid] = view;
   }
 
   attach(namespace: Namespace): void {

@@ -4,7 +4,7 @@
  */
 
 import type { HostRegion } from "../backing/interface.ts";
-import { type HostMemory, mapHostMemory } from "../memory/index.ts";
+import { cpuMemory, type HostMemory, mapHostMemory } from "../memory/index.ts";
 import type { Namespace } from "./namespace.ts";
 
 export class DiskViews {
@@ -16,13 +16,13 @@ export class DiskViews {
     this.region = region;
   }
 
-  /** Null for a namespace whose disks do no DMA. Throws `dma-map`. */
-  of({ initiators }: Namespace): HostMemory | null {
-    if (initiators.length === 0) return null;
+  /** Mapped for none where no disk does DMA: the CPU reaches it all the same. Throws `dma-map`. */
+  of({ initiators }: Namespace): HostMemory {
     const key = initiators.map(({ id }) => id).join();
     let view = this.views.get(key);
     if (view === undefined) {
-      view = mapHostMemory(this.region, initiators);
+      const { region } = this;
+      view = initiators.length === 0 ? cpuMemory(region) : mapHostMemory(region, initiators);
       this.views.set(key, view);
     }
     return view;

@@ -54,6 +54,7 @@ async function run(bench: Bench, ...commands: HostCommand[]): Promise<number[]> 
 describe.each([
   ["loop", async () => loopHarness()],
   ["tcp", () => tcpHarness()],
+  ["tcp, from a store", () => tcpHarness({ rig: { backend: "cpu" } })],
 ] as const)("fused compare and write over %s", (_name, make) => {
   it("is announced, writes when the blocks are equal, and not when they are not", async () => {
     const bench = await Bench.open(await make());

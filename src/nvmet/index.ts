@@ -30,6 +30,7 @@ export * from "./request.hot.ts";
 export * from "./reservations.ts";
 export type { MemoryShare } from "./share.hot.ts";
 export * from "./status.ts";
+export * from "./store-queue.hot.ts";
 export * from "./subsystem.ts";
 export * from "./target.ts";
 export * from "./transports/loop/loop.hot.ts";

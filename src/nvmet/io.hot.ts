@@ -62,6 +62,8 @@ export interface IoQueue extends BioOwner, ExclusiveQueue {
   /** The same with memory that the CPU can reach. */
   fetchForHandler(request: TargetRequest): void;
   complete(request: TargetRequest, status: number): void;
+  /** Lets the transport read the store. */
+  readStore(request: TargetRequest): void;
   /** Gives back the memory of the data that came with the command. */
   releaseData(request: TargetRequest): void;
   /** Gives the command to the control plane. */
@@ -253,6 +255,13 @@ export function continueIo(queue: IoQueue, request: TargetRequest): void {
   if (exclusive.isHolding) {
     request.queue = queue;
     exclusive.hold(request);
+    return;
+  }
+  if (request.placement === Placement.store) {
+    request.diskOffset = startLba(request) * namespace.blockBytes;
+    request.namespace = namespace;
+    exclusive.inFlight++;
+    queue.readStore(request);
     return;
   }
   bio.owner = queue;

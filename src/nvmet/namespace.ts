@@ -8,8 +8,7 @@
  * controller inserts on write, checks and strips on read; block room, IntegrityPolicy). Hosts see a
  * namespace without metadata. Nothing is dropped: an I/O that cannot be protected is refused.
  *
- * Leaves out: metadata that travels from the host, zoned namespaces, file-backed namespaces (any
- * `BlockQueue` will do).
+ * Leaves out: metadata that travels from the host, zoned namespaces.
  */
 
 import { type BlockQueue, QueueFeature, SECTOR_BYTES } from "../block/index.ts";

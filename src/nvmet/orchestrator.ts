@@ -49,6 +49,7 @@ import { OrchestratorCounters, RouteIndex } from "./counters.ts";
 import { DiskViews } from "./disk-views.ts";
 import type { Namespace } from "./namespace.ts";
 import { PoolKind } from "./share.hot.ts";
+import { StoreQueue } from "./store-queue.hot.ts";
 
 /** What a vector of peer memory carries. */
 export type PeerDescription = "lease" | "dma-address";
@@ -205,7 +206,8 @@ export class Orchestrator implements Inspectable {
     const binding = new NamespaceBinding(this.counters, this.trace, nsid, this.policy);
     const buffers = this.nicBuffers(mover);
     binding.host = buffers.data.pool;
-    binding.hostDiskMemory = buffers.disks.of(namespace) ?? NO_MEMORY;
+    binding.hostDiskMemory = buffers.disks.of(namespace);
+    if (namespace.queue instanceof StoreQueue) binding.store = namespace.queue;
     const none: ProviderChoice = {
       nsid,
       nic: isDevice(mover) ? mover.bdf : null,

@@ -95,6 +95,8 @@ const WAYS: [string, RigOptions, boolean][] = [
   ["host memory", { description: "host-memory" }, false],
   ["the SSD's CMB", { description: "lease", provider: "cmb" }, false],
   ["host memory, with the write cache off", { description: "host-memory" }, true],
+  ["no disk, from the file itself", { backend: "cpu" }, false],
+  ["no disk, with the write cache off", { backend: "cpu" }, true],
 ];
 
 it.each(WAYS)("keeps every promise to a host over TCP, through %s", async (_name, rig, off) => {

@@ -15,7 +15,7 @@
 import { type Bio, BlockStatus, NO_MEMORY } from "../block/index.ts";
 import { assert } from "../core/index.ts";
 import { type IoMemory, MapStatus } from "../memory/index.ts";
-import { CqeOffset, NvmeStatus, STATUS_DNR } from "../spec/nvme/index.ts";
+import { CqeOffset, NvmeStatus, NvmOpcode, STATUS_DNR } from "../spec/nvme/index.ts";
 import { FABRICS_OPCODE } from "../spec/nvmf/index.ts";
 import { Event, type Tracer } from "../trace/index.ts";
 import type { HostPool, NamespaceBinding } from "./binding.hot.ts";
@@ -104,6 +104,7 @@ export class TargetQueue implements FusedQueue {
   fuseFirst: TargetRequest | null = null;
   /** What its commands may hold of shared buffers. */
   readonly share = new MemoryShare();
+  private readonly sendsFromStores: boolean;
   private waitHead: TargetRequest | null = null;
   private waitTail: TargetRequest | null = null;
 
@@ -120,6 +121,7 @@ export class TargetQueue implements FusedQueue {
     this.stats = stats;
     this.clock = clock;
     this.channel = channel;
+    this.sendsFromStores = channel.sendsFromStores === true;
     this.origin = origin;
     this.handler = handler;
     this.requests = requests;
@@ -168,6 +170,8 @@ export class TargetQueue implements FusedQueue {
       this.placeInCapsule(request, binding);
     } else if (this.direct !== null) {
       request.placement = Placement.direct;
+    } else if (this.sendsFromStores && binding.store !== null && isRead(request)) {
+      request.placement = Placement.store;
     } else {
       // Not before those that wait already.
       const status = this.waitHead === null ? allocateMemory(request, binding) : WAIT;
@@ -325,6 +329,26 @@ export class TargetQueue implements FusedQueue {
     else copyOn(this, request, namespace);
   }
 
+  readStore(request: TargetRequest): void {
+    request.state = RequestState.reading;
+    this.channel.respond(request);
+  }
+
+  /**
+   * The transport has sent what the store had, or failed to read it (an NVMe status); the response
+   * is next.
+   */
+  storeRead(request: TargetRequest, status: number): void {
+    const namespace = request.namespace as Namespace;
+    namespace.exclusive.inFlight--;
+    if (status === NvmeStatus.success) {
+      countIo(request, namespace);
+      countBytes(request, request.binding as NamespaceBinding);
+    }
+    this.conclude(request, status);
+    if (namespace.exclusive.isHolding) namespace.exclusive.advance();
+  }
+
   releaseData(request: TargetRequest): void {
     releaseMemory(request);
   }
@@ -354,10 +378,15 @@ export class TargetQueue implements FusedQueue {
 
   /** Answers the request. Also for handlers. `status` is an NVMe status. */
   complete(request: TargetRequest, status: number): void {
+    if (this.conclude(request, status)) this.channel.respond(request);
+  }
+
+  /** The response is written and counted. False: nobody is there to take it. */
+  private conclude(request: TargetRequest, status: number): boolean {
     request.status = status;
     if (this.isClosed) {
       this.finish(request);
-      return;
+      return false;
     }
     this.commands++;
     this.countCommand(request, status);
@@ -376,7 +405,7 @@ export class TargetQueue implements FusedQueue {
     if (this.trace.on) {
       this.trace.emit(Event.nvmetComplete, request.nsid, request.opcode, request.cid, status);
     }
-    this.channel.respond(request);
+    return true;
   }
 
   private countCommand(request: TargetRequest, status: number): void {
@@ -506,7 +535,7 @@ export class TargetQueue implements FusedQueue {
       } else if (request.state === RequestState.waiting) {
         const waiting = this.takeWaiting(request.cid);
         if (waiting !== null) this.complete(waiting, status);
-      } else if (request.state === RequestState.fetching || request.state === executing) {
+      } else if (isUnderWay(request)) {
         request.abortStatus = status;
         victims.push({ request, serial: request.serial });
       }
@@ -546,7 +575,16 @@ export class TargetQueue implements FusedQueue {
   }
 }
 
-const { executing } = RequestState;
+/** Ends by itself: the transport, or a disk, has it. */
+function isUnderWay({ state }: TargetRequest): boolean {
+  const { fetching, executing, reading } = RequestState;
+  return state === fetching || state === executing || state === reading;
+}
+
+/** A command that reads blocks and does nothing else. */
+function isRead({ opcode, fuse }: TargetRequest): boolean {
+  return opcode === NvmOpcode.read && fuse === 0;
+}
 
 /** Block statuses that say the memory, and not the disk, is the trouble. */
 function isLost(status: number): boolean {

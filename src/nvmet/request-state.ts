@@ -15,6 +15,8 @@ export const RequestState = {
   responding: 5,
   /** Its namespace is another's for a moment (exclusive.hot.ts). */
   held: 6,
+  /** The transport reads the data from a store as it sends it. */
+  reading: 7,
 } as const;
 export type RequestState = (typeof RequestState)[keyof typeof RequestState];
 
@@ -26,4 +28,5 @@ export const REQUEST_STATE_NAMES: readonly string[] = [
   "parked",
   "responding",
   "held",
+  "reading",
 ];

@@ -38,6 +38,8 @@ export const Placement = {
   direct: 4,
   /** Its connection's own buffer in host memory. */
   reserve: 5,
+  /** In the namespace's store, from where the transport takes it. */
+  store: 6,
 } as const;
 export type Placement = (typeof Placement)[keyof typeof Placement];
 
@@ -48,6 +50,7 @@ export const PLACEMENT_NAMES: readonly string[] = [
   "host",
   "direct",
   "reserve",
+  "store",
 ];
 
 export class TargetRequest {
@@ -119,6 +122,7 @@ export class TargetRequest {
   /** Not null: the CPU reaches the data through this BAR, at `netOffset`; no `netMemory` then. */
   netWindow: MappedRegion | null = null;
   diskMemory: IoMemory = NO_MEMORY;
+  /** In a store: on the medium. */
   diskOffset = 0;
   /** Peer placement: the lease that the memory was allocated from. */
   lease: LeaseState | null = null;

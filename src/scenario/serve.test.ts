@@ -35,10 +35,11 @@ it("reads what it is asked to serve", () => {
   expect(parseListen("10.0.0.1")).toEqual({ address: "10.0.0.1", port: 4420 });
   expect(() => parseListen("1.2.3.4:99999")).toThrow(/no address/);
   const sized = { sizeBytes: 2 ** 20, file: "a=b.img", readOnly: false, blockBytes: 512 };
-  expect(parseNamespace("size=1M,file=a=b.img")).toEqual(sized);
+  expect(parseNamespace("size=1M,file=a=b.img")).toEqual({ ...sized, backend: "ssd" });
   const bare = { sizeBytes: null, file: "x", readOnly: true, blockBytes: 4096 };
-  expect(parseNamespace("file=x,ro,block=4096")).toEqual(bare);
-  for (const bad of ["", "size=1", "size=x", "size=1G,colour=red", "size=1G,ro", "block=4096"]) {
+  expect(parseNamespace("file=x,ro,block=4096,backend=ssd")).toEqual({ ...bare, backend: "ssd" });
+  expect(parseNamespace("size=4K,backend=cpu")).toMatchObject({ file: null, backend: "cpu" });
+  for (const bad of ["", "size=1", "size=x", "size=1G,colour=red", "size=1G,ro", "backend=gpu"]) {
     expect(() => parseNamespace(bad)).toThrow(/no namespace/);
   }
 });
@@ -268,7 +269,20 @@ it("refuses what it does not do, and a configuration that does not hold together
   await expect(open(busy)).rejects.toThrow(/cannot listen on 192.0.2.1/);
 });
 
-it("gives the space of zeroed blocks back where the host allows it", async () => {
+it("gives the CPU no peer memory", () => {
+  const namespaces = [{ nsid: 1, size: "1M", backend: "cpu", p2pmem: 1 }];
+  const { error } = targetConfigSchema.safeParse({ subsystems: [{ nqn: NQN, namespaces }] });
+  expect(error?.issues).toMatchObject([
+    {
+      path: ["subsystems", 0, "namespaces", 0, "p2pmem"],
+      message: expect.stringContaining("backend: ssd"),
+    },
+  ]);
+});
+
+const BACKENDS = ["ssd", "cpu"] as const;
+
+it.each(BACKENDS)("%s: gives the space of zeroed blocks back where it can", async (backend) => {
   const folder = await mkdtemp(join(tmpdir(), "peerlane-deac-"));
   const file = join(folder, "disk.img");
   const server = await TargetServer.open({
@@ -277,7 +291,7 @@ it("gives the space of zeroed blocks back where the host allows it", async () =>
       listen: [{ address: "127.0.0.1", port: 0 }],
       nqn: NQN,
       allowedHosts: [],
-      namespaces: [{ sizeBytes: 4 * 2 ** 20, file }],
+      namespaces: [{ sizeBytes: 4 * 2 ** 20, file, backend }],
     }),
     network: realNetwork,
     clock: realClock,

@@ -23,7 +23,7 @@ import {
 } from "../nvmet/index.ts";
 import { type Clock, type Network, PollLoop, StateFile } from "../platform/index.ts";
 import { TransportType } from "../spec/nvmf/index.ts";
-import { SsdShelf } from "./target/backends.ts";
+import { Shelf } from "./target/backends.ts";
 import { findComplaint } from "./target/load.ts";
 import { type PayloadReport, payloadReport, publishProviders } from "./target/providers.ts";
 import {
@@ -63,12 +63,12 @@ export class TargetServer {
   readonly assembly: TargetAssembly;
   readonly startedNs: number;
   private readonly options: ServeOptions;
-  private readonly shelf: SsdShelf;
+  private readonly shelf: Shelf;
   private readonly loop: PollLoop;
   /** The last change that was asked for. */
   private last: Promise<unknown> = Promise.resolve();
 
-  private constructor(options: ServeOptions, shelf: SsdShelf) {
+  private constructor(options: ServeOptions, shelf: Shelf) {
     const { clock, config, onAuthentication } = options;
     this.options = options;
     this.shelf = shelf;
@@ -104,7 +104,7 @@ export class TargetServer {
     let server: TargetServer | null = null;
     // A file's answer may be what the loop waits for.
     const wake = (): void => server?.loop.wake();
-    const shelf = await SsdShelf.open({ machine, ssd, cmbBytes: config.cmb ?? 0, wake });
+    const shelf = await Shelf.open({ machine, ssd, cmbBytes: config.cmb ?? 0, wake });
     server = new TargetServer(options, shelf);
     server.loop.start();
     try {
@@ -230,7 +230,7 @@ export class TargetServer {
       const namespace = subsystem.addNamespace({
         nsid,
         queue: backend.queue,
-        initiators: [this.shelf.controller.device],
+        initiators: backend.initiators,
         p2pmem: parseP2pSetting(config.p2pmem),
         readOnly: config.read_only,
         anaGroup: config.ana_grpid,

@@ -78,7 +78,7 @@ export const target: CommandModule = {
       .option("--ssd <function>", "the NVMe controller of the machine (default: the first)")
       .option(
         "-n, --namespace <spec>",
-        "size=1G[,file=PATH][,ro][,block=4096]; repeats (default: size=1G)",
+        "size=1G[,file=PATH][,ro][,block=4096][,backend=cpu]; repeats (default: size=1G)",
         collect,
       )
       .option("--nqn <name>", `name of the subsystem (default: ${DEFAULT_NQN})`)
@@ -204,7 +204,8 @@ function offer(service: TargetService, { control, capture }: TargetConfig): stri
       const where = namespace.device_path ?? "memory: gone when this ends";
       const of = several ? ` of ${subsystem.nqn}` : "";
       const what = `${formatBytes(backend.sizeBytes)}, ${where}`;
-      lines.push(`namespace ${namespace.nsid}${of}: ${what}; staged in ${server.staging(served)}`);
+      const how = namespace.backend === "cpu" ? "no SSD" : `staged in ${server.staging(served)}`;
+      lines.push(`namespace ${namespace.nsid}${of}: ${what}; ${how}`);
     }
   }
   lines.push(`SSD ${formatBdf(server.ssd.bdf)} of the simulated machine`, ...server.edits);

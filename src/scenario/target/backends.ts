@@ -1,30 +1,42 @@
 /**
- * What is behind the namespaces of a served target: stores (memory, files) in the model of one SSD,
- * reached through its driver. Namespaces come and go while it runs: the model attaches one, the
- * driver looks again, a block queue is there.
+ * What is behind the namespaces of a served target: stores (memory, files), which the CPU copies
+ * from and to, or which are in the model of one SSD, reached through its driver. Namespaces come
+ * and go while it runs: the model attaches one, the driver looks again, a block queue is there.
  *
  * Invariants: a file is open exactly as long as its namespace is there; a path is used once, since
  * two namespaces over one file would each believe that it is alone.
  */
 
+import type { BlockQueue } from "../../block/index.ts";
 import type { Poller, Tree } from "../../core/index.ts";
-import { type Bdf, PeerlaneError } from "../../core/index.ts";
-import { DmaContext } from "../../dma/index.ts";
-import { buildFabric, type Fabric, FileStore, NvmeModel } from "../../fabric/index.ts";
+import { type Bdf, Copier, PeerlaneError } from "../../core/index.ts";
+import { DmaContext, type DmaDevice } from "../../dma/index.ts";
+import {
+  buildFabric,
+  type Fabric,
+  FileStore,
+  MemoryStore,
+  type NamespaceStore,
+  NvmeModel,
+} from "../../fabric/index.ts";
 import { deviceKind, type Machine, type PciFunction } from "../../machine/index.ts";
-import { NvmeController, type NvmeNamespace } from "../../nvme/index.ts";
+import { NvmeController } from "../../nvme/index.ts";
+import { StoreQueue } from "../../nvmet/index.ts";
 import { type BlockFile, FileStatus, openBlockFile } from "../../platform/index.ts";
 import { giveCmb } from "../prepare.ts";
 import type { NamespaceConfig } from "./schema.ts";
 
 /** One namespace's block device. */
 export interface Backend {
-  readonly queue: NvmeNamespace["queue"];
+  readonly queue: BlockQueue & { readonly isIdle: boolean };
+  /** What does its DMA; empty: the CPU moves the data. */
+  readonly initiators: readonly DmaDevice[];
   readonly sizeBytes: number;
 }
 
 interface Shelved {
-  readonly nsid: number;
+  /** In the model; null: not there. */
+  readonly nsid: number | null;
   readonly file: BlockFile | null;
 }
 
@@ -55,7 +67,7 @@ export interface ShelfOptions {
   readonly wake: () => void;
 }
 
-export class SsdShelf {
+export class Shelf {
   /** The machine of the dump, with what the SSD was given. */
   readonly machine: Machine;
   /** What differs from the dump, a sentence each. */
@@ -65,6 +77,7 @@ export class SsdShelf {
   readonly controller: NvmeController;
   readonly fabric: Fabric;
   private readonly model: NvmeModel;
+  private readonly copier = new Copier();
   private readonly shelved = new Map<Backend, Shelved>();
   private readonly wake: () => void;
 
@@ -92,12 +105,7 @@ export class SsdShelf {
    * Builds the machine and attaches the driver. Throws `no-such-device`, and what giving the SSD a
    * CMB throws.
    */
-  static async open({
-    machine: dump,
-    ssd: wanted,
-    cmbBytes,
-    wake,
-  }: ShelfOptions): Promise<SsdShelf> {
+  static async open({ machine: dump, ssd: wanted, cmbBytes, wake }: ShelfOptions): Promise<Shelf> {
     const ssd = chooseSsd(dump, wanted);
     const edits: string[] = [];
     const given = cmbBytes === 0 ? null : giveCmb(dump, ssd.bdf, cmbBytes, edits);
@@ -114,7 +122,7 @@ export class SsdShelf {
     if (model === null) throw new Error("the fabric asks for a model of every function");
     const context = new DmaContext(fabric, { iommu: "off", snapshot: machine });
     const controller = await NvmeController.attach(context.device(ssd.bdf));
-    return new SsdShelf({ machine, edits, ssd, context, controller, fabric, model, wake });
+    return new Shelf({ machine, edits, ssd, context, controller, fabric, model, wake });
   }
 
   /** To poll, in this order. */
@@ -126,20 +134,40 @@ export class SsdShelf {
   async add(config: NamespaceConfig): Promise<Backend> {
     const path = config.device_path;
     const { file, sizeBytes } = path === undefined ? memory(config) : this.openFile(config, path);
+    const store =
+      file === null ? new MemoryStore(sizeBytes, this.copier) : new FileStore(file, sizeBytes);
     try {
-      const lbaBytes = config.block_size;
-      const store = file === null ? { sizeBytes } : { store: new FileStore(file, sizeBytes) };
-      const nsid = this.model.addNamespace({ ...store, lbaBytes, readOnly: config.read_only });
-      await this.controller.rescan();
-      const found = this.controller.namespaces.find(({ info }) => info.nsid === nsid);
-      if (found === undefined) throw new Error("the driver sees every namespace of the model");
-      const backend = { queue: found.queue, sizeBytes };
-      this.shelved.set(backend, { nsid, file });
-      return backend;
+      if (config.backend === "cpu") {
+        const { copier } = this;
+        const { block_size: blockBytes } = config;
+        const name = path ?? "memory";
+        const queue = new StoreQueue({ name, store, blockBytes, isCached: file !== null, copier });
+        const backend = { queue, initiators: [], sizeBytes };
+        this.shelved.set(backend, { nsid: null, file });
+        return backend;
+      }
+      return await this.addToSsd(config, store, file);
     } catch (error) {
       file?.close();
       throw error;
     }
+  }
+
+  private async addToSsd(
+    config: NamespaceConfig,
+    store: NamespaceStore,
+    file: BlockFile | null,
+  ): Promise<Backend> {
+    const { block_size: lbaBytes, read_only: readOnly } = config;
+    const nsid = this.model.addNamespace({ store, lbaBytes, readOnly });
+    await this.controller.rescan();
+    const found = this.controller.namespaces.find(({ info }) => info.nsid === nsid);
+    if (found === undefined) throw new Error("the driver sees every namespace of the model");
+    const { queue } = found;
+    const { device } = this.controller;
+    const backend = { queue, initiators: [device], sizeBytes: store.capacityBytes };
+    this.shelved.set(backend, { nsid, file });
+    return backend;
   }
 
   /** Takes a namespace whose queue is idle away and closes its file, with all data in it. */
@@ -147,8 +175,10 @@ export class SsdShelf {
     const shelved = this.shelved.get(backend);
     if (shelved === undefined) return;
     this.shelved.delete(backend);
-    this.model.removeNamespace(shelved.nsid);
-    await this.controller.rescan();
+    if (shelved.nsid !== null) {
+      this.model.removeNamespace(shelved.nsid);
+      await this.controller.rescan();
+    }
     await closeFile(shelved.file);
   }
 

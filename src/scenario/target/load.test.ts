@@ -64,6 +64,7 @@ describe("target configuration", () => {
       nsid: 1,
       device_path: "conf/disk.img",
       size: 2 ** 30,
+      backend: "ssd",
       device_uuid: "8fb4bb5b-3c06-4d4f-b1e4-0e1b0ad32b2a",
       enable: true,
       ana_grpid: 1,

@@ -9,6 +9,7 @@ import { NVMF_PORT } from "../../spec/nvmf/index.ts";
 import {
   type CaptureConfig,
   captureSchema,
+  type NamespaceConfig,
   type TargetConfig,
   targetConfigSchema,
 } from "./schema.ts";
@@ -21,6 +22,8 @@ export interface SimpleNamespace {
   readonly readOnly?: boolean;
   /** Default 512. */
   readonly blockBytes?: number;
+  /** Default: the model of an SSD. */
+  readonly backend?: NamespaceConfig["backend"];
 }
 
 export interface SimpleOptions {
@@ -62,31 +65,34 @@ export function parseListen(text: string): StreamAddress {
 }
 
 /**
- * `size=1G`, `size=1G,file=disk.img`, `file=disk.img,ro,block=4096`. Throws `bad-namespace`.
+ * `size=1G`, `size=1G,file=disk.img`, `file=disk.img,ro,block=4096`, `size=1G,backend=cpu`. Throws
+ * `bad-namespace`.
  */
 export function parseNamespace(text: string): SimpleNamespace {
   const refuse = (why: string): never => {
     throw new UsageError("bad-namespace", `"${text}" is no namespace: ${why}`, {
-      remedy: "write size=1G for memory, or size=1G,file=disk.img[,ro][,block=4096]",
+      remedy: "write size=1G for memory, or size=1G,file=disk.img[,ro][,block=4096][,backend=cpu]",
     });
   };
   let sizeBytes: number | null = null;
   let file: string | null = null;
   let readOnly = false;
   let blockBytes = 512;
+  let backend: NamespaceConfig["backend"] = "ssd";
   for (const part of text.split(",")) {
     const [key, value = ""] = splitOnce(part);
     if (key === "size") sizeBytes = parseSize(value) ?? refuse(`"${value}" is no size`);
     else if (key === "file" && value !== "") file = value;
     else if (part === "ro") readOnly = true;
     else if (key === "block" && /^(?:512|4096)$/.test(value)) blockBytes = Number(value);
-    else refuse(`"${part}" is not size=, file=, ro or block=512|4096`);
+    else if (key === "backend" && (value === "ssd" || value === "cpu")) backend = value;
+    else refuse(`"${part}" is not size=, file=, ro, block=512|4096 or backend=ssd|cpu`);
   }
   if (file === null && (sizeBytes === null || readOnly)) refuse("memory has a size, and is not ro");
   if (sizeBytes !== null && (sizeBytes < SIZE_MIN || sizeBytes % SIZE_MIN !== 0)) {
     refuse("its size must be a multiple of 4 KiB");
   }
-  return { sizeBytes, file, readOnly, blockBytes };
+  return { sizeBytes, file, readOnly, blockBytes, backend };
 }
 
 function splitOnce(text: string): [string, string?] {
@@ -94,8 +100,10 @@ function splitOnce(text: string): [string, string?] {
   return at < 0 ? [text] : [text.slice(0, at), text.slice(at + 1)];
 }
 
-function backing({ sizeBytes, file, readOnly = false, blockBytes = 512 }: SimpleNamespace) {
+function backing(namespace: SimpleNamespace) {
+  const { sizeBytes, file, readOnly = false, blockBytes = 512, backend = "ssd" } = namespace;
   return {
+    backend,
     ...(sizeBytes === null ? {} : { size: sizeBytes }),
     ...(file === null ? {} : { device_path: file }),
     read_only: readOnly,

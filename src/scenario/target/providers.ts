@@ -10,7 +10,7 @@ import type { Machine } from "../../machine/index.ts";
 import type { TargetAssembly } from "../../nvmet/index.ts";
 import { Provider } from "../../p2p/index.ts";
 import { memoryOwners, payloadBar } from "../select.ts";
-import type { SsdShelf } from "./backends.ts";
+import type { Shelf } from "./backends.ts";
 
 /** The smallest BAR that is worth staging in: display chips of management controllers have less. */
 const PROVIDER_BYTES_MIN = 64 * 1024 * 1024;
@@ -18,11 +18,7 @@ const PROVIDER_BYTES_MIN = 64 * 1024 * 1024;
 const PROVIDER_BYTES_MAX = 256 * 1024 * 1024;
 
 /** Publishes all peer memory of the machine. */
-export function publishProviders(
-  assembly: TargetAssembly,
-  shelf: SsdShelf,
-  machine: Machine,
-): void {
+export function publishProviders(assembly: TargetAssembly, shelf: Shelf, machine: Machine): void {
   if (shelf.controller.cmb !== null) assembly.publishCmb(shelf.controller);
   for (const fn of memoryOwners(machine, PROVIDER_BYTES_MIN)) {
     const bar = payloadBar(fn, PROVIDER_BYTES_MIN);

@@ -147,12 +147,22 @@ export const hostSchema = z.strictObject({
     ),
 });
 
-export const namespaceSchema = z.strictObject({
+/** What has a namespace's blocks. */
+const BACKENDS = ["ssd", "cpu"] as const;
+
+const namespaceFields = z.strictObject({
   nsid: whole(1, NVMET_NAMESPACES_MAX).describe("namespace identifier"),
   device_path: z.string().min(1).optional().describe("file with the data; without it: memory"),
   size: namespaceSize
     .optional()
     .describe("bytes; may be left out for a file that exists; a shorter file is extended"),
+  backend: z
+    .enum(BACKENDS)
+    .default("ssd")
+    .describe(
+      "what has its blocks: the model of the SSD over the file or memory, or (cpu) the file or " +
+        "memory itself, which the CPU copies from and to (not in configfs)",
+    ),
   device_uuid: uuid.optional().describe("UUID (default: made from NQN and NSID)"),
   device_nguid: nguid.optional().describe("NGUID (default: made from NQN and NSID)"),
   enable: flag.default(true).describe("hosts see it"),
@@ -174,6 +184,14 @@ export const namespaceSchema = z.strictObject({
     .default(512)
     .describe("bytes of a logical block (not in configfs)"),
 });
+
+export const namespaceSchema = namespaceFields.refine(
+  ({ backend, p2pmem }) => backend === "ssd" || p2pmem === P2P_DEFAULT,
+  {
+    path: ["p2pmem"],
+    message: "the CPU needs no peer memory: write backend: ssd, or leave p2pmem out",
+  },
+);
 
 export const subsystemSchema = z.strictObject({
   nqn: nqn.describe("name of the subsystem"),

@@ -38,6 +38,7 @@ export function targetStatus(server: TargetServer): Tree {
         enabled: namespace.enabled,
         sizeBytes: backend.sizeBytes,
         path: config.device_path ?? null,
+        backend: config.backend,
         reads: namespace.reads,
         writes: namespace.writes,
         readBytes: namespace.readBytes,

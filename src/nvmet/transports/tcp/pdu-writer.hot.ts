@@ -1,7 +1,8 @@
 /**
  * Builds PDUs in a few large buffers that go to the socket as they are: everything of one poll in
- * one write. A buffer is used again when all of it is in the kernel, so memory is bounded however
- * slow the peer reads: without room, `reserve` says no and the sender waits.
+ * one write, or in several that are large enough. A buffer is used again when all of it is in the
+ * kernel, so memory is bounded however slow the peer reads: without room, `begin` says no and the
+ * sender waits.
  *
  * Leaves out: handing payload to the socket without this copy (one copy per byte read).
  */
@@ -85,6 +86,12 @@ export class PduWriter {
     return this.flushes !== this.taken;
   }
 
+  /** Bytes that were built and not given to the stream yet. */
+  get unsentBytes(): number {
+    const { current } = this;
+    return current === null ? 0 : current.at - current.sent;
+  }
+
   /** Bytes that one PDU may still take. 0: wait until the peer reads. */
   private room(wanted: number): number {
     const { current } = this;
@@ -132,8 +139,8 @@ export class PduWriter {
     const room = this.room(overhead + least);
     if (room === 0) return -1;
     let taken = Math.min(dataBytes, room - overhead);
-    // Whole dwords in all but the last piece.
-    if (taken < dataBytes) taken -= taken % 4;
+    // All pieces but the last are whole blocks: none is sent half before and half after a write.
+    if (taken < dataBytes) taken -= taken % PIECE_BYTES_MIN;
     const { view, at } = this.current as SendBuffer;
     // All lengths in a header are whole dwords; `fill` costs more than the few stores.
     for (let i = at; i < at + pdo; i += 4) view.setUint32(i, 0, true);

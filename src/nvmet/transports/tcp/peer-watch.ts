@@ -38,6 +38,12 @@ class Standstill {
 const NS_PER_S = 1e9;
 const seconds = (ns: number): string => `${Math.round(ns / NS_PER_S)} s`;
 
+/** The host has to take or send data. */
+function isHosts(state: RequestState): boolean {
+  const { fetching, reading, responding } = RequestState;
+  return state === fetching || state === reading || state === responding;
+}
+
 export class PeerWatch {
   private readonly requests: readonly TargetRequest[];
   /** Which command of each request was seen waiting for the peer, and since when. */
@@ -63,7 +69,7 @@ export class PeerWatch {
       return `the host sent no H2CData for ${seconds(stallNs)}`;
     }
     for (const { tag, serial, state } of this.requests) {
-      if (state !== RequestState.fetching && state !== RequestState.responding) {
+      if (!isHosts(state)) {
         this.serials[tag] = -1;
       } else if (this.serials[tag] !== serial) {
         this.serials[tag] = serial;

@@ -18,6 +18,7 @@
 import {
   assert,
   Span,
+  TCP_FLUSH_BYTES,
   TCP_H2C_DATA_BYTES_MAX,
   TCP_INBOX_BYTES_MAX,
   TCP_PDUS_PER_POLL,
@@ -39,9 +40,10 @@ import {
   TcpIcOffset,
   TcpPdu,
 } from "../../../spec/nvmf/index.ts";
+import type { NamespaceBinding } from "../../binding.hot.ts";
 import type { Channel, PeerPatience } from "../../channel.ts";
 import type { TargetQueue } from "../../queue.hot.ts";
-import { RequestState, type TargetRequest } from "../../request.hot.ts";
+import { Placement, RequestState, type TargetRequest } from "../../request.hot.ts";
 import { CONTROLLER_RECEIVES, type PduHandler, PduReader } from "./pdu-reader.hot.ts";
 import { type PduWriter, PIECE_BYTES_MIN } from "./pdu-writer.hot.ts";
 import { PeerWatch } from "./peer-watch.ts";
@@ -71,12 +73,16 @@ export interface TcpChannelParts {
   readonly cpda: number;
 }
 
+/** Internal verdict: the send buffers are full. */
+const NO_ROOM = -1;
+
 const span = new Span();
 
 export class TcpTargetChannel implements Channel, StreamEvents, PduHandler {
   readonly stream: ByteStream;
   readonly writer: PduWriter;
   readonly reader: PduReader;
+  readonly sendsFromStores = true;
   queue: TargetQueue | null = null;
   /** Why it ended; null while it is up. */
   ended: string | null = null;
@@ -375,6 +381,7 @@ export class TcpTargetChannel implements Channel, StreamEvents, PduHandler {
         request.state === RequestState.fetching ? this.sendR2t(request) : this.sendAnswer(request);
       if (!isOut) break;
       done++;
+      if (this.writer.unsentBytes >= TCP_FLUSH_BYTES) this.writer.flush();
     }
     return done;
   }
@@ -395,29 +402,37 @@ export class TcpTargetChannel implements Channel, StreamEvents, PduHandler {
 
   /** Data, then the response. False: no room for all of it now. */
   private sendAnswer(request: TargetRequest): boolean {
-    const { tag } = request;
     const queue = this.queue as TargetQueue;
-    const impliesSuccess =
-      !queue.hasFlowControl &&
-      request.dataBytes > 0 &&
-      request.result0 === 0 &&
-      request.result1 === 0;
-    while (this.moved[tag] < request.dataBytes) {
-      if (!this.sendData(request, impliesSuccess)) return false;
-    }
+    const mayImply = !queue.hasFlowControl && request.result0 === 0 && request.result1 === 0;
+    const status = this.sendAllData(request, mayImply);
+    if (status === NO_ROOM) return false;
+    if (request.state === RequestState.reading) queue.storeRead(request, status);
+    // What failed has no data any more.
+    const impliesSuccess = mayImply && request.dataBytes > 0;
     if (!impliesSuccess && !this.sendResponse(request)) return false;
     this.takeHead();
     this.answered[this.answeredCount++] = request;
     return true;
   }
 
-  private sendData(request: TargetRequest, impliesSuccess: boolean): boolean {
+  /** Success, `NO_ROOM` for all of it now, or the NVMe status of a store that cannot be read. */
+  private sendAllData(request: TargetRequest, impliesSuccess: boolean): number {
+    const { moved } = this;
+    const { tag } = request;
+    let status: number = NvmeStatus.success;
+    while (status === NvmeStatus.success && moved[tag] < request.dataBytes) {
+      status = this.sendData(request, impliesSuccess);
+    }
+    return status;
+  }
+
+  private sendData(request: TargetRequest, impliesSuccess: boolean): number {
     const { writer, moved } = this;
     const { tag, dataBytes } = request;
     const at = moved[tag];
     const left = dataBytes - at;
     const length = writer.begin(TcpPdu.C2H_DATA, 0, left, Math.min(left, PIECE_BYTES_MIN));
-    if (length < 0) return false;
+    if (length < 0) return NO_ROOM;
     if (at + length === dataBytes) {
       writer.addFlags(impliesSuccess ? TcpFlag.last | TcpFlag.success : TcpFlag.last);
     }
@@ -425,16 +440,34 @@ export class TcpTargetChannel implements Channel, StreamEvents, PduHandler {
     view.setUint16(writer.at + TcpDataOffset.CCCID, request.cid, true);
     view.setUint32(writer.at + TcpDataOffset.DATAO, at, true);
     view.setUint32(writer.at + TcpDataOffset.DATAL, length, true);
-    const { netWindow } = request;
-    if (netWindow !== null) writer.putFrom(netWindow, request.netOffset + at, length);
-    else {
+    const { netWindow, placement } = request;
+    if (placement === Placement.store) {
+      // A PDU that was not finished is not sent.
+      const status = this.putStored(request, at, length);
+      if (status !== NvmeStatus.success) return status;
+    } else if (netWindow !== null) {
+      writer.putFrom(netWindow, request.netOffset + at, length);
+    } else {
       const isReadable = request.netMemory.bytes(request.netOffset + at, length, span);
       assert(isReadable, "the CPU reaches the buffers of a transport that uses it");
       writer.put(span.bytes, span.offset, length);
     }
     writer.finish(length);
     moved[tag] = at + length;
-    return true;
+    return NvmeStatus.success;
+  }
+
+  private putStored(request: TargetRequest, from: number, length: number): number {
+    if (request.abortStatus !== NvmeStatus.success) return request.abortStatus;
+    const { store } = request.binding as NamespaceBinding;
+    assert(store !== null, "a read of a store has one");
+    const at = request.diskOffset + from;
+    for (let done = 0; done < length; done += span.length) {
+      const status = store.lend(at + done, length - done, span);
+      if (status !== NvmeStatus.success) return status;
+      this.writer.put(span.bytes, span.offset, span.length);
+    }
+    return NvmeStatus.success;
   }
 
   private sendResponse(request: TargetRequest): boolean {
@@ -467,8 +500,10 @@ export class TcpTargetChannel implements Channel, StreamEvents, PduHandler {
     while (this.sendHead !== null) {
       const request: TargetRequest = this.sendHead;
       this.takeHead();
-      if (request.state !== RequestState.responding) continue;
-      queue.responded(request);
+      if (request.state === RequestState.reading) {
+        queue.storeRead(request, NvmeStatus.dataTransferError);
+      } else if (request.state === RequestState.responding) queue.responded(request);
+      else continue;
       done++;
     }
     for (const request of this.requests) {

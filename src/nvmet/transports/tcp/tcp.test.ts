@@ -5,17 +5,38 @@ import {
   expectSame,
   nvmetTransportContract,
 } from "../../../../testing/nvmet-transport-contract.ts";
+import { PowerCutFile } from "../../../../testing/power-cut-file.ts";
+import type { RigOptions } from "../../../../testing/target-rig.ts";
 import { Prng } from "../../../core/index.ts";
+import { FileStore } from "../../../fabric/index.ts";
 import { NvmOpcode } from "../../../spec/nvme/index.ts";
 import { HostCommand } from "../../index.ts";
 
 nvmetTransportContract("tcp", () => tcpHarness());
+nvmetTransportContract("tcp, from a file", () => tcpHarness(fromFile()), true);
+
+function fromFile(): { rig: RigOptions } {
+  const image = new Uint8Array(4 * 2 ** 20);
+  const store = new FileStore(new PowerCutFile(image, { sectorBytes: 512 }), image.length);
+  return { rig: { backend: "cpu", disk: { namespaces: [{ store }] } } };
+}
 
 const VARIANTS: [string, Parameters<typeof tcpHarness>[0], object][] = [
   ["header digest", { host: { headerDigest: true } }, {}],
   ["both digests, pieces cut anywhere", cutAnywhere(), { disableSqFlowControl: true }],
   ["data aligned to 64 and 128 bytes", { host: { hpda: 15 }, port: { cpda: 31 } }, {}],
   ["in-capsule data", {}, { inCapsuleBytes: 8192 }],
+  ["no disk, from memory", { rig: { backend: "cpu" } }, {}],
+  [
+    "no disk, both digests, pieces cut anywhere",
+    { rig: { backend: "cpu" }, ...cutAnywhere() },
+    { disableSqFlowControl: true },
+  ],
+  [
+    "no disk and a window of 4 KiB",
+    { rig: { backend: "cpu" }, network: { windowBytes: 4096 } },
+    { disableSqFlowControl: true },
+  ],
   ["a window of 4 KiB", { network: { windowBytes: 4096 } }, { disableSqFlowControl: true }],
 ];
 
