@@ -1,6 +1,8 @@
 /**
- * NVMe/TCP over loopback, one connection, depth 32: `peerlane target` with a namespace in memory
- * (sockets, target, SSD driver and SSD model) in a process on one processor, our host on the other.
+ * NVMe/TCP over loopback, one connection, depth 32: `peerlane target` with a namespace in memory in
+ * a process on one processor, our host on the other. `nvmet-tcp-ssd` has the driver and the model of
+ * an SSD between target and memory, as `peerlane target` has by default; the others have the memory
+ * alone (`backend: cpu`).
  *
  * Reads and writes are measured against a bare TCP echo between two processes placed alike, with
  * messages of the same sizes, whose client reads into one buffer as our host does. The echo answers
@@ -62,11 +64,12 @@ async function againstEcho(
   shape: Shape,
   ios: number,
   limit: number,
+  backend: TargetSetup["backend"] = "cpu",
 ): Promise<BenchResult> {
   pinSelf();
   const sizes = echoSizes(shape);
   const isUnwritten = shape.isWrite !== true;
-  const target = await startTarget(clock, { nqn: NQN, namespaceBytes: NAMESPACE_BYTES });
+  const target = await startTarget(clock, { nqn: NQN, namespaceBytes: NAMESPACE_BYTES, backend });
   const server = await startEcho(clock, sizes.requestBytes, sizes.answerBytes);
   try {
     const { ratio, scores } = await contest(clock, ios, [
@@ -98,7 +101,8 @@ async function againstPlain(
   shapes: readonly { readonly shape: Shape; readonly ios: number; readonly limit: number }[],
 ): Promise<BenchResult> {
   pinSelf();
-  const target = await startTarget(clock, { nqn: NQN, namespaceBytes: NAMESPACE_BYTES, ...setup });
+  const memory = { namespaceBytes: NAMESPACE_BYTES, backend: "cpu" } as const;
+  const target = await startTarget(clock, { nqn: NQN, ...memory, ...setup });
   try {
     let worst = Number.POSITIVE_INFINITY;
     let result: BenchResult | null = null;
@@ -135,6 +139,12 @@ export const nvmetTcpLarge: Bench = {
   name: "nvmet-tcp-128k",
   claim: "rate of 128 KiB random reads by NVMe/TCP at depth 32, in times of a bare echo's",
   run: (clock) => againstEcho(clock, large, LARGE_IOS, 0.8),
+};
+
+export const nvmetTcpSsd: Bench = {
+  name: "nvmet-tcp-ssd",
+  claim: "rate of 4 KiB random reads through the model of an SSD, in times of a bare echo's",
+  run: (clock) => againstEcho(clock, small, SMALL_IOS, 0.25, "ssd"),
 };
 
 export const nvmetTcpWrite: Bench = {

@@ -88,6 +88,8 @@ async function start(
 export interface TargetSetup {
   readonly nqn: string;
   readonly namespaceBytes: number;
+  /** What has the blocks: memory itself, or the model of an SSD over it. */
+  readonly backend: "cpu" | "ssd";
   /** Its port takes TLS with this host's key, and plain connections too. */
   readonly tls?: { readonly hostNqn: string; readonly key: string };
 }
@@ -96,11 +98,11 @@ const MACHINE = `${ROOT}scenarios/machines/hgx-h100-gpud.vvv.txt`;
 
 /** `peerlane target` with two namespaces in memory. */
 export async function startTarget(clock: Clock, setup: TargetSetup): Promise<Peer> {
-  const { nqn, namespaceBytes: size, tls } = setup;
+  const { nqn, namespaceBytes: size, backend, tls } = setup;
   const secure = tls === undefined ? {} : { addr_tsas: "tls1.3", addr_treq: "not required" };
   const namespaces = [
-    { nsid: 1, size },
-    { nsid: 2, size },
+    { nsid: 1, size, backend },
+    { nsid: 2, size, backend },
   ];
   const folder = mkdtempSync(`${tmpdir()}/peerlane-bench-`);
   const file = `${folder}/target.json`;
