@@ -38,6 +38,26 @@ describe("fio --verify", () => {
   }
 
   step(
+    "the same without an SSD: from memory, and from a file with FUA and flushes",
+    {
+      seconds: 180,
+      remedy: "nvmet/store-queue.hot.ts has the blocks; tcp/target-channel sends them",
+    },
+    async (guest) => {
+      const file = lab.file("store.img");
+      const target = await lab.target(
+        ...["-n", "size=64M,backend=cpu"],
+        ...["-n", `size=64M,file=${file},backend=cpu`],
+      );
+      const { device } = await lab.connect(target, "--data-digest");
+      await fio(guest, device, JOBS, 100);
+      const second = device.replace(/n1$/, "n2");
+      const each = { numjobs: 2, offset_increment: "16M", size: "2M", iodepth: 8 };
+      await fio(guest, second, [{ rw: "randwrite", bs: "4k", fsync: 64, ...each }], 60);
+    },
+  );
+
+  step(
     "four processes on four queues, FUA and flushes among them, on a file",
     { seconds: 90, remedy: REMEDY },
     async (guest) => {
