@@ -83,12 +83,13 @@ describe.each(sessions)("$name", (session) => {
     const seen = new Set<number>();
     const targets = [
       await HostileReplay.open(SEED),
-      await HostileReplay.open(SEED, { provider: true }),
+      await HostileReplay.open(SEED, { way: "cmb" }),
+      await HostileReplay.open(SEED, { way: "no-disk" }),
     ] as const;
     for (let round = 0; round < ROUNDS; round++) {
       const damage = damager(session.steps, everyPdu, new Prng(SEED + 1000 * round));
       try {
-        const { terminations } = await (targets[round % 2] as HostileReplay).play(session, damage);
+        const { terminations } = await (targets[round % 3] as HostileReplay).play(session, damage);
         for (const fes of terminations) seen.add(fes);
       } catch (error) {
         (error as Error).message += ` (${session.name}, seed ${SEED}, round ${round})`;

@@ -43,6 +43,7 @@ import {
   type Said,
   SECURE_HOST,
 } from "./session-reference.ts";
+import { addStore } from "./target-rig.ts";
 import { type Judgement, judgeStream, type SentR2t, type Written } from "./tcp-reference.ts";
 
 const NQN = "nqn.2026-11.dev.peerlane:target";
@@ -135,6 +136,8 @@ export interface Outcome {
 export type Mutate = (pdu: Uint8Array, index: number) => readonly Uint8Array[];
 export const unchanged: Mutate = (pdu) => [pdu];
 
+export type PayloadWay = "host-memory" | "cmb" | "no-disk";
+
 export class HostileReplay {
   readonly harness: TcpHarness;
   private readonly subsystem: Subsystem;
@@ -158,11 +161,12 @@ export class HostileReplay {
     this.baseline = this.residue();
   }
 
-  /** `provider`: the hostile host's payload is staged in the SSD's CMB. */
+  /** The hostile host's payload is staged in host memory, in the SSD's CMB, or there is no SSD. */
   static async open(
     seed: number,
-    { provider = false, ...network }: MemoryNetworkOptions & { provider?: boolean } = {},
+    { way = "host-memory", ...network }: MemoryNetworkOptions & { way?: PayloadWay } = {},
   ): Promise<HostileReplay> {
+    const provider = way === "cmb";
     const challenges = new Prng(seed);
     const namespaces = [{ sizeBytes: 2 ** 20 }, { sizeBytes: DISK_BYTES }];
     const harness = await tcpHarness({
@@ -175,10 +179,9 @@ export class HostileReplay {
     });
     const { assembly, disk } = harness.rig;
     const subsystem = assembly.addSubsystem({ nqn: NQN, allowAnyHost: true });
-    assembly.addDisk(subsystem, disk, {
-      index: 1,
-      ...(provider ? { p2pmem: { kind: "auto" } } : {}),
-    });
+    const p2pmem = provider ? ({ p2pmem: { kind: "auto" } } as const) : {};
+    if (way === "no-disk") addStore(subsystem, harness.rig.diskModel, 1);
+    else assembly.addDisk(subsystem, disk, { index: 1, ...p2pmem });
     assembly.target.link(harness.port, subsystem);
     assembly.target.security.set(SECURE_HOST.nqn, {
       dhchapKey: parseDhchapKey(SECURE_HOST.key),

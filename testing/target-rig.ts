@@ -213,7 +213,7 @@ export async function targetRig(options: RigOptions = {}): Promise<TargetRig> {
   const p2pmem = options.p2pmem ?? { kind: isPeer ? "auto" : "off" };
   const namespace =
     options.backend === "cpu"
-      ? addStore(subsystem, disks.get(disk.device.bdf) as NvmeModel)
+      ? addStore(subsystem, disks.get(disk.device.bdf) as NvmeModel, 0)
       : assembly.addDisk(subsystem, disk, {
           p2pmem,
           ...(options.wrapQueue === undefined ? {} : { wrap: options.wrapQueue }),
@@ -279,8 +279,9 @@ export async function targetRig(options: RigOptions = {}): Promise<TargetRig> {
 }
 
 /** Bytes of the offered disk, read from the medium itself. */
-function addStore(subsystem: Subsystem, model: NvmeModel): Namespace {
-  const { store } = model.namespaces[0];
+/** The store of the model's namespace `index`, as a namespace that the CPU serves. */
+export function addStore(subsystem: Subsystem, model: NvmeModel, index: number): Namespace {
+  const { store } = model.namespaces[index];
   const isCached = store.kind === "file";
   const copier = new Copier();
   const queue = new StoreQueue({ name: "store", store, blockBytes: 512, isCached, copier });
