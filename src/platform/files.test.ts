@@ -71,6 +71,13 @@ describe("reading", () => {
     expect(textFrom(Uint8Array.of(0x41, 0xff))).toBe("A\uFFFD");
   });
 
+  it.each([0.5, 0.7, 1])("reads %d MiB of ASCII with anything behind it", (share) => {
+    const memory = Buffer.alloc((1 << 20) + 9, 0xff);
+    const bytes = memory.subarray(8, 8 + share * (1 << 20));
+    bytes.fill("some text\n");
+    expect(textFrom(bytes)).toBe(bytes.toString());
+  });
+
   it("drops a byte order mark", async () => {
     await writeFile(at("bom"), "\uFEFFname: x");
     expect(await realFiles.readText(at("bom"), 100)).toBe("name: x");

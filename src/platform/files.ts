@@ -158,8 +158,21 @@ function kindOf(entry: Dirent): EntryKind {
 
 /** UTF-8 as text, without a BOM; what is none becomes U+FFFD. Plain ASCII is only copied. */
 export function textFrom(bytes: Uint8Array): string {
-  if (!isAscii(bytes)) return new TextDecoder().decode(bytes);
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1");
+  return isAscii(bytes) ? textFromAscii(bytes) : new TextDecoder().decode(bytes);
+}
+
+/** Node keeps strings of this length (from 0xfbee9 on) outside the engine's heap. */
+const OUTSIDE_HEAP_CHARS = 1 << 20;
+
+/**
+ * A text little shorter fills the engine's young heap and has it collected at once, so it is cut
+ * from one that is outside, where there is memory behind the bytes to take along.
+ */
+function textFromAscii({ buffer, byteOffset, length }: Uint8Array): string {
+  const isShorter = length > OUTSIDE_HEAP_CHARS / 2 && length < OUTSIDE_HEAP_CHARS;
+  const isBehind = buffer.byteLength - byteOffset >= OUTSIDE_HEAP_CHARS;
+  const taken = isShorter && isBehind ? OUTSIDE_HEAP_CHARS : length;
+  return Buffer.from(buffer, byteOffset, taken).toString("latin1").slice(0, length);
 }
 
 export const realFiles: Files = {
