@@ -26,7 +26,8 @@ export function makeBdf(domain: number, bus: number, device: number, fn: number)
   return (domain * 65536 + bus * 256 + device * 8 + fn) as Bdf;
 }
 
-export const bdfDomain = (bdf: Bdf): number => Math.floor(bdf / 65536);
+// A fraction to round down would be a number of its own in memory, in code that just started.
+export const bdfDomain = (bdf: Bdf): number => (bdf - (bdf % 65536)) / 65536;
 /** The 16-bit requester id that a TLP carries. */
 export const bdfRequesterId = (bdf: Bdf): number => bdf % 65536;
 export const bdfBus = (bdf: Bdf): number => (bdf % 65536) >> 8;

@@ -186,6 +186,17 @@ function markMisplaced(
   return marked;
 }
 
+/** By bus, as its first function that tells has it. */
+function numaNodesByBus(functions: readonly PciFunction[]): Map<number, number> {
+  const nodes = new Map<number, number>();
+  for (const { bdf, numaNode } of functions) {
+    if (numaNode === null) continue;
+    const key = busKey(bdfDomain(bdf), bdfBus(bdf));
+    if (!nodes.has(key)) nodes.set(key, numaNode);
+  }
+  return nodes;
+}
+
 /** One host bridge per root bus, those that inputs name first. */
 function hostBridgesOf(
   functions: readonly PciFunction[],
@@ -194,6 +205,7 @@ function hostBridgesOf(
 ): HostBridge[] {
   const bridges: HostBridge[] = [];
   const ranges = parts.flatMap((part) => part.rootBuses);
+  const nodes = numaNodesByBus(functions);
   for (const part of parts) {
     for (const bridge of part.hostBridges ?? []) {
       const { domain, bus, busEnd } = bridge;
@@ -208,12 +220,9 @@ function hostBridgesOf(
   }
   for (const { domain, bus, busEnd } of hierarchy.rootBuses) {
     if (bridges.some((b) => b.domain === domain && b.bus <= bus && bus <= b.busEnd)) continue;
-    const key = busKey(domain, bus);
-    const onBus = functions.find(
-      ({ bdf, numaNode }) => numaNode !== null && busKey(bdfDomain(bdf), bdfBus(bdf)) === key,
-    );
     const apertures = aperturesOf(ranges, domain, bus);
-    bridges.push({ domain, bus, busEnd, apertures, numaNode: onBus?.numaNode ?? null });
+    const numaNode = nodes.get(busKey(domain, bus)) ?? null;
+    bridges.push({ domain, bus, busEnd, apertures, numaNode });
   }
   return bridges.sort((a, b) => a.domain - b.domain || a.bus - b.bus);
 }

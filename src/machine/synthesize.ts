@@ -187,19 +187,22 @@ function writeCapabilities(config: Uint8Array, fn: PciFunction): void {
   }
   writeAcs(config, fn);
   writeSriov(config, fn);
-  const ats = findExtendedCapability(config, ExtendedId.ats);
-  if (fn.ats !== null && fits(ats, ATS_BYTES, CONFIG_PCIE_BYTES)) {
-    encodeAts(config, ats, fn.ats.enabled);
+  if (fn.ats !== null) {
+    const ats = findExtendedCapability(config, ExtendedId.ats);
+    if (fits(ats, ATS_BYTES, CONFIG_PCIE_BYTES)) encodeAts(config, ats, fn.ats.enabled);
   }
-  const rebar = findExtendedCapability(config, ExtendedId.resizableBar);
-  const bars = fn.resizableBars;
-  if (bars.length > 0 && fits(rebar, resizableBarBytes(bars.length), CONFIG_PCIE_BYTES)) {
-    if (!equal(decodeResizableBars(config, rebar), bars)) encodeResizableBars(config, rebar, bars);
-  }
+  writeResizableBars(config, fn.resizableBars);
   const isNewAer = (fn.config?.length ?? 0) <= CONFIG_PCI_BYTES && fn.aerOffset !== null;
   if (isNewAer && fn.aerOffset !== null && fn.aerOffset >= CONFIG_PCI_BYTES) {
     encodeAerReset(config, fn.aerOffset);
   }
+}
+
+function writeResizableBars(config: Uint8Array, bars: PciFunction["resizableBars"]): void {
+  if (bars.length === 0) return;
+  const offset = findExtendedCapability(config, ExtendedId.resizableBar);
+  if (!fits(offset, resizableBarBytes(bars.length), CONFIG_PCIE_BYTES)) return;
+  if (!equal(decodeResizableBars(config, offset), bars)) encodeResizableBars(config, offset, bars);
 }
 
 function writeAcs(config: Uint8Array, fn: PciFunction): void {

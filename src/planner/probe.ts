@@ -113,7 +113,10 @@ const IOVA_CANDIDATES = [0xffff_f000, 0xffff_0000, 0x7fff_f000, 0x1000_0000, 2 *
 
 /** A page that is no function's bus address: an IOVA must not be one that a switch would claim. */
 function freePage({ functions }: Machine): number {
-  const isFree = (page: number): boolean => !functions.some((fn) => claims(fn, [page]));
+  const isFree = (page: number): boolean => {
+    const pages = [page];
+    return !functions.some((fn) => claims(fn, pages));
+  };
   return IOVA_CANDIDATES.find(isFree) ?? (IOVA_CANDIDATES.at(-1) as number);
 }
 

@@ -71,6 +71,9 @@ function rowDigits(text: string, start: number, end: number): number {
   return 0;
 }
 
+/** What the rows of a record may hold. 128 bytes are what lspci -xx prints of a CardBus bridge. */
+const WHOLE_BYTES = [0, CONFIG_HEADER_BYTES, 128, CONFIG_PCI_BYTES, CONFIG_PCIE_BYTES];
+
 /** Counts lines up to a place, onwards from where it was asked last. */
 class LineCounter {
   private readonly text: string;
@@ -268,11 +271,7 @@ class Splitter {
     const draft = this.draft;
     if (draft === null) return;
     const { length } = draft;
-    // 128 bytes are what lspci -xx prints of a CardBus bridge.
-    const isWhole = [0, CONFIG_HEADER_BYTES, 128, CONFIG_PCI_BYTES, CONFIG_PCIE_BYTES].includes(
-      length,
-    );
-    if (!isWhole) {
+    if (!WHOLE_BYTES.includes(length)) {
       const what = `configuration space of ${draft.header.slice(0, 40)} ends after ${length} bytes`;
       this.refuse(offset, "dump-truncated", what);
     }

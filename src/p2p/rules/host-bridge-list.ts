@@ -104,6 +104,8 @@ export function findHostBridge(
   device: number,
   version: KernelVersion,
 ): HostBridgeEntry | null {
-  const inForce = HOST_BRIDGE_LIST.filter(({ since, until }) => isInForce(version, since, until));
-  return inForce.find((entry) => matches(entry, vendor, device)) ?? null;
+  const found = HOST_BRIDGE_LIST.find(
+    (entry) => matches(entry, vendor, device) && isInForce(version, entry.since, entry.until),
+  );
+  return found ?? null;
 }
