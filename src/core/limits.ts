@@ -84,7 +84,7 @@ export const TCP_PDUS_PER_POLL = 64;
 export const TCP_SEND_BUFFERS_MAX = 3;
 export const TCP_SEND_BUFFER_BYTES = 264 * 1024;
 /** Bytes that are sent while more is built, so that the peer works on them meanwhile. */
-export const TCP_FLUSH_BYTES = 64 * 1024;
+export const TCP_FLUSH_BYTES = TCP_SEND_BUFFER_BYTES / 2;
 /** Data bytes of one H2CData that the target takes (MAXH2CDATA). */
 export const TCP_H2C_DATA_BYTES_MAX = 128 * 1024;
 /** Bytes of one message of in-band authentication: the largest group and hash need 1168. */
