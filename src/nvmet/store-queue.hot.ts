@@ -183,13 +183,12 @@ export class StoreQueue implements BlockQueue {
   private execute(bio: Bio): number {
     switch (bio.op) {
       case BioOp.read:
-        return this.read(bio);
+      case BioOp.compare:
+        return this.transfer(bio);
       case BioOp.write: {
-        const status = this.write(bio);
+        const status = this.transfer(bio);
         return status === BlockStatus.ok ? this.harden(bio) : status;
       }
-      case BioOp.compare:
-        return this.compare(bio);
       case BioOp.flush:
         return this.flush(bio);
       default:
@@ -197,62 +196,43 @@ export class StoreQueue implements BlockQueue {
     }
   }
 
-  private read(bio: Bio): number {
-    const { walker, piece, lent, store, copier } = this;
+  /** Reads, writes or compares, wherever the bio's memory and the store's are in pieces. */
+  private transfer(bio: Bio): number {
+    const { walker, piece, lent } = this;
     let at = bio.sector * SECTOR_BYTES;
     walker.start(bio);
     while (walker.next(Number.MAX_SAFE_INTEGER)) {
       const { length } = walker;
       if (!walker.memory.bytes(walker.offset, length, piece)) return BlockStatus.outOfRange;
       for (let done = 0; done < length; done += lent.length, at += lent.length) {
-        const status = store.lend(at, length - done, lent);
+        const status = this.transferPiece(bio.op, at, done, length - done);
         if (status !== NvmeStatus.success) return blockStatusOfNvme(status);
-        copier.copy(piece.bytes, piece.offset + done, lent.bytes, lent.offset, lent.length);
       }
     }
-    this.readBytes += bio.sizeBytes;
+    if (bio.op === BioOp.read) this.readBytes += bio.sizeBytes;
+    if (bio.op === BioOp.write) this.writtenBytes += bio.sizeBytes;
     return BlockStatus.ok;
   }
 
-  private write(bio: Bio): number {
-    const { walker, piece, lent, store, copier } = this;
-    let at = bio.sector * SECTOR_BYTES;
-    walker.start(bio);
-    while (walker.next(Number.MAX_SAFE_INTEGER)) {
-      const { length } = walker;
-      if (!walker.memory.bytes(walker.offset, length, piece)) return BlockStatus.outOfRange;
-      for (let done = 0; done < length; done += lent.length, at += lent.length) {
-        let status = store.lendForWrite(at, length - done, lent);
-        if (status === NvmeStatus.success) {
-          copier.copy(lent.bytes, lent.offset, piece.bytes, piece.offset + done, lent.length);
-          status = store.commit(at, lent.length, lent);
-        }
-        if (status !== NvmeStatus.success) return blockStatusOfNvme(status);
-      }
+  /** Up to `length` bytes at `at`, and from `done` in the memory's piece. `lent` says how many. */
+  private transferPiece(op: number, at: number, done: number, length: number): number {
+    const { piece, lent, store, copier } = this;
+    const isWrite = op === BioOp.write;
+    const status = isWrite ? store.lendForWrite(at, length, lent) : store.lend(at, length, lent);
+    if (status !== NvmeStatus.success) return status;
+    const from = piece.offset + done;
+    if (isWrite) {
+      copier.copy(lent.bytes, lent.offset, piece.bytes, from, lent.length);
+      return store.commit(at, lent.length, lent);
     }
-    this.writtenBytes += bio.sizeBytes;
-    return BlockStatus.ok;
-  }
-
-  private compare(bio: Bio): number {
-    const { walker, piece, lent, store } = this;
-    let at = bio.sector * SECTOR_BYTES;
-    walker.start(bio);
-    while (walker.next(Number.MAX_SAFE_INTEGER)) {
-      const { length } = walker;
-      if (!walker.memory.bytes(walker.offset, length, piece)) return BlockStatus.outOfRange;
-      for (let done = 0; done < length; done += lent.length, at += lent.length) {
-        const status = store.lend(at, length - done, lent);
-        if (status !== NvmeStatus.success) return blockStatusOfNvme(status);
-        const from = piece.offset + done;
-        for (let i = 0; i < lent.length; i++) {
-          if (piece.bytes[from + i] !== lent.bytes[lent.offset + i]) {
-            return BlockStatus.compareFailed;
-          }
-        }
-      }
+    if (op === BioOp.read) {
+      copier.copy(piece.bytes, from, lent.bytes, lent.offset, lent.length);
+      return status;
     }
-    return BlockStatus.ok;
+    for (let i = 0; i < lent.length; i++) {
+      if (piece.bytes[from + i] !== lent.bytes[lent.offset + i]) return NvmeStatus.compareFailure;
+    }
+    return status;
   }
 
   /** One step of a range; the bio's iterator remembers how far it is. */
