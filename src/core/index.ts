@@ -10,6 +10,7 @@ export * from "./errors.ts";
 export * from "./extents.hot.ts";
 export * from "./layout.ts";
 export * from "./limits.ts";
+export * from "./namespace-store.ts";
 export * from "./prng.ts";
 export * from "./range-allocator.hot.ts";
 export * from "./reactor.ts";

@@ -26,42 +26,20 @@ import {
   VecWalker,
   WaitList,
 } from "../block/index.ts";
-import { type Copier, Span, type Tree } from "../core/index.ts";
+import {
+  type Copier,
+  type NamespaceStore,
+  Span,
+  STORE_PENDING,
+  type StoreClient,
+  type Tree,
+} from "../core/index.ts";
 import { blockStatusOfNvme } from "../nvme/index.ts";
 import { NvmeStatus } from "../spec/nvme/index.ts";
 
-/**
- * Keeps the data. Offsets and lengths are bytes; answers are NVMe statuses, or negative: pending,
- * and `storeDone` follows, never from inside the call. The stores of the SSD model are such.
- */
-export interface BackingStore {
-  readonly kind: string;
-  readonly capacityBytes: number;
-  readonly readOnly: boolean;
-  /** `deallocate` makes a range read as zeros; else it does nothing. */
-  readonly deallocates: boolean;
-  /** Lends where up to `length` bytes at `offset` are; `span.length` says how many. */
-  lend(offset: number, length: number, span: Span): number;
-  /** Lends where up to `length` bytes at `offset` may be written; `commit` follows. */
-  lendForWrite(offset: number, length: number, span: Span): number;
-  commit(offset: number, length: number, span: Span): number;
-  zero(offset: number, length: number): number;
-  /** `isDurable`: the hole is on the medium when it is answered. */
-  deallocate(
-    offset: number,
-    length: number,
-    isDurable: boolean,
-    client: StoreQueue,
-    token: number,
-  ): number;
-  /** What was committed before is on the medium when it is answered. */
-  flush(client: StoreQueue, token: number): number;
-  inspect(): Tree;
-}
-
 export interface StoreQueueOptions {
   readonly name: string;
-  readonly store: BackingStore;
+  readonly store: NamespaceStore;
   readonly blockBytes: number;
   /** What was written is lost with the power until a flush: true for files. */
   readonly isCached: boolean;
@@ -75,14 +53,14 @@ const ROUND_BIOS = 64;
 /** Internal verdict: the bio has not ended. */
 const GOES_ON = -1;
 
-export class StoreQueue implements BlockQueue {
+export class StoreQueue implements BlockQueue, StoreClient {
   readonly name: string;
   readonly limits: QueueLimits;
   readonly features: number;
   /** No device issues DMA. */
   readonly initiator = 0;
   readonly capacityBytes: number;
-  private readonly store: BackingStore;
+  private readonly store: NamespaceStore;
   private readonly isCached: boolean;
   private readonly copier: Copier;
   private readonly waiting = new WaitList();
@@ -249,7 +227,7 @@ export class StoreQueue implements BlockQueue {
       // The last step's sync covers those before it.
       const token = this.tokenOf(bio);
       status = this.store.deallocate(at, length, isForced && isLast, this, token);
-      if (status < 0) return GOES_ON;
+      if (status === STORE_PENDING) return GOES_ON;
       this.dropToken(token);
       if (status !== NvmeStatus.success || isLast) return blockStatusOfNvme(status);
     }
@@ -281,7 +259,7 @@ export class StoreQueue implements BlockQueue {
     if (!this.isCached) return BlockStatus.ok;
     const token = this.tokenOf(bio);
     const status = this.store.flush(this, token);
-    if (status < 0) return GOES_ON;
+    if (status === STORE_PENDING) return GOES_ON;
     this.dropToken(token);
     return blockStatusOfNvme(status);
   }

@@ -12,14 +12,14 @@ import {
   BlockStatus,
   QueueFeature,
 } from "../block/index.ts";
-import { Copier } from "../core/index.ts";
+import { Copier, type NamespaceStore } from "../core/index.ts";
 import { FileStore, MemoryStore } from "../fabric/index.ts";
 import { FileStatus } from "../platform/index.ts";
-import { type BackingStore, StoreQueue } from "./index.ts";
+import { StoreQueue } from "./index.ts";
 
 const MIB = 2 ** 20;
 
-function queueOver(store: BackingStore, blockBytes = 512): StoreQueue {
+function queueOver(store: NamespaceStore, blockBytes = 512): StoreQueue {
   const isCached = store.kind === "file";
   return new StoreQueue({ name: "store", store, blockBytes, isCached, copier: new Copier() });
 }

@@ -8,17 +8,16 @@
  */
 
 import type { BlockQueue } from "../../block/index.ts";
-import type { Poller, Tree } from "../../core/index.ts";
-import { type Bdf, Copier, PeerlaneError } from "../../core/index.ts";
-import { DmaContext, type DmaDevice } from "../../dma/index.ts";
 import {
-  buildFabric,
-  type Fabric,
-  FileStore,
-  MemoryStore,
+  type Bdf,
+  Copier,
   type NamespaceStore,
-  NvmeModel,
-} from "../../fabric/index.ts";
+  PeerlaneError,
+  type Poller,
+  type Tree,
+} from "../../core/index.ts";
+import { DmaContext, type DmaDevice } from "../../dma/index.ts";
+import { buildFabric, type Fabric, FileStore, MemoryStore, NvmeModel } from "../../fabric/index.ts";
 import { deviceKind, type Machine, type PciFunction } from "../../machine/index.ts";
 import { NvmeController } from "../../nvme/index.ts";
 import { StoreQueue } from "../../nvmet/index.ts";

@@ -11,7 +11,7 @@
  * A fetch or completion write that the bus refuses is fatal: CSTS.CFS, nothing more is done.
  */
 
-import { assert, NVME_STEP_COMMANDS_MAX, Span } from "../../../core/index.ts";
+import { assert, NVME_STEP_COMMANDS_MAX, Span, type StoreClient } from "../../../core/index.ts";
 import { NvmeStatus, SQE_BYTES } from "../../../spec/nvme/index.ts";
 import type { DevicePort, SettleClient, TimerClient } from "../../device.ts";
 import { Command, CommandState, commandIndexOf, PENDING } from "./command.hot.ts";
@@ -19,7 +19,6 @@ import type { ControllerMemory } from "./controller-memory.hot.ts";
 import type { FaultInjector } from "./faults.ts";
 import type { IoCommands } from "./io-commands.hot.ts";
 import type { CompletionQueue, SubmissionQueue } from "./queues.hot.ts";
-import type { StoreClient } from "./store.hot.ts";
 import { ViewCache } from "./view-cache.hot.ts";
 
 /** Commands fetched by one read. */

@@ -15,10 +15,16 @@
  * Leaves out: atomicity of data with its metadata, which lie apart; reads in the background.
  */
 
-import { assert, type Span, type Tree } from "../../../core/index.ts";
+import {
+  assert,
+  type NamespaceStore,
+  type Span,
+  STORE_PENDING,
+  type StoreClient,
+  type Tree,
+} from "../../../core/index.ts";
 import { FileStatus } from "../../../platform/index.ts";
 import { NvmeStatus } from "../../../spec/nvme/index.ts";
-import { type NamespaceStore, STORE_PENDING, type StoreClient } from "./store.hot.ts";
 
 /** A file as src/platform opens it. Calls do not throw: they return counts, or a FileStatus. */
 export interface StoreFile {

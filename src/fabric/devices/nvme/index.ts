@@ -15,4 +15,4 @@ export type {
   NvmeNamespaceOptions,
   NvmePmrOptions,
 } from "./options.ts";
-export { MemoryStore, type NamespaceStore, STORE_PENDING, type StoreClient } from "./store.hot.ts";
+export { MemoryStore } from "./store.hot.ts";

@@ -13,7 +13,7 @@
  * Copy takes descriptor format 0h only.
  */
 
-import type { Copier } from "../../../core/index.ts";
+import { type Copier, STORE_PENDING, type StoreClient } from "../../../core/index.ts";
 import {
   COPY_FORMAT,
   COPY_NR,
@@ -40,7 +40,6 @@ import type { DataPointer } from "./data-pointer.hot.ts";
 import type { Namespace } from "./namespace.ts";
 import { checkPrinfo, ProtectionTags } from "./protection.hot.ts";
 import { Direction } from "./segment-list.hot.ts";
-import { STORE_PENDING, type StoreClient } from "./store.hot.ts";
 
 const PRCHK_MASK = 0x7;
 const TWO_32 = 2 ** 32;

@@ -8,7 +8,14 @@
  * Saved features survive resets, not the model.
  */
 
-import { NVME_NAMESPACES_MAX, SparseMemory, type Tree, UsageError } from "../../../core/index.ts";
+import {
+  NVME_NAMESPACES_MAX,
+  SparseMemory,
+  STORE_PENDING,
+  type StoreClient,
+  type Tree,
+  UsageError,
+} from "../../../core/index.ts";
 import {
   AQA_ACQS,
   AQA_ASQS,
@@ -50,7 +57,6 @@ import {
 } from "./options.ts";
 import type { SubmissionQueue as Sq } from "./queues.hot.ts";
 import { CompletionQueue, SubmissionQueue } from "./queues.hot.ts";
-import { STORE_PENDING, type StoreClient } from "./store.hot.ts";
 
 /** Composite temperature at first, in kelvins: 40 degrees Celsius. */
 const TEMPERATURE_INITIAL = 313;

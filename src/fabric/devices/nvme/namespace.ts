@@ -8,9 +8,14 @@
  * Command Set 1.0, section 3.2.3.2.1 asks of deallocated blocks, at no cost in a sparse store.
  */
 
-import { alignUp, isPowerOfTwo, type Tree, UsageError } from "../../../core/index.ts";
+import {
+  alignUp,
+  isPowerOfTwo,
+  type NamespaceStore,
+  type Tree,
+  UsageError,
+} from "../../../core/index.ts";
 import { PI_BYTES, PiType, piOffsetInMetadata } from "../../../spec/nvme/index.ts";
-import type { NamespaceStore } from "./store.hot.ts";
 
 /** A supported LBA format. */
 export interface LbaFormat {

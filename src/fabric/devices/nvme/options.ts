@@ -7,6 +7,7 @@ import {
   alignUp,
   type Copier,
   isPowerOfTwo,
+  type NamespaceStore,
   NVME_COMMANDS_MAX,
   NVME_IO_QUEUES_MAX,
   NVME_NAMESPACES_MAX,
@@ -15,7 +16,6 @@ import {
 import { doorbellsEnd } from "../../../spec/nvme/index.ts";
 import type { NvmeFaultRule } from "./faults.ts";
 import type { NamespaceIdentity } from "./namespace.ts";
-import type { NamespaceStore } from "./store.hot.ts";
 
 export interface NvmeNamespaceOptions {
   /** Bytes of data. Ignored when `store` is given. */

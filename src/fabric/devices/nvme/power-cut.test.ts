@@ -7,9 +7,9 @@ import {
 } from "../../../../testing/durability.ts";
 import { makeNvme, type RawCommand } from "../../../../testing/nvme-raw-host.ts";
 import { PowerCutFile, type PowerCutOptions } from "../../../../testing/power-cut-file.ts";
-import { Prng } from "../../../core/index.ts";
+import { Prng, STORE_PENDING } from "../../../core/index.ts";
 import * as spec from "../../../spec/nvme/index.ts";
-import { FileStore, STORE_PENDING } from "./index.ts";
+import { FileStore } from "./index.ts";
 
 const { NvmOpcode } = spec;
 const BLOCKS = 24;

@@ -3,10 +3,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { makeNvme, type RawCommand } from "../../../../testing/nvme-raw-host.ts";
-import { Copier, Prng, Span } from "../../../core/index.ts";
+import { Copier, type NamespaceStore, Prng, Span, STORE_PENDING } from "../../../core/index.ts";
 import { type BlockFile, openBlockFile } from "../../../platform/index.ts";
 import * as spec from "../../../spec/nvme/index.ts";
-import { FileStore, MemoryStore, type NamespaceStore, STORE_PENDING } from "./index.ts";
+import { FileStore, MemoryStore } from "./index.ts";
 
 const MIB = 1024 * 1024;
 const { NvmOpcode } = spec;
