@@ -65,8 +65,7 @@ for (const [name, mode] of Object.entries(MODES)) {
   if (name === "host-fused") {
     const outcomes = await fusedSession({ ...session, sizes: [] });
     process.stdout.write(`${outcomes.map((one) => one.toString(16)).join(" ")}\n`);
-  }
-  if (name !== "host-fused") await diskSession({ ...session, sizes: SIZES });
+  } else await diskSession({ ...session, sizes: SIZES });
   await service.close();
   const packed = gzipSync(await readFile(path), { level: 9 });
   await writeFile(join(FOLDER, `${name}.pcapng.gz`), packed);

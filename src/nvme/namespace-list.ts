@@ -3,7 +3,6 @@
  * cannot use. What the controller lists may change while it is up: `rescan` follows it.
  */
 
-import type { DmaDevice } from "../dma/index.ts";
 import { type AdminSite, identifyNamespaces, identifyNvmLimits, type Site } from "./bring-up.ts";
 import type { ControllerInfo, NamespaceInfo } from "./identify.ts";
 import type { IoEngine } from "./io-engine.hot.ts";
@@ -17,13 +16,11 @@ export class NamespaceList {
   private readonly site: Site;
   private readonly admin: AdminSite;
   private readonly engine: IoEngine;
-  private readonly device: DmaDevice;
 
   constructor(site: Site, admin: AdminSite, engine: IoEngine) {
     this.site = site;
     this.admin = admin;
     this.engine = engine;
-    this.device = site.device;
   }
 
   /**
@@ -31,16 +28,16 @@ export class NamespaceList {
    * one namespace in flight at most. Throws what Identify and allocating memory throw.
    */
   *rescan(controller: ControllerInfo, depth: number): Steps<void> {
+    const { engine } = this;
+    const { device, options, place } = this.site;
     const nvm = yield* identifyNvmLimits(this.site, this.admin);
     const found = yield* identifyNamespaces(this.admin);
     for (const known of [...this.usable]) {
       if (found.some(({ nsid }) => nsid === known.info.nsid)) continue;
       this.usable.splice(this.usable.indexOf(known), 1);
-      closeNamespace(known, this.device);
+      closeNamespace(known, device);
     }
     this.unsupported.length = 0;
-    const { engine, device } = this;
-    const { options, place } = this.site;
     const context = { engine, device, name: `nvme ${place} `, depth, options };
     for (const one of found) {
       if (this.usable.some(({ info }) => info.nsid === one.nsid)) continue;
@@ -54,6 +51,6 @@ export class NamespaceList {
 
   /** Gives back the memory of all of them; nothing may be in flight. */
   close(): void {
-    for (const namespace of this.usable) closeNamespace(namespace, this.device);
+    for (const namespace of this.usable) closeNamespace(namespace, this.site.device);
   }
 }

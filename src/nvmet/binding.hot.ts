@@ -70,7 +70,7 @@ export class NamespaceBinding {
   /** Null on transports that bring their own memory. */
   host: HostPool | null = null;
   hostDiskMemory: IoMemory = NO_MEMORY;
-  /** Not null: the blocks are in the CPU's reach, and reads may be sent from where they are. */
+  /** Not null: the CPU moves the data and reaches the blocks, so reads go out from there (TCP). */
   store: StoreQueue | null = null;
 
   constructor(counters: OrchestratorCounters, trace: Tracer, nsid: number, policy: Policy) {

@@ -20,8 +20,6 @@ export interface Channel {
    * request that is `reading` has its data in a store, and `TargetQueue.storeRead` comes before.
    */
   respond(request: TargetRequest): void;
-  /** Sends reads from stores without a buffer between. Absent: it does not. */
-  readonly sendsFromStores?: boolean;
   /**
    * Ends the connection; answers that are not out yet are lost. What was begun still comes back, by
    * `dataArrived` and `responded`, from inside `poll`. Idempotent.

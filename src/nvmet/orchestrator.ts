@@ -207,7 +207,8 @@ export class Orchestrator implements Inspectable {
     const buffers = this.nicBuffers(mover);
     binding.host = buffers.data.pool;
     binding.hostDiskMemory = buffers.disks.of(namespace);
-    if (namespace.queue instanceof StoreQueue) binding.store = namespace.queue;
+    const { queue } = namespace;
+    if (!isDevice(mover) && queue instanceof StoreQueue) binding.store = queue;
     const none: ProviderChoice = {
       nsid,
       nic: isDevice(mover) ? mover.bdf : null,

@@ -104,7 +104,6 @@ export class TargetQueue implements FusedQueue {
   fuseFirst: TargetRequest | null = null;
   /** What its commands may hold of shared buffers. */
   readonly share = new MemoryShare();
-  private readonly sendsFromStores: boolean;
   private waitHead: TargetRequest | null = null;
   private waitTail: TargetRequest | null = null;
 
@@ -121,7 +120,6 @@ export class TargetQueue implements FusedQueue {
     this.stats = stats;
     this.clock = clock;
     this.channel = channel;
-    this.sendsFromStores = channel.sendsFromStores === true;
     this.origin = origin;
     this.handler = handler;
     this.requests = requests;
@@ -170,7 +168,7 @@ export class TargetQueue implements FusedQueue {
       this.placeInCapsule(request, binding);
     } else if (this.direct !== null) {
       request.placement = Placement.direct;
-    } else if (this.sendsFromStores && binding.store !== null && isRead(request)) {
+    } else if (binding.store !== null && request.opcode === NvmOpcode.read) {
       request.placement = Placement.store;
     } else {
       // Not before those that wait already.
@@ -579,11 +577,6 @@ export class TargetQueue implements FusedQueue {
 function isUnderWay({ state }: TargetRequest): boolean {
   const { fetching, executing, reading } = RequestState;
   return state === fetching || state === executing || state === reading;
-}
-
-/** A command that reads blocks and does nothing else. */
-function isRead({ opcode, fuse }: TargetRequest): boolean {
-  return opcode === NvmOpcode.read && fuse === 0;
 }
 
 /** Block statuses that say the memory, and not the disk, is the trouble. */

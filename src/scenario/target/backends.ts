@@ -136,37 +136,33 @@ export class Shelf {
     const store =
       file === null ? new MemoryStore(sizeBytes, this.copier) : new FileStore(file, sizeBytes);
     try {
-      if (config.backend === "cpu") {
-        const { copier } = this;
-        const { block_size: blockBytes } = config;
-        const name = path ?? "memory";
-        const queue = new StoreQueue({ name, store, blockBytes, isCached: file !== null, copier });
-        const backend = { queue, initiators: [], sizeBytes };
-        this.shelved.set(backend, { nsid: null, file });
-        return backend;
-      }
-      return await this.addToSsd(config, store, file);
+      const isDirect = config.backend === "cpu";
+      const made = isDirect ? this.overStore(config, store) : await this.addToSsd(config, store);
+      const { nsid, ...how } = made;
+      const backend = { ...how, sizeBytes };
+      this.shelved.set(backend, { nsid, file });
+      return backend;
     } catch (error) {
       file?.close();
       throw error;
     }
   }
 
-  private async addToSsd(
-    config: NamespaceConfig,
-    store: NamespaceStore,
-    file: BlockFile | null,
-  ): Promise<Backend> {
+  private overStore({ device_path: path, block_size }: NamespaceConfig, store: NamespaceStore) {
+    const { copier } = this;
+    const name = path ?? "memory";
+    const isCached = path !== undefined;
+    const queue = new StoreQueue({ name, store, blockBytes: block_size, isCached, copier });
+    return { nsid: null, queue, initiators: [] };
+  }
+
+  private async addToSsd(config: NamespaceConfig, store: NamespaceStore) {
     const { block_size: lbaBytes, read_only: readOnly } = config;
     const nsid = this.model.addNamespace({ store, lbaBytes, readOnly });
     await this.controller.rescan();
     const found = this.controller.namespaces.find(({ info }) => info.nsid === nsid);
     if (found === undefined) throw new Error("the driver sees every namespace of the model");
-    const { queue } = found;
-    const { device } = this.controller;
-    const backend = { queue, initiators: [device], sizeBytes: store.capacityBytes };
-    this.shelved.set(backend, { nsid, file });
-    return backend;
+    return { nsid, queue: found.queue, initiators: [this.controller.device] };
   }
 
   /** Takes a namespace whose queue is idle away and closes its file, with all data in it. */

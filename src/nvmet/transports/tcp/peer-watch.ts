@@ -6,6 +6,7 @@
  * Leaves out: peers that owe nothing (keep-alive is for those) and those that never connected.
  */
 
+import { NS_PER_S } from "../../../core/index.ts";
 import type { PeerPatience } from "../../channel.ts";
 import { RequestState, type TargetRequest } from "../../request.hot.ts";
 
@@ -35,7 +36,6 @@ class Standstill {
   }
 }
 
-const NS_PER_S = 1e9;
 const seconds = (ns: number): string => `${Math.round(ns / NS_PER_S)} s`;
 
 /** The host has to take or send data. */

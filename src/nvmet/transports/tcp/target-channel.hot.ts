@@ -82,7 +82,6 @@ export class TcpTargetChannel implements Channel, StreamEvents, PduHandler {
   readonly stream: ByteStream;
   readonly writer: PduWriter;
   readonly reader: PduReader;
-  readonly sendsFromStores = true;
   queue: TargetQueue | null = null;
   /** Why it ended; null while it is up. */
   ended: string | null = null;
